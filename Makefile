@@ -1,0 +1,42 @@
+# `make` lists the targets. Each builds .venv first when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo curve test slow check format
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+
+install: ## build .venv from the pinned versions
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0 -e ".[dev]"
+	@touch .venv/.installed
+
+.venv/.installed:
+	@$(MAKE) --no-print-directory install
+
+demo: .venv/.installed ## migrate one workload from start to end, offline; prints the report's path
+	$(BIN)/understudy run experiment=demo
+
+curve: .venv/.installed ## four tasks x the ladder, two at a time (about half an hour)
+	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/curve/run.sh
+
+test: .venv/.installed ## the fast tests
+	$(BIN)/pytest -n 2 --dist loadfile
+
+slow: .venv/.installed ## the slow tests: whole runs, the wheel from another directory
+	$(BIN)/pytest -m slow
+
+check: .venv/.installed ## lint, format, types, shell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh' '*.sbatch')
+
+format: .venv/.installed ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,41 @@
+"""The service's own answers to the held-out prompts: the standard that the local model must reach.
+
+They are generated anew, K times a prompt, and never taken from the references.
+"""
+
+from understudy.artifacts import Job, RowLog
+from understudy.progress import track
+from understudy.records import Answer, Coverage
+from understudy.service.base import Request
+from understudy.service.client import ask
+
+
+def run(job: Job) -> None:
+    """Write K answers to every prompt of split `params.split`."""
+    service = job.config.baseline.service
+    assert service is not None, "a baseline stage has a service"
+    prompts = [row for row in job.rows("split", Coverage) if row.split == job.params["split"]]
+    log = RowLog(job.out, Answer)
+    wanted = [
+        (row, k)
+        for row in prompts
+        for k in range(job.config.inference.k)
+        if (row.id, service.name, k) not in log.rows
+    ]
+    requests = (Request(tuple(row.prompt), index=k) for row, k in wanted)
+    with track("baseline", len(wanted), "answers") as advance:
+        for position, reply in ask(service, requests):
+            row, k = wanted[position]
+            answer = Answer(
+                prompt_id=row.id,
+                group_id=row.group_id,
+                k=k,
+                text=reply.text,
+                tokens=reply.output_tokens,
+                finish=reply.finish,
+                generator=service.name,
+                family=service.family,
+            )
+            log.append([answer])
+            advance()
+    log.finish()

@@ -1,0 +1,288 @@
+"""Names and types of every config value: one dataclass per `conf/` group, checked at second 0.
+
+Values live in `conf/`; nothing here knows Hydra. `build` turns a composed dictionary into a
+`Config` or raises one sentence. A field marked `machine()` may change how a result is computed
+but not the result, so it is in no fingerprint.
+"""
+
+import re
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
+
+from understudy import agreement, schema
+from understudy.errors import BadInput
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def parse_size(value: Any) -> Any:
+    """A row count: 1000, or "1k" = 1000."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)k", value)):
+        return int(match[1]) * 1000
+    return value
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+def machine(**default: Any) -> Any:
+    """A field that cannot change a result."""
+    return field(**default, metadata={"machine": True})
+
+
+@dataclass(config=_STRICT)
+class Split:
+    """Sizes as in scikit-learn: below 1 a share of all rows, from 1 a number of rows."""
+
+    validation: Annotated[float, Field(ge=0)]
+    test: Annotated[float, Field(gt=0)]
+    holdout: Annotated[float, Field(ge=0)]
+
+
+@dataclass(config=_STRICT)
+class Coverage:
+    """Where the real (prompt, response) pairs come from."""
+
+    kind: Literal["playground"]
+    rows: PositiveInt
+    seed: int
+    licence: str | None
+    split: Split
+
+
+@dataclass(config=_STRICT)
+class Task:
+    """What the workload is about; `topic` is what the synthesis prompt calls it."""
+
+    name: str
+    topic: str
+    execute_code: bool
+
+
+@dataclass(config=_STRICT)
+class Model:
+    """A base model: `path` is a directory, `package:NAME`, or null for `repo` at `revision`."""
+
+    name: str
+    family: str
+    licence: str
+    repo: str | None
+    revision: str | None
+    path: str | None = machine()  # a directory counts by its contents
+    context: PositiveInt
+    stop: list[str]
+    lora_targets: list[str] | Literal["all-linear"]
+
+
+@dataclass(config=_STRICT)
+class Bias:
+    """The planted bias of an offline judge; formulas in `service/offline_judge.py`."""
+
+    offset: float = 0.0
+    compression: Annotated[float, Field(gt=0)] = 1.0
+    ceiling: Score = 100.0
+    length: float = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(config=_STRICT)
+class Service:
+    """The facts about one API, or about the offline stand-in."""
+
+    name: str
+    provider: Literal["offline"]
+    model: str
+    family: str
+    terms: str | None
+    temperature: float | None
+    max_output_tokens: PositiveInt
+    skill: Share | None = None
+    bias: Bias | None = None
+    concurrency: PositiveInt = machine(default=16)
+
+
+@dataclass(config=_STRICT)
+class Synthesis:
+    """How the synthetic pairs are asked for."""
+
+    kind: Literal["service", "none"]
+    pairs_per_call: PositiveInt
+    seed: int
+    max_calls_per_row: PositiveFloat
+    service: Service | None = None
+
+
+@dataclass(config=_STRICT)
+class Baseline:
+    """The service LLM that the local model is measured against."""
+
+    kind: Literal["service", "none"]
+    service: Service | None = None
+
+
+@dataclass(config=_STRICT)
+class Trainer:
+    """The fine-tuning recipe."""
+
+    kind: Literal["full", "lora", "none"]
+    lr: PositiveFloat
+    epochs: PositiveFloat
+    min_steps: Count
+    max_steps: PositiveInt | None
+    batch_size: PositiveInt
+    warmup: Share
+    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_length: PositiveInt
+    packing: bool
+    evaluations: PositiveInt
+    patience: PositiveInt | None
+    keep: Literal["best", "last"]
+    lora_rank: PositiveInt
+    lora_alpha: PositiveInt
+    lora_dropout: Share
+    start: Literal["base", "previous"]
+    per_device_batch: PositiveInt | None = machine(default=None)
+
+
+@dataclass(config=_STRICT)
+class Inference:
+    """How the answers to the test prompts are sampled."""
+
+    k: PositiveInt
+    temperature: Annotated[float, Field(ge=0)]
+    max_new_tokens: PositiveInt
+    batch_size: PositiveInt
+
+
+@dataclass(config=_STRICT)
+class Evaluation:
+    """How a judge is asked: `m` times per answer, with which prompt."""
+
+    m: PositiveInt
+    prompt: Literal["default", "paper"]
+    order: Literal["reference_first", "candidate_first"]
+
+
+@dataclass(config=_STRICT)
+class Gate:
+    """When a round is good enough."""
+
+    kind: Literal["paper"]
+    similarity: Score
+    precision: Score
+    judges: list[str] | None
+
+
+@dataclass(config=_STRICT)
+class Loop:
+    """The ladder of synthetic-data sizes that the rounds climb."""
+
+    sizes: Annotated[list[Size], Field(min_length=1)]
+    max_rounds: PositiveInt | None
+
+
+@dataclass(config=_STRICT)
+class Cluster:
+    """Where stages run, and with how many threads each."""
+
+    kind: Literal["local"]
+    threads: PositiveInt
+
+
+@dataclass(config=_STRICT)
+class Tracking:
+    """Where metrics go beside our own files."""
+
+    kind: Literal["none", "wandb"]
+    project: str
+    mode: Literal["offline", "online"]
+
+
+@dataclass(config=_STRICT)
+class Paths:
+    """Everything is written below `root`."""
+
+    root: str
+
+
+@dataclass(config=_STRICT)
+class Run:
+    """The name under which `status` and `report` find this run; null makes one."""
+
+    name: str | None
+
+
+@dataclass(config=_STRICT)
+class Config:
+    """The whole composed configuration."""
+
+    coverage: Coverage
+    task: Task
+    model: Model
+    synthesis: Synthesis
+    judges: Annotated[dict[str, Service], Field(min_length=1)]
+    baseline: Baseline
+    trainer: Trainer
+    inference: Inference
+    evaluation: Evaluation
+    gate: Gate
+    loop: Loop
+    data_size: Size | None
+    seed: int
+    cluster: Cluster = machine()
+    tracking: Tracking = machine()
+    paths: Paths = machine()
+    run: Run = machine()
+
+    @property
+    def services(self) -> list[Service]:
+        """Every service that this run may call."""
+        roles = [*self.judges.values(), self.synthesis.service, self.baseline.service]
+        return [service for service in roles if service is not None]
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether any role is played offline; such results never mix with real ones."""
+        return any(service.provider == "offline" for service in self.services)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The rounds' data sizes: one when `data_size` is given, else the ladder."""
+        if self.data_size is not None:
+            return [self.data_size]
+        return self.loop.sizes[: self.loop.max_rounds]
+
+    @property
+    def gate_judges(self) -> list[str]:
+        """The judges whose verdicts the gate reads."""
+        return self.gate.judges if self.gate.judges is not None else list(self.judges)
+
+
+LEAVES = list(schema.leaves(Config))
+_ADAPTER: TypeAdapter[Config] = TypeAdapter(Config)
+
+
+def build(values: dict[str, Any]) -> Config:
+    """The checked Config of a composed dictionary; BadInput says the first thing wrong."""
+    try:
+        config = _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise BadInput(schema.sentence(error, values, LEAVES)) from None
+    agreement.check(config)
+    return config

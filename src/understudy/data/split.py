@@ -1,0 +1,64 @@
+"""Train, validation, test and holdout: drawn by group, so that lineage never straddles a split."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from understudy.artifacts import Job, RowLog
+from understudy.config import Split
+from understudy.errors import BadInput
+from understudy.records import Coverage, SplitName
+
+
+_DRAWN: tuple[SplitName, ...] = ("test", "validation", "holdout")
+
+
+def run(job: Job) -> None:
+    """Write the coverage rows with their split."""
+    rows = split(
+        job.rows("coverage", Coverage), job.config.coverage.split, job.config.coverage.seed
+    )
+    log = RowLog(job.out, Coverage)
+    log.append(row for row in rows if row.key not in log.rows)
+    log.finish()
+    counts: dict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[str(row.split)] += 1
+    job.notes["rows"] = dict(counts)
+
+
+def split(rows: Sequence[Coverage], sizes: Split, seed: int) -> list[Coverage]:
+    """Fill test, validation and holdout with whole groups in a seeded order; train is the rest.
+
+    A row that already has a split keeps it. Raises BadInput when train or test would be empty.
+    """
+    groups: dict[str, list[Coverage]] = defaultdict(list)
+    for row in rows:
+        if row.split is None:
+            groups[row.group_id].append(row)
+    # Ordered by hash: more rows later leave the relative order of these as it is.
+    order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    splits: dict[str, SplitName] = {}
+    position = 0
+    for name in _DRAWN:
+        wanted, taken = _rows(getattr(sizes, name), len(rows)), 0
+        while position < len(order) and taken < wanted:
+            splits[order[position]] = name
+            taken += len(groups[order[position]])
+            position += 1
+    drawn = [
+        row if row.split is not None else replace(row, split=splits.get(row.group_id, "train"))
+        for row in rows
+    ]
+    for needed in ("train", "test"):
+        if not any(row.split == needed for row in drawn):
+            raise BadInput(
+                f"coverage.split leaves no {needed} row of {len(rows)}: validation="
+                f"{sizes.validation:g}, test={sizes.test:g}, holdout={sizes.holdout:g}"
+            )
+    return drawn
+
+
+def _rows(size: float, total: int) -> int:
+    return round(size * total) if size < 1 else round(size)

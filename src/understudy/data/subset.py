@@ -1,0 +1,38 @@
+"""The training set of a data size: all human train rows, then the first n synthetic ones by rank."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import fields
+
+from understudy.artifacts import Job, RowLog
+from understudy.errors import BadInput
+from understudy.records import Coverage, Synthetic
+
+
+def run(job: Job) -> None:
+    """Write human and synthetic rows alike as coverage rows."""
+    human = [row for row in job.rows("split", Coverage) if row.split == "train"]
+    synthetic = [
+        row for role in job.inputs if role.startswith("block.") for row in job.rows(role, Synthetic)
+    ]
+    size = job.params["data_size"]
+    if len(synthetic) < size:
+        raise BadInput(f"data_size={size}, but synthesis accepted {len(synthetic)} rows")
+    log = RowLog(job.out, Coverage)
+    wanted = [*human, *map(_as_coverage, first_by_rank(synthetic, size))]
+    log.append(row for row in wanted if row.key not in log.rows)
+    log.finish()
+    job.notes["rows"] = {"human": len(human), "synthetic": size}
+
+
+def first_by_rank(rows: Iterable[Synthetic], count: int) -> list[Synthetic]:
+    """The first `count` rows by (block, hash of the id): 1k ⊂ 2k ⊂ 4k whatever the ladder."""
+    return sorted(rows, key=_rank)[:count]
+
+
+def _rank(row: Synthetic) -> tuple[int, bytes]:
+    return row.block, hashlib.sha256(row.id.encode()).digest()
+
+
+def _as_coverage(row: Synthetic) -> Coverage:
+    return Coverage(**{item.name: getattr(row, item.name) for item in fields(Coverage)})

@@ -1,0 +1,137 @@
+"""The rows that stages hand to one another, and their bytes on disk.
+
+UTF-8 JSON lines, keys in schema order, compact separators; a missing value is `null`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from understudy.errors import BadInput
+
+SCHEMA_VERSION = 1
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+SplitName = Literal["train", "validation", "test", "holdout"]
+Key = tuple[str | int, ...]
+R = TypeVar("R", bound="Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What every row can do: become a dict in schema order, and be read back."""
+
+    KEY: ClassVar[tuple[str, ...]]
+
+    @property
+    def key(self) -> Key:
+        """The sort key, unique within a file."""
+        return tuple(getattr(self, name) for name in self.KEY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain values, keys in schema order."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], place: str = "row") -> Self:
+        """The row in `values`; BadInput names what is missing or unknown, and `place`."""
+        names = {field.name for field in fields(cls)}
+        if missing := sorted(names - values.keys()):
+            raise BadInput(f"{place} lacks {', '.join(missing)} of the {cls.__name__} schema")
+        if unknown := sorted(values.keys() - names):
+            raise BadInput(f"{place} has {', '.join(unknown)}, unknown to {cls.__name__}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage(Row):
+    """A real (prompt, response) conversation; the last message is the wanted answer."""
+
+    KEY = ("id",)
+
+    id: str
+    group_id: str
+    messages: list[Message]
+    task: str
+    licence: str | None
+    source: str
+    split: SplitName | None
+
+    @property
+    def prompt(self) -> list[Message]:
+        """The messages up to, and without, the wanted answer."""
+        return self.messages[:-1]
+
+    @property
+    def instruction(self) -> str:
+        """The last user turn."""
+        return self.messages[-2]["content"]
+
+    @property
+    def response(self) -> str:
+        """The wanted answer."""
+        return self.messages[-1]["content"]
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic(Coverage):
+    """A pair written by a teacher from a train seed."""
+
+    seed_id: str
+    block: int
+    call_id: int
+    depth: int  # 1 = from a human row
+    teacher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Row):
+    """One sampled answer to one prompt, by a local model or by the service baseline."""
+
+    KEY = ("prompt_id", "generator", "k")
+
+    prompt_id: str
+    group_id: str
+    k: int
+    text: str
+    tokens: int | None
+    finish: str  # "stop" | "length" (cut off) | "refusal" | "error"
+    generator: str
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Row):
+    """One judgement of one answer; both scores are null unless `status` is "scored"."""
+
+    KEY = ("prompt_id", "generator", "k", "judge", "prompt_variant", "order", "m")
+
+    prompt_id: str
+    generator: str
+    k: int
+    judge: str
+    judge_family: str
+    prompt_variant: str
+    order: str  # "reference_first" | "candidate_first"
+    m: int | None  # null in an imported average
+    scale: str  # "0-100"
+    similarity: float | None
+    precision: float | None
+    reason_similarity: str | None
+    reason_precision: str | None
+    status: str  # "scored", or why not
+    n_repeats: int | None = None  # of an imported average
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON with the keys as they come; NaN is refused."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def read_rows(path: Path, kind: type[R]) -> Iterator[R]:
+    """The rows of a finished file, in order."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            yield kind.from_dict(json.loads(line), f"{path}:{number}")

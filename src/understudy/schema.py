@@ -1,0 +1,62 @@
+"""Sentences about a schema of nested dataclasses: its leaves, near misses, a wrong value."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def leaves(kind: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all leaves of a dataclass; a dictionary's keys stand as `*`."""
+    for item in dataclasses.fields(kind):
+        hint, name = typing.get_type_hints(kind)[item.name], f"{prefix}{item.name}"
+        inner = _dataclass_in(hint)
+        if inner is None:
+            yield name
+        else:
+            yield from leaves(
+                inner, f"{name}.*." if typing.get_origin(hint) is dict else f"{name}."
+            )
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass inside `X | None` or `dict[str, X]`, if there is one."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    if typing.get_origin(hint) in (dict, types.UnionType, typing.Union):
+        return next(filter(None, map(_dataclass_in, typing.get_args(hint))), None)
+    return None
+
+
+def suggest(word: str, choices: list[str]) -> str:
+    """A did-you-mean clause, or the choices when they are few, or nothing."""
+    if near := difflib.get_close_matches(word, choices, n=1, cutoff=0.5):
+        return f"; did you mean {near[0]}?"
+    return f"; choose from {', '.join(sorted(choices))}" if 0 < len(choices) <= 30 else ""
+
+
+def sentence(error: ValidationError, values: dict[str, Any], known: list[str]) -> str:
+    """The first thing wrong with `values`: the value, its place, and what would be valid."""
+    first = error.errors()[0]
+    names = _names_in(values) | {part for leaf in known for part in leaf.split(".")}
+    # pydantic mixes the branches of a union into the place; only real names and indices count.
+    loc = [str(part) for part in first["loc"] if isinstance(part, int) or part in names]
+    place = ".".join(loc) or "the config"
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        parent = place.rpartition(".")[0]
+        siblings = [leaf for leaf in known if leaf.startswith(f"{parent}." if parent else "")]
+        return f"{place} is not a config key{suggest(place, siblings)}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{place} is not set: give it on the command line ({place}=…) or in conf/"
+    wanted = first["msg"].partition(", unable to parse")[0].replace("Input should be", "it must be")
+    return f"{place}={first['input']} is not valid: {wanted}"
+
+
+def _names_in(values: Any) -> set[str]:
+    if not isinstance(values, dict):
+        return set()
+    return set(map(str, values)) | {name for v in values.values() for name in _names_in(v)}

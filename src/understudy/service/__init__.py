@@ -1,0 +1,1 @@
+"""Service LLMs behind one interface: the client, and one adapter per provider."""

@@ -1,0 +1,139 @@
+"""Run one prepared stage directory: `python -m understudy.worker runs/<stage>/<fingerprint>`.
+
+Reads the frozen config, so every rank and every node sees the same values; no Hydra here.
+"""
+
+import importlib
+import importlib.metadata
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from understudy import __version__, config, locks
+from understudy.artifacts import Job, StageDir
+from understudy.errors import EnvironmentFailed, Internal, UnderstudyError
+from understudy.stages import SPECS
+
+_PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "numpy")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code of one stage; the sentence of an error goes to stderr and to log.txt."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        print("usage: python -m understudy.worker STAGE_DIR", file=sys.stderr)
+        return 2
+    stage = StageDir(Path(arguments[0]))
+    _die_with_parent()
+    logging.basicConfig(
+        filename=stage.path / "log.txt",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+    try:
+        run(stage)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        logging.exception("stage failed")
+        known = _as_known(error, stage)
+        print(f"understudy: {known}", file=sys.stderr)
+        return known.exit_code
+    return 0
+
+
+def run(stage: StageDir) -> None:
+    """Do the stage, unless it is done or somebody else does it meanwhile."""
+    with locks.hold(stage.path / "LOCK", give_up=lambda: stage.is_done) as is_mine:
+        if not is_mine:
+            return
+        if stage.out.is_dir():  # a crash between the rename and DONE
+            stage.finish()
+            return
+        attempt = stage.open_attempt()
+        started = time.monotonic()
+        job = _job(stage, attempt)
+        name = stage.read("config.json")["hashed"]["stage"]
+        module, _, function = SPECS[name].run.partition(":")
+        getattr(importlib.import_module(module), function)(job)
+        stage.publish(attempt, _meta(stage, job.notes, time.monotonic() - started))
+
+
+def _job(stage: StageDir, attempt: Path) -> Job:
+    frozen, inputs = stage.read("config.json"), stage.read("inputs.json")
+    root = stage.path.parents[1]
+    return Job(
+        config=config.build(frozen["config"]),
+        params=frozen["hashed"]["params"],
+        inputs={role: root / path / "out" for role, path in inputs["inputs"].items()},
+        out=attempt / "out",
+        scratch=attempt / "scratch",
+    )
+
+
+def _meta(stage: StageDir, notes: dict[str, Any], seconds: float) -> dict[str, Any]:
+    versions = {"understudy": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        if package in sys.modules:
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "command": stage.read("inputs.json")["command"],
+        "git": _git(),
+        "versions": versions,
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        **notes,
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirtiness of the checkout that this package runs from, if it is one."""
+    here = Path(__file__).parent
+
+    def ask(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
+    except FileNotFoundError:  # no git on this machine
+        return None
+
+
+def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:
+    """The error in our tree; what is not ours keeps its traceback in log.txt."""
+    if isinstance(error, UnderstudyError):
+        return error
+    log = stage.path / "log.txt"
+    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
+        return EnvironmentFailed(f"no room left on the disk of {stage.path}; free some and go on")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return EnvironmentFailed(f"out of memory; lower the batch size (details in {log})")
+    last = traceback.format_exception_only(error)[-1].strip()
+    return Internal(f"{last} (a bug of understudy's; the traceback is in {log})")
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+        if os.getppid() != parent:  # it died before the call
+            raise SystemExit(143)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

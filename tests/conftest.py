@@ -1,0 +1,32 @@
+"""Shared by all tests: offline hub, one thread, and the composed default config."""
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from understudy import config
+from understudy.cli import compose
+from understudy.config import Config
+
+_COMPOSED: dict[tuple[str, ...], Config] = {}
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Callable[..., Config]:
+    """A function: overrides → Config whose root is this test's own directory."""
+
+    def make(*overrides: str) -> Config:
+        if overrides not in _COMPOSED:
+            _COMPOSED[overrides] = config.build(compose(list(overrides), None)[0])
+        made = copy.deepcopy(_COMPOSED[overrides])
+        made.paths.root = str(tmp_path / "runs")
+        return made
+
+    return make

@@ -1,0 +1,75 @@
+"""The command line as a user meets it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from understudy import __version__
+from understudy.cli import main
+
+WRONG = {
+    "trainer.lr=abc": ["trainer.lr=abc", "number"],
+    "model=gemma": ["model=gemma", "tiny"],
+    "task=": ["task=", "classification, closed_qa, coding, summarization"],
+    "nosuch=1": ["nosuch", "groups are", "trainer"],
+    "trianer=lora": ["trianer", "did you mean trainer?"],
+    "trainer.lrr=1": ["trainer.lrr", "did you mean trainer.lr?"],
+    "judges.nobody.skill=1": ["nobody"],
+    "nonsense": ["nonsense", "key=value"],
+    "task=[a": ["task=[a"],
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_bad_input_gets_one_sentence_and_exit_code_2(
+    override: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", override]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.strip().splitlines()) == 1
+    assert all(word in shown.err for word in WRONG[override]), shown.err
+
+
+def test_options_lists_the_groups_and_the_options_of_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["options"]) == 0
+    assert "task         classification · closed_qa" in capsys.readouterr().out
+    assert main(["options", "judge"]) == 0
+    assert "judge=offline_panel" in capsys.readouterr().out
+    assert main(["options", "juge"]) == 2
+    assert "did you mean judge?" in capsys.readouterr().err
+
+
+def test_config_shows_each_value_with_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "seed=3", "task=coding"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "seed: 3  # command line" in lines
+    assert "task.name: 'coding'  # conf/task/coding.yaml" in lines
+
+
+def test_version_and_help_need_no_heavy_import() -> None:
+    code = (
+        "import sys\nfrom understudy.cli import main\n"
+        "try:\n main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'hydra', 'pydantic', 'numpy', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "understudy", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == f"understudy {__version__}"
+
+
+def test_config_composes_without_torch() -> None:
+    code = (
+        "import sys\nfrom understudy.cli import main\nassert main(['config']) == 0\n"
+        "assert not {'torch', 'transformers', 'trl'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,114 @@
+"""The schema: typed, complete, and wrong input answered in one sentence."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy import config, locations
+from understudy.cli import compose
+from understudy.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def defaults() -> dict[str, Any]:
+    return compose([], None)[0]
+
+
+def changed(values: dict[str, Any], leaf: str, value: Any) -> dict[str, Any]:
+    values = copy.deepcopy(values)
+    *branches, name = leaf.split(".")
+    node = values
+    for branch in branches:
+        node = node[branch]
+    node[name] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "words"),
+    [
+        ("trainer.lr", "abc", ["trainer.lr=abc", "number"]),
+        ("trainer.lr", -1, ["trainer.lr=-1", "greater than 0"]),
+        ("trainer.kind", "lorra", ["trainer.kind=lorra", "'full', 'lora' or 'none'"]),
+        ("trainer.lrr", 1, ["trainer.lrr", "did you mean trainer.lr?"]),
+        ("loop.sizes", ["x"], ["loop.sizes", "x"]),
+        ("loop.sizes", [1000, 250], ["loop.sizes=[1000, 250]", "rise"]),
+        ("gate.judges", ["nobody"], ["nobody", "offline"]),
+        ("gate.judges", [], ["gate.judges=[]"]),
+        ("trainer.max_length", 10_000, ["10000", "context", "tiny"]),
+        ("trainer.per_device_batch", 5, ["per_device_batch=5", "multiple"]),
+        ("baseline.service", None, ["baseline.service"]),
+        ("synthesis.kind", "none", ["synthesis=none", "data_size=0"]),
+    ],
+)
+def test_a_wrong_value_is_answered_by_one_sentence_that_names_it(
+    defaults: dict[str, Any], leaf: str, value: Any, words: list[str]
+) -> None:
+    with pytest.raises(BadInput) as error:
+        config.build(changed(defaults, leaf, value))
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert all(word in sentence for word in words), sentence
+
+
+def test_previous_start_needs_the_ladder(defaults: dict[str, Any]) -> None:
+    values = changed(changed(defaults, "trainer.start", "previous"), "data_size", 250)
+    with pytest.raises(BadInput, match="needs the ladder"):
+        config.build(values)
+
+
+@pytest.mark.parametrize(("given", "rows"), [("1k", 1000), (250, 250), ("256k", 256_000)])
+def test_sizes_may_be_written_with_a_k(
+    defaults: dict[str, Any], given: str | int, rows: int
+) -> None:
+    assert config.build(changed(defaults, "data_size", given)).sizes == [rows]
+
+
+def test_the_ladder_is_cut_at_max_rounds(defaults: dict[str, Any]) -> None:
+    assert config.build(defaults).sizes == [0, 250, 1000, 4000]
+    assert config.build(changed(defaults, "loop.max_rounds", 2)).sizes == [0, 250]
+
+
+def test_every_composed_leaf_is_in_the_schema_and_has_an_origin() -> None:
+    values, origins = compose(["judge=offline_panel"], None)
+
+    def leaves(node: Any, name: str) -> list[str]:
+        if isinstance(node, dict):
+            return [leaf for key, item in node.items() for leaf in leaves(item, f"{name}.{key}")]
+        return [name[1:]]
+
+    known = set(config.LEAVES)
+    for leaf in leaves(values, ""):
+        parts = leaf.split(".")
+        schema = ".".join(["judges", "*", *parts[2:]]) if parts[0] == "judges" else leaf
+        assert schema in known or any(k.startswith(f"{schema}.") for k in known), leaf
+        assert leaf in origins, leaf
+
+
+def options() -> list[str]:
+    conf = locations.shared("conf")
+    return [f"{path.parent.name}={path.stem}" for path in sorted(conf.glob("*/*.yaml"))]
+
+
+@pytest.mark.parametrize("option", [o for o in options() if not o.startswith("service=")])
+def test_every_committed_option_composes(option: str) -> None:
+    extra = ["data_size=0"] if option == "synthesis=none" else []
+    config.build(compose([option, *extra], None)[0])
+
+
+def test_every_option_says_what_it_is() -> None:
+    for path in locations.shared("conf").glob("*/*.yaml"):
+        comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+        assert [c for c in comments if not c.startswith("# @package")], path
+
+
+def test_a_config_dir_of_ones_own_adds_options(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "mine.yaml").write_text(
+        "# Mine\ndefaults:\n  - tiny\n  - _self_\nlr: 0.5\n"
+    )
+    values, origins = compose(["trainer=mine"], str(tmp_path))
+    assert values["trainer"]["lr"] == 0.5
+    assert origins["trainer.lr"].endswith("trainer/mine.yaml")

@@ -1,0 +1,148 @@
+"""Splits by group, subsets nested, ids unique."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.artifacts import Job, RowLog
+from understudy.config import Config, Split
+from understudy.data import coverage, subset
+from understudy.data.split import split
+from understudy.errors import BadInput
+from understudy.records import Coverage, Synthetic, read_rows
+
+
+def row(number: int, group: str, given_split: str | None = None) -> Coverage:
+    messages = [
+        {"role": "user", "content": f"question {number}"},
+        {"role": "assistant", "content": f"answer {number}"},
+    ]
+    return Coverage(str(number), group, messages, "t", None, "test", given_split)  # type: ignore[arg-type]
+
+
+groups = st.lists(st.integers(0, 40), min_size=12, max_size=120)
+sizes = st.builds(
+    Split,
+    validation=st.sampled_from([0, 0.1, 0.2, 3]),
+    test=st.sampled_from([0.1, 0.3, 2]),
+    holdout=st.sampled_from([0, 0.1, 2]),
+)
+
+
+@given(groups, sizes, st.integers(0, 5))
+def test_no_group_straddles_a_split_and_every_row_has_one(
+    lineage: list[int], shares: Split, seed: int
+) -> None:
+    rows = [row(i, f"g{g}") for i, g in enumerate(lineage)]
+    try:
+        drawn = split(rows, shares, seed)
+    except BadInput:  # so few groups that train is empty
+        return
+    assert [r.id for r in drawn] == [r.id for r in rows]
+    by_group: dict[str, set[str | None]] = {}
+    for r in drawn:
+        by_group.setdefault(r.group_id, set()).add(r.split)
+    assert all(len(splits) == 1 and None not in splits for splits in by_group.values())
+    assert split(list(reversed(rows)), shares, seed) == list(reversed(drawn))
+    if shares.holdout == 0:
+        assert not any(r.split == "holdout" for r in drawn)
+
+
+@given(st.integers(40, 200), st.integers(0, 3))
+def test_sizes_are_met_exactly_when_every_row_is_its_own_group(count: int, seed: int) -> None:
+    rows = [row(i, str(i)) for i in range(count)]
+    drawn = split(rows, Split(validation=0.1, test=7, holdout=0), seed)
+    counts = [sum(r.split == name for r in drawn) for name in ("validation", "test", "train")]
+    assert counts == [round(count * 0.1), 7, count - 7 - round(count * 0.1)]
+
+
+def test_the_users_own_split_wins() -> None:
+    rows = [row(i, str(i), "test" if i < 3 else "train" if i < 6 else None) for i in range(10)]
+    drawn = split(rows, Split(validation=2, test=1, holdout=0), 0)
+    assert [r.split for r in drawn[:6]] == ["test"] * 3 + ["train"] * 3
+    assert sum(r.split == "validation" for r in drawn) == 2
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_refused_by_name() -> None:
+    with pytest.raises(BadInput, match="leaves no train row of 4"):
+        split([row(i, str(i)) for i in range(4)], Split(validation=2, test=2, holdout=0), 0)
+
+
+def test_ids_tell_equal_conversations_apart() -> None:
+    same = [{"role": "user", "content": "a"}]
+    ids = coverage.row_ids([same, [{"role": "user", "content": "b"}], same])
+    assert len(set(ids)) == 3
+    assert ids[0].split("-")[0] == ids[2].split("-")[0]
+
+
+def job(config: Config, at: Path, **inputs: Path) -> Job:
+    for name in ("out", "scratch"):
+        (at / name).mkdir(parents=True)
+    return Job(config, {}, inputs, at / "out", at / "scratch")
+
+
+def test_the_playground_is_a_coverage_source(
+    composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    made = job(composed("coverage.rows=50", "task=coding"), tmp_path / "a")
+    coverage.run(made)
+    rows = list(read_rows(made.out / "rows.jsonl", Coverage))
+    assert len({r.id for r in rows}) == len({r.instruction for r in rows}) == 50
+    assert {r.task for r in rows} == {"coding"}
+
+
+def test_an_unknown_task_is_refused_with_the_choices(
+    composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = composed()
+    config.task.name = "poetry"
+    with pytest.raises(BadInput, match=r"poetry.*summarization, classification"):
+        coverage.run(job(config, tmp_path / "a"))
+
+
+def synthetic(block: int, count: int) -> list[Synthetic]:
+    human = row(0, "g", "train").to_dict()
+    return [
+        Synthetic(
+            **human | {"id": f"s{block}-{i}"},
+            seed_id="0",
+            block=block,
+            call_id=i,
+            depth=1,
+            teacher="t",
+        )
+        for i in range(count)
+    ]
+
+
+def test_subsets_are_nested_and_keep_every_human_row(
+    composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    human = [row(i, str(i), "train" if i else "test") for i in range(5)]
+    inputs = {}
+    contents: dict[str, list[Coverage]] = {
+        "split": list(human),
+        "block.0": list(synthetic(0, 125)),
+        "block.1": list(synthetic(1, 125)),
+    }
+    for role, rows in contents.items():
+        inputs[role] = tmp_path / role
+        inputs[role].mkdir()
+        log: RowLog[Coverage] = RowLog(inputs[role], type(rows[0]))
+        log.append(rows)
+        log.finish()
+    ids: dict[int, set[str]] = {}
+    for size in (0, 100, 125, 200):
+        made = Job(composed(), {"data_size": size}, inputs, tmp_path / f"o{size}", tmp_path)
+        made.out.mkdir()
+        subset.run(made)
+        lines = (made.out / "rows.jsonl").read_text().splitlines()
+        ids[size] = {json.loads(line)["id"] for line in lines}
+        assert len(ids[size]) == 4 + size
+        assert {"1", "2", "3", "4"} <= ids[size]
+    assert ids[0] < ids[100] < ids[125] < ids[200]
+    assert {i for i in ids[125] if i.startswith("s0")} == ids[125] - ids[0]

@@ -1,0 +1,175 @@
+"""Fingerprints: everything that can change a result is in them, nothing else is."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from understudy import config as schema
+from understudy.config import Config
+from understudy.flow import Flow, block_ends
+from understudy.stages import Stage, science
+
+# Leaf prefix → the stages that read it. Written by hand, not read from the code under test.
+READERS = {
+    "coverage.kind": {"coverage"},
+    "coverage.rows": {"coverage"},
+    "coverage.licence": {"coverage"},
+    "coverage.seed": {"coverage", "split"},
+    "coverage.split": {"split"},
+    "task.name": {"coverage", "synthesis"},
+    "task.topic": {"synthesis"},
+    "task.execute_code": {"evaluation"},
+    "model": {"finetune", "inference"},
+    "synthesis": {"synthesis"},
+    "judges": {"evaluation"},
+    "baseline": {"baseline"},
+    "trainer": {"finetune"},
+    "inference": {"inference"},
+    "inference.k": {"inference", "baseline"},
+    "evaluation": {"evaluation"},
+    "gate.kind": {"gate"},
+    "gate.similarity": {"gate"},
+    "gate.precision": {"gate"},
+    "seed": {"finetune", "inference"},
+}
+MACHINE = {
+    "model.path",  # counts by content
+    "trainer.per_device_batch",
+    "synthesis.service.concurrency",
+    "judges.offline.concurrency",
+    "baseline.service.concurrency",
+    "cluster.kind",
+    "cluster.threads",
+    "tracking.kind",
+    "tracking.project",
+    "tracking.mode",
+    "paths.root",
+    "run.name",
+}
+# These decide which stages there are, not what one of them computes.
+SHAPE = {"data_size", "loop.sizes", "loop.max_rounds", "gate.judges"}
+
+
+def leaf_values(node: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(node, dict):
+        items = node.items()
+    elif hasattr(node, "__dataclass_fields__"):
+        items = [(key, getattr(node, key)) for key in node.__dataclass_fields__]
+    else:
+        return {name[1:]: node}
+    return {k: v for key, item in items for k, v in leaf_values(item, f"{name}.{key}").items()}
+
+
+def mutated(config: Config, leaf: str) -> Config:
+    config = copy.deepcopy(config)
+    *branches, last = leaf.split(".")
+    node: Any = config
+    for branch in branches:
+        node = node[branch] if isinstance(node, dict) else getattr(node, branch)
+    old = getattr(node, last)
+    if leaf == "trainer.start":
+        new: Any = "previous"
+    elif leaf == "trainer.kind":
+        new = "lora"
+    elif isinstance(old, bool):
+        new = not old
+    elif isinstance(old, int | float):
+        new = old + 1
+    else:
+        new = "package:tiny/." if leaf == "model.path" else f"{old}-changed"
+    setattr(node, last, new)
+    return config
+
+
+def fingerprints(config: Config) -> dict[str, Stage]:
+    flow = Flow(config)
+    return {"coverage": flow.coverage, "split": flow.split} | flow.baseline | flow.round(1)
+
+
+def upstream_names(stage: Stage) -> set[str]:
+    return {stage.name} | {name for up in stage.inputs.values() for name in upstream_names(up)}
+
+
+ALL = sorted(leaf_values(schema.build(__import__("understudy.cli").cli.compose([], None)[0])))
+
+
+def test_the_table_speaks_of_every_leaf() -> None:
+    for leaf in ALL:
+        kinds = [leaf in MACHINE, leaf in SHAPE, bool(readers_of(leaf))]
+        assert any(kinds), leaf
+
+
+def readers_of(leaf: str) -> set[str]:
+    matching = [p for p in READERS if leaf == p or leaf.startswith(f"{p}.")]
+    return READERS[max(matching, key=len)] if matching else set()
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in ALL if leaf not in SHAPE])
+def test_a_leaf_changes_the_stages_that_read_it_and_all_downstream_and_nothing_else(
+    leaf: str, composed: Callable[..., Config]
+) -> None:
+    config = composed()
+    before, after = fingerprints(config), fingerprints(mutated(config, leaf))
+    readers = set() if leaf in MACHINE else readers_of(leaf)
+    for role, stage in before.items():
+        if leaf.startswith(("judges.", "baseline.")) and stage.name == "gate":
+            expected = True
+        else:
+            expected = bool(readers & upstream_names(stage))
+        changed = stage.fingerprint != after[role].fingerprint
+        assert changed == expected, f"{leaf} on {role}"
+
+
+def test_equal_numbers_written_differently_are_equal(composed: Callable[..., Config]) -> None:
+    a = Flow(composed("trainer.lr=1e-4")).round(0)["finetune"]
+    b = Flow(composed("trainer.lr=0.0001")).round(0)["finetune"]
+    assert a.fingerprint == b.fingerprint
+
+
+def test_a_ladder_step_is_the_stage_that_its_size_alone_trains(
+    composed: Callable[..., Config],
+) -> None:
+    ladder = Flow(composed()).round(2)
+    alone = Flow(composed("data_size=1k")).round(0)
+    assert ladder["finetune"].fingerprint == alone["finetune"].fingerprint
+
+
+def test_another_ladder_keeps_the_blocks(composed: Callable[..., Config]) -> None:
+    a = Flow(composed()).blocks(1000)
+    b = Flow(composed("loop.sizes=[0,300,700]")).blocks(700)
+    assert [s.fingerprint for s in a] == [s.fingerprint for s in b]
+
+
+def test_judges_share_the_model_and_the_answers(composed: Callable[..., Config]) -> None:
+    one, other = (Flow(composed(f"judge={j}")).round(1) for j in ("offline", "offline_strict"))
+    assert one["inference"].fingerprint == other["inference"].fingerprint
+    assert one["evaluation.offline"].fingerprint != other["evaluation.offline_strict"].fingerprint
+
+
+def test_adding_a_judge_rejudges_nothing(composed: Callable[..., Config]) -> None:
+    one = Flow(composed()).round(0)["evaluation.offline"]
+    panel = Flow(composed("judge=offline_panel")).round(0)["evaluation.offline"]
+    assert one.fingerprint == panel.fingerprint
+
+
+def test_starting_from_the_previous_round_makes_it_an_upstream(
+    composed: Callable[..., Config],
+) -> None:
+    flow = Flow(composed("trainer.start=previous"))
+    assert "previous" not in flow.round(0)["finetune"].inputs
+    previous = flow.round(1)["finetune"].inputs["previous"]
+    assert previous.fingerprint == flow.round(0)["finetune"].fingerprint
+
+
+def test_no_machine_leaf_is_science(composed: Callable[..., Config]) -> None:
+    assert not MACHINE & set(science(composed()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "ends"),
+    [(0, []), (1, [125]), (125, [125]), (126, [125, 250]), (1000, [125, 250, 500, 1000])],
+)
+def test_blocks_end_at_125_times_powers_of_two(rows: int, ends: list[int]) -> None:
+    assert block_ends(rows) == ends

@@ -1,0 +1,148 @@
+"""Blocks of the synthetic pool: clean, in call order, the same after a crash."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy import playground, synthesis
+from understudy.artifacts import Job, RowLog
+from understudy.config import Config
+from understudy.data import coverage
+from understudy.data.split import split
+from understudy.errors import BadInput
+from understudy.records import Coverage, Synthetic, read_rows
+
+
+def stage(config: Config, tmp_path: Path, rows: int = 40, block: int = 0, **inputs: Path) -> Job:
+    name = f"b{block}-{len(list(tmp_path.iterdir()))}"
+    for part in ("out", "scratch"):
+        (tmp_path / name / part).mkdir(parents=True)
+    params = {"block": block, "rows": rows}
+    return Job(config, params, inputs, tmp_path / name / "out", tmp_path / name / "scratch")
+
+
+def split_rows(config: Config, at: Path) -> Path:
+    at.mkdir()
+    pairs = playground.generate(config.task.name, 0, 0, 30)
+    messages = [
+        [{"role": "user", "content": p.instruction}, {"role": "assistant", "content": p.response}]
+        for p in pairs
+    ]
+    rows = [
+        Coverage(i, i, m, config.task.name, "CC0", "test", None)
+        for i, m in zip(coverage.row_ids(messages), messages, strict=True)
+    ]
+    log = RowLog(at, Coverage)
+    log.append(split(rows, config.coverage.split, 0))
+    log.finish()
+    return at
+
+
+@pytest.fixture
+def config(composed: Callable[..., Config]) -> Config:
+    return composed("coverage.split.test=10", "coverage.split.validation=8")
+
+
+def rows_of(job: Job) -> list[Synthetic]:
+    return list(read_rows(job.out / "rows.jsonl", Synthetic))
+
+
+@pytest.mark.parametrize("task", playground.TASKS)
+def test_a_block_holds_the_wanted_rows_of_the_task_each_from_a_train_seed(
+    task: str, composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = composed(f"task={task}", "coverage.split.test=10", "coverage.split.validation=8")
+    human = split_rows(config, tmp_path / "split")
+    job = stage(config, tmp_path, split=human)
+    synthesis.run(job)
+    rows = rows_of(job)
+    train = {r.id for r in read_rows(human / "rows.jsonl", Coverage) if r.split == "train"}
+    assert len(rows) == len({synthesis.same(r.instruction) for r in rows}) == 40
+    assert {r.seed_id for r in rows} <= train
+    assert all(playground.grade(r.instruction, r.response).passed for r in rows)  # type: ignore[union-attr]
+    assert {(r.split, r.depth, r.licence, r.task) for r in rows} == {("train", 1, "CC0", task)}
+
+
+def test_seeds_are_used_up_before_one_is_used_again(config: Config, tmp_path: Path) -> None:
+    job = stage(config, tmp_path, rows=60, split=split_rows(config, tmp_path / "split"))
+    synthesis.run(job)
+    by_call = {r.call_id: r.seed_id for r in rows_of(job)}
+    assert len(by_call) == 12  # 5 pairs a call, and 12 train seeds
+    assert len(set(by_call.values())) == 12
+
+
+def test_the_next_block_runs_on_and_repeats_nothing(config: Config, tmp_path: Path) -> None:
+    human = split_rows(config, tmp_path / "split")
+    first = stage(config, tmp_path, split=human)
+    synthesis.run(first)
+    second = stage(config, tmp_path, block=1, split=human, **{"block.0": first.out})
+    synthesis.run(second)
+    a, b = rows_of(first), rows_of(second)
+    assert min(r.call_id for r in b) > max(r.call_id for r in a)
+    assert not {synthesis.same(r.instruction) for r in a} & {
+        synthesis.same(r.instruction) for r in b
+    }
+
+
+def test_held_out_and_known_instructions_are_dropped_and_counted(
+    config: Config, tmp_path: Path
+) -> None:
+    human = split_rows(config, tmp_path / "split")
+    clean = stage(config, tmp_path, split=human)
+    synthesis.run(clean)
+    made = rows_of(clean)
+    # The same teacher will write these again; now one is a test prompt and one a train prompt.
+    planted = [
+        Coverage(f"p{i}", f"p{i}", row.messages, row.task, None, "test", name)
+        for i, (row, name) in enumerate(((made[0], "test"), (made[1], "holdout")))
+    ]
+    rows = [*read_rows(human / "rows.jsonl", Coverage), *planted]
+    (tmp_path / "planted").mkdir()
+    log = RowLog(tmp_path / "planted", Coverage)
+    log.append(rows)
+    log.finish()
+    job = stage(config, tmp_path, split=tmp_path / "planted")
+    synthesis.run(job)
+    summary = json.loads((job.out / "summary.json").read_text())
+    assert summary["dropped"]["held_out_instruction"] == 2
+    assert summary["rows"] == 40
+    held_out = {synthesis.same(row.instruction) for row in made[:2]}
+    assert not held_out & {synthesis.same(r.instruction) for r in rows_of(job)}
+
+
+def test_a_crash_in_the_middle_changes_no_byte_and_asks_no_call_twice(
+    config: Config, tmp_path: Path
+) -> None:
+    human = split_rows(config, tmp_path / "split")
+    whole = stage(config, tmp_path, split=human)
+    synthesis.run(whole)
+    crashed = stage(config, tmp_path, split=human)
+    lines = (whole.scratch / "replies.jsonl").read_text().splitlines(keepends=True)
+    kept = "".join(lines[3:6]) + lines[0][:20]  # three replies out of order, and a torn line
+    (crashed.scratch / "replies.jsonl").write_text(kept)
+    synthesis.run(crashed)
+    for name in ("rows.jsonl", "summary.json"):
+        assert (crashed.out / name).read_bytes() == (whole.out / name).read_bytes()
+    replies = (crashed.scratch / "replies.jsonl").read_text()
+    calls = [json.loads(line)["call"] for line in replies.splitlines()]
+    assert len(calls) == len(set(calls)) == len(lines)
+
+
+def test_a_teacher_that_refuses_ends_in_one_sentence_with_what_it_said(
+    config: Config, tmp_path: Path
+) -> None:
+    at = tmp_path / "split"
+    at.mkdir()
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Who wrote this?"},
+        {"role": "assistant", "content": "I did."},
+    ]
+    log = RowLog(at, Coverage)
+    log.append([Coverage("a", "a", messages, "t", None, "test", "train")])
+    log.finish()
+    with pytest.raises(BadInput, match=r"0 of 40 rows.*refusal.*the teacher said") as error:
+        synthesis.run(stage(config, tmp_path, split=at))
+    assert "\n" not in str(error.value)
