@@ -43,6 +43,14 @@ def _is_dead(holder: dict[str, str | int | None]) -> bool | None:
     return holder["boot"] != _boot_id() or _start_time(int(holder["pid"] or 0)) != holder["started"]
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody works under this lock, as far as this machine can know."""
+    try:
+        return not _is_dead(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return False
+
+
 def _take(path: Path) -> bool:
     """Create the lock with its content in one step (a link), so that nobody reads half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -55,32 +55,18 @@ class Run:
         }
 
     def execute(self) -> dict[str, Any]:
-        """Run what is not done yet; returns the decision."""
+        """Run what is not done yet, until a round passes; returns the decision."""
         self.directory.mkdir(parents=True, exist_ok=True)
         shared = {"coverage": self.flow.coverage, "split": self.flow.split} | self.flow.baseline
         self._stages(shared, self.record["stages"])
-        tracking = self.config.tracking
-        tracker = open_tracker(tracking, self.directory, self.directory.name, self.record["config"])
-        for number, size in enumerate(self.config.sizes):
-            entry: dict[str, Any] = {
-                "round": number,
-                "data_size": size,
-                "stages": {},
-                "decision": None,
-            }
-            self.record["rounds"].append(entry)
-            _say(f"round {number}: {size} synthetic rows")
-            plan = self.flow.round(number)
-            self._stages(plan, entry["stages"])
-            gate = StageDir(self.root / plan["gate"].path).out / "summary.json"
-            summary = json.loads(gate.read_text(encoding="utf-8"))
-            entry["decision"] = summary["decision"]
-            closing_table(summary)
-            tracker.log(_metrics(summary), step=number)
-            if summary["decision"] == "pass":
-                break
-        tracker.finish()
-        passed = entry["decision"] == "pass"
+        name, config = self.directory.name, self.record["config"]
+        with open_tracker(self.config.tracking, self.directory, name, config) as tracker:
+            for number in range(len(self.config.sizes)):
+                summary = self._round(number)
+                tracker.log(_metrics(summary), step=number)
+                if summary["decision"] == "pass":
+                    break
+        passed = summary["decision"] == "pass"
         self.record["decision"] = {
             "passed": passed,
             "round": number if passed else None,
@@ -88,6 +74,20 @@ class Run:
         }
         self._write()
         return dict(self.record["decision"])
+
+    def _round(self, number: int) -> dict[str, Any]:
+        """Run one round; returns the gate's summary."""
+        size = self.config.sizes[number]
+        entry: dict[str, Any] = {"round": number, "data_size": size, "stages": {}, "decision": None}
+        self.record["rounds"].append(entry)
+        _say(f"round {number}: {size} synthetic rows")
+        plan = self.flow.round(number)
+        self._stages(plan, entry["stages"])
+        gate = StageDir(self.root / plan["gate"].path).out / "summary.json"
+        summary: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
+        entry["decision"] = summary["decision"]
+        closing_table(summary, self.record["rehearsal"])
+        return summary
 
     def _stages(self, plan: dict[str, Stage], record: dict[str, str]) -> None:
         record.update({role: stage.path for role, stage in plan.items()})

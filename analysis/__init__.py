@@ -1,0 +1,8 @@
+"""Numbers, figures and pages from finished stages: frame → compute → draw → assemble.
+
+Reads what stages wrote, runs no model and asks no judge. `understudy.report` loads this package.
+"""
+
+from .assemble import write_curve, write_report
+
+__all__ = ["write_curve", "write_report"]

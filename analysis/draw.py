@@ -1,0 +1,207 @@
+"""Figures, drawn on matplotlib figures of their own (no pyplot state, no display)."""
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from understudy.errors import BadInput
+
+from .labels import DATA_SIZE, FAINT, INK, JUDGES, MARKERS, METRICS, REHEARSAL, number
+
+_RC = {
+    "text.parse_math": False,  # a $ in a name is a dollar sign
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def _canvas(panels: int, columns: int, title: str, rehearsal: bool) -> Iterator[tuple[Any, Any]]:
+    """A themed figure with `panels` axes; afterwards its title and, in a rehearsal, the word."""
+    rows = math.ceil(panels / columns)
+    with (
+        sns.axes_style("whitegrid"),
+        sns.plotting_context("notebook", font_scale=0.85),
+        matplotlib.rc_context(_RC),
+    ):
+        figure = Figure(figsize=(3.6 * columns + 0.4, 3.1 * rows + 0.5), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        for unused in axes[panels:]:
+            unused.remove()
+        yield figure, axes[:panels]
+        sns.despine(fig=figure)
+        if rehearsal:
+            title = f"{title} — {REHEARSAL}".removeprefix(" — ")
+        figure.suptitle(title, fontsize=10, color=INK)
+
+
+def scores_figure(
+    scores: pd.DataFrame, thresholds: dict[str, float], rehearsal: bool
+) -> Any | None:
+    """Scores against data size: a panel per metric, a colour per judge, the baseline as a band."""
+    local = scores[scores["role"] == "local"].sort_values("data_size")
+    if local.empty:
+        return None
+    metrics = ["similarity", "precision"]
+    if scores["rule.rate"].notna().any():
+        metrics.append("rule")
+    with _canvas(len(metrics), len(metrics), "", rehearsal) as (figure, axes):
+        for ax, metric in zip(axes, metrics, strict=True):
+            # a rule asks no judge, so any judge's rows carry the same rate
+            judges = list(dict.fromkeys(scores["judge"]))[: 1 if metric == "rule" else None]
+            for place, judge in enumerate(judges):
+                look = METRICS["rule"] if metric == "rule" else None
+                colour = look.colour if look else JUDGES[place % len(JUDGES)]
+                marker = look.marker if look else MARKERS[place % len(MARKERS)]
+                name = None if look else judge
+                baseline = scores[(scores["role"] == "baseline") & (scores["judge"] == judge)]
+                _band(ax, baseline, metric, colour)
+                _points(ax, local[local["judge"] == judge], metric, colour, marker, name)
+            if metric in thresholds:
+                ax.axhline(thresholds[metric], color=INK, ls="--", lw=1, zorder=1)
+                ax.annotate(
+                    f"gate ≥ {number(thresholds[metric], 0)}",
+                    (0.01, thresholds[metric]),
+                    (0, 3),
+                    xycoords=ax.get_yaxis_transform(),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=INK,
+                )
+            _size_axis(ax, local["data_size"])
+            ax.set(title=METRICS[metric].label + (" (%)" if metric == "rule" else ""))
+            ax.set_ylim(-2, 102)
+        axes[0].legend(loc="lower right", fontsize=8)
+        figure.supxlabel(DATA_SIZE, fontsize=9, color=INK)
+    return figure
+
+
+def training_figure(training: pd.DataFrame, rehearsal: bool) -> Any | None:
+    """Train and validation loss per round; a vertical line marks the best step."""
+    rounds = sorted(training["round"].unique())
+    if not rounds:
+        return None
+    with _canvas(len(rounds), min(3, len(rounds)), "", rehearsal) as (figure, axes):
+        for ax, step in zip(axes, rounds, strict=True):
+            part = training[training["round"] == step]
+            for column in ("train_loss", "validation_loss"):
+                known = part.dropna(subset=[column])
+                look = METRICS[column]
+                sns.lineplot(
+                    known, x="step", y=column, ax=ax, color=look.colour, marker=look.marker,
+                    markersize=4, errorbar=None, label=look.label, legend=False,
+                )  # fmt: skip
+            best = part["best_step"].iloc[0]
+            if best == best:
+                ax.axvline(best, color=INK, ls=":", lw=1.2, label=f"best step ({best:.0f})")
+            rows = number(part["data_size"].iloc[0], 0)
+            ax.set(title=f"Round {step:.0f}: {rows} synthetic rows", xlabel="step", ylabel="loss")
+            ax.set_ylim(bottom=0)
+            ax.legend(fontsize=8)
+    return figure
+
+
+def curve_figure(points: pd.DataFrame, rehearsal: bool) -> Any:
+    """A panel per task: rule pass rate and judge precision against data size; base model dotted."""
+    tasks = list(dict.fromkeys(points["task"]))
+    judges = list(dict.fromkeys(points["judge"]))
+    with _canvas(len(tasks), min(2, len(tasks)), "", rehearsal) as (figure, axes):
+        for ax, task in zip(axes, tasks, strict=True):
+            here = points[points["task"] == task]
+            for metric, judge in [("rule", judges[0]), *(("precision", name) for name in judges)]:
+                look = METRICS[metric]
+                name = f"{look.label} (%)" if metric == "rule" else f"{look.label}, judge {judge}"
+                marker = MARKERS[1 + judges.index(judge)] if metric == "precision" else look.marker
+                rows = here[here["judge"] == judge]
+                _points(ax, rows[~rows["is_base"]], metric, look.colour, marker, name)
+                for base in _values(rows[rows["is_base"]], metric)[0].dropna():
+                    ax.axhline(base, color=look.colour, ls=":", lw=1.6)
+            ax.plot([], [], color=INK, ls=":", lw=1.6, label="the base model, untrained")
+            _size_axis(ax, here["data_size"])
+            ax.set(title=task, xlabel=DATA_SIZE)
+            ax.set_ylim(-2, 102)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
+    return figure
+
+
+def _values(rows: pd.DataFrame, metric: str) -> tuple[Any, Any, Any]:
+    """Centre, low and high of a metric on the 0–100 scale."""
+    scale, centre = (100, "rule.rate") if metric == "rule" else (1, f"{metric}.mean")
+    low, high = rows[f"{metric}.low"], rows[f"{metric}.high"]
+    return scale * rows[centre], scale * low, scale * high
+
+
+def _points(
+    ax: Any, rows: pd.DataFrame, metric: str, colour: str, marker: str, name: str | None
+) -> None:
+    """Means joined by a line, with their intervals; a missing interval draws no bar."""
+    mean, low, high = _values(rows, metric)
+    bars = [(mean - low).clip(lower=0).fillna(0), (high - mean).clip(lower=0).fillna(0)]
+    ax.errorbar(
+        rows["data_size"], mean, yerr=bars, color=colour, marker=marker, ms=5, lw=1.6,
+        capsize=3, elinewidth=1, label=name, zorder=3,
+    )  # fmt: skip
+
+
+def _band(ax: Any, baseline: pd.DataFrame, metric: str, colour: str) -> None:
+    """The service baseline: a dotted line in its interval."""
+    if baseline.empty:
+        return
+    mean, low, high = (column.iloc[0] for column in _values(baseline, metric))
+    if mean == mean:
+        ax.axhline(mean, color=colour, ls=":", lw=1.2, zorder=1)
+    if low == low and high == high:
+        ax.axhspan(low, high, color=colour, alpha=0.15, lw=0, zorder=0)
+
+
+def _size_axis(ax: Any, sizes: "pd.Series[float]") -> None:
+    """A logarithmic axis that has a place for 0; a tick at every size that was run."""
+    ticks = sorted(set(sizes.dropna()))
+    unit = min((size for size in ticks if size > 0), default=1.0)
+    ax.set_xscale("symlog", linthresh=unit, linscale=0.6)
+    ax.set_xticks(ticks, [number(size, 0) for size in ticks])
+    ax.minorticks_off()
+    ax.set_xlim(-unit / 4, max([*ticks, unit]) * 1.3)
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an inline element in the page's own colours and font; bytes are repeatable."""
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata=nothing, transparent=True)
+    element = text.getvalue()
+    element = element[element.index("<svg") :]
+    # ids are unique in a figure only, and a page holds several
+    element = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", element)
+    return element.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+
+
+def save(figure: Figure, out: Path) -> None:
+    """The figure as a file for any background; the suffix decides the format."""
+    kind = out.suffix.removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise BadInput(f"{out} is no figure that can be drawn; end its name in .svg or .png")
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
+    with matplotlib.rc_context({"svg.hashsalt": "understudy"}):
+        figure.savefig(out, format=kind, dpi=160, facecolor="white", metadata=metadata)

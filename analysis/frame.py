@@ -1,0 +1,176 @@
+"""From run.json and finished stages to data frames; whatever is missing is NaN."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from understudy.artifacts import StageDir
+from understudy.records import Answer, Coverage, Verdict, read_rows
+
+_SCORES = ("mean", "low", "high", "coverage@50", "coverage@70")
+_NUMBERS = [
+    *("round", "data_size", "m", "k", "n_prompts", "n_groups", "n_answers", "n_verdicts"),
+    *("n_unscored", "n_missing_answers"),
+    *(f"{metric}.{name}" for metric in ("similarity", "precision") for name in _SCORES),
+    *("rule.n", "rule.passed", "rule.rate", "rule.low", "rule.high"),
+    *(
+        f"p_match.{metric}.{name}"
+        for metric in ("similarity", "precision")
+        for name in ("value", "low", "high")
+    ),
+]
+_WORDS = ["run", "task", "trainer", "role", "judge", "generator", "prompt_variant", "interval"]
+
+
+class Planned(NamedTuple):
+    """One stage of a run, finished or not."""
+
+    round: int | None
+    data_size: int | None
+    name: str
+    directory: StageDir
+
+    @property
+    def kind(self) -> str:
+        """Which stage it is, whatever its role in the run is called."""
+        return self.directory.path.parent.name
+
+
+class Sampled(NamedTuple):
+    """What the last judged round answered."""
+
+    round: int
+    coverage: dict[str, Coverage]
+    answers: list[Answer]
+    verdicts: pd.DataFrame
+
+
+def load_run(run_json: Path) -> dict[str, Any]:
+    """The run's own record."""
+    run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
+    return run
+
+
+def planned(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
+    """Every stage that the run has named so far, in its order."""
+    for name, path in run["stages"].items():
+        yield Planned(None, None, name, StageDir(root / path))
+    for step in run["rounds"]:
+        for name, path in step["stages"].items():
+            yield Planned(step["round"], step["data_size"], name, StageDir(root / path))
+
+
+def finished(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
+    """The stages that are done; nothing else is ever read."""
+    return (stage for stage in planned(root, run) if stage.directory.is_done)
+
+
+def stages_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
+    """One row per stage: round, name, fingerprint, state and wall time."""
+    rows = []
+    for stage in planned(root, run):
+        is_done = stage.directory.is_done
+        rows.append(
+            {
+                "round": stage.round,
+                "name": stage.name,
+                "stage": stage.kind,
+                "fingerprint": stage.directory.path.name,
+                "is_done": is_done,
+                "seconds": meta(stage.directory).get("seconds") if is_done else None,
+            }
+        )
+    columns = ["round", "name", "stage", "fingerprint", "is_done", "seconds"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"round": float, "seconds": float, "is_done": bool})
+
+
+def meta(directory: StageDir) -> dict[str, Any]:
+    """How a stage was made; empty when that was not recorded."""
+    if not (directory.path / "meta.json").is_file():
+        return {}
+    values: dict[str, Any] = directory.read("meta.json")
+    return values
+
+
+def scores_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
+    """One row per judge and answers: the evaluations' summaries, P-Match from the gates."""
+    done = list(finished(root, run))
+    matches = {
+        (stage.round, row["judge"]): row["p_match"]
+        for stage in done
+        if stage.kind == "gate"
+        for row in stage.directory.read("out/summary.json")["table"]
+        if row["role"] == "local"
+    }
+    rows = []
+    for stage in done:
+        if stage.kind != "evaluation":
+            continue
+        summary = stage.directory.read("out/summary.json")
+        rows.append(
+            {
+                **summary,
+                "run": run["name"],
+                "task": run["config"]["task"]["name"],
+                "trainer": run["config"]["trainer"]["kind"],
+                "role": "baseline" if stage.round is None else "local",
+                "round": stage.round,
+                "data_size": stage.data_size,
+                "p_match": matches.get((stage.round, summary["judge"])),
+            }
+        )
+    frame = pd.json_normalize(rows).reindex(columns=[*_WORDS, *_NUMBERS])
+    return frame.astype(dict.fromkeys(_NUMBERS, float))
+
+
+def training_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
+    """The loss curves: one row per recorded step of every finished fine-tuning."""
+    rows = []
+    for stage in finished(root, run):
+        curve = stage.directory.out / "curve.jsonl"
+        if stage.kind == "finetune" and curve.is_file():
+            best = stage.directory.read("out/summary.json").get("best_step")
+            for line in curve.read_text(encoding="utf-8").splitlines():
+                place = {"round": stage.round, "data_size": stage.data_size, "best_step": best}
+                rows.append({**json.loads(line), **place})
+    columns = ["round", "data_size", "step", "train_loss", "validation_loss", "best_step"]
+    return pd.DataFrame(rows).reindex(columns=columns).astype(float)
+
+
+def sampled(root: Path, run: dict[str, Any]) -> Sampled | None:
+    """The answers and verdicts of the last round that a judge has finished."""
+    done = list(finished(root, run))
+    split = next((stage for stage in done if stage.kind == "split"), None)
+    judged = {stage.round for stage in done if stage.kind == "evaluation"} - {None}
+    answered = [stage for stage in done if stage.kind == "inference" and stage.round in judged]
+    if split is None or not answered:
+        return None
+    last = answered[-1]
+    assert last.round is not None, "only stages of a round are left"
+    verdicts = [
+        verdict.to_dict()
+        for stage in done
+        if stage.round == last.round and stage.kind == "evaluation"
+        for verdict in read_rows(stage.directory.out / "rows.jsonl", Verdict)
+    ]
+    coverage = {row.id: row for row in read_rows(split.directory.out / "rows.jsonl", Coverage)}
+    answers = list(read_rows(last.directory.out / "rows.jsonl", Answer))
+    return Sampled(last.round, coverage, answers, pd.DataFrame(verdicts))
+
+
+def references(root: Path, run: dict[str, Any]) -> tuple[list[str], list[str] | None]:
+    """The wanted answers of the test rows, and those of the last round's training rows."""
+    test: list[str] = []
+    train: list[str] | None = None
+    for stage in finished(root, run):
+        if stage.kind == "split":
+            rows = read_rows(stage.directory.out / "rows.jsonl", Coverage)
+            test = [row.response for row in rows if row.split == "test"]
+        elif stage.kind == "subset":  # human and synthetic rows, whose schemas differ
+            lines = (stage.directory.out / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+            train = [json.loads(line)["messages"][-1]["content"] for line in lines]
+    return test, train

@@ -1,0 +1,186 @@
+"""Where a run stands: which stages are done, what the rounds scored, how to go on."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy import locks
+from understudy.artifacts import StageDir
+from understudy.errors import BadInput
+from understudy.schema import suggest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_MISSING = "–"
+_ROLES = ("local", "baseline")
+_METRICS = ("similarity", "precision")
+
+
+def run_files(root: Path) -> list[Path]:
+    """Every run.json below a root, of real runs and of rehearsals."""
+    folders = (root / "run", root / "rehearsal" / "run")
+    return sorted(path for folder in folders for path in folder.glob("*/run.json"))
+
+
+def find_run(root: Path, name: str | None) -> Path:
+    """The run.json of a name or a path; None or "latest" is the one that changed last."""
+    known = run_files(root)
+    where = f"{root / 'run'} or {root / 'rehearsal' / 'run'}"
+    if name in (None, "latest"):
+        if not known:
+            raise BadInput(f"there is no run in {where} yet; `understudy run` makes one")
+        return max(known, key=lambda path: (path.stat().st_mtime_ns, path))
+    assert name is not None
+    for path in (Path(name), Path(name) / "run.json"):
+        if path.name == "run.json" and path.is_file():
+            return path.absolute()
+    named = [path for path in known if path.parent.name == name]
+    if len(named) > 1:
+        paths = " or ".join(str(path.parent) for path in named)
+        raise BadInput(f"{name} is a real run and a rehearsal; give the path {paths}")
+    if not named:
+        names = sorted({path.parent.name for path in known})
+        hint = suggest(name, names) if names else "; there is no run yet"
+        raise BadInput(f"no run {name!r} in {where}{hint}")
+    return named[0]
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=110)
+
+
+def show(run_json: Path) -> None:
+    """Print the stages of every round, the scores so far, the decision or how to go on."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = _console()
+    run = json.loads(run_json.read_text(encoding="utf-8"))
+    root = run_json.parents[2]
+    console.print(f"[bold]{escape(run['name'])}[/]{_word(run['rehearsal'])}")
+    console.print(escape(str(run_json.parent)), soft_wrap=True)
+    console.print(_stages_table(root, run))
+    for step in run["rounds"]:
+        gate = StageDir(root / step["stages"].get("gate", "gate/none"))
+        if gate.is_done:
+            closing_table(gate.read("out/summary.json"), run["rehearsal"])
+    if run["decision"] is None:
+        command = run["command"]
+        command = command if isinstance(command, str) else shlex.join(command)
+        console.print(f"to go on: {escape(command)}", soft_wrap=True)
+    else:
+        word = "passed" if run["decision"]["passed"] else "did not pass"
+        console.print(f"[bold]{word}[/]: {escape(run['decision']['reason'])}", soft_wrap=True)
+
+
+def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
+    """Print one round's scores and its decision, from the summary that the gate wrote."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = _console()
+    console.print(_scores_table(gate, rehearsal))
+    for role in _ROLES:
+        row = next((row for row in gate["table"] if row["role"] == role), None)
+        if row is not None and row["rule"] is not None:
+            rule = row["rule"]
+            share = escape(_number(rule["rate"], rule["low"], rule["high"], 100))
+            console.print(f"rule, {role}: {rule['passed']} of {rule['n']} answers pass, {share} %")
+    for row in gate["table"]:
+        if row["n_unscored"] or row["n_missing_answers"]:
+            console.print(
+                f"unscored by {escape(row['judge'])}, {row['role']}: {row['n_unscored']} verdicts, "
+                f"{row['n_missing_answers']} answers missing"
+            )
+    console.print(f"[bold]{gate['decision']}[/]: {escape(gate['reason'])}\n", soft_wrap=True)
+
+
+def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
+    from rich.markup import escape
+
+    title = f"round {gate['round']}, {gate['data_size']:,} synthetic rows{_word(rehearsal)}"
+    columns = ("answers", "judge", "score", "mean [95 %]", "≥50", "≥70", "P-Match %")
+    table = _table(title, *map(escape, columns))
+    for row in gate["table"]:
+        for metric in _METRICS:
+            score = row[metric] or {}
+            match = (row["p_match"] or {}).get(metric) or {}
+            table.add_row(
+                row["role"],
+                escape(row["judge"]),
+                metric,
+                escape(_number(score.get("mean"), score.get("low"), score.get("high"))),
+                _percent(score.get("coverage@50")),
+                _percent(score.get("coverage@70")),
+                escape(_number(match.get("value"), match.get("low"), match.get("high"))),
+            )
+    return table
+
+
+def _stages_table(root: Path, run: Mapping[str, Any]) -> "Table":
+    """The stages before the rounds, then those of every round, by state."""
+    table = _table(None, "round", "rows", "stages", "decision")
+    table.add_row("", "", _states(root, run["stages"]), "")
+    for step in run["rounds"]:
+        cells = str(step["round"]), f"{step['data_size']:,}", _states(root, step["stages"])
+        table.add_row(*cells, step["decision"] or _MISSING)
+    return table
+
+
+def _states(root: Path, stages: Mapping[str, str]) -> str:
+    from rich.markup import escape
+
+    by_state: dict[str, list[str]] = {"done": [], "running": [], "missing": []}
+    for name, path in stages.items():
+        by_state[_state(StageDir(root / path))].append(escape(name))
+    return "\n".join(f"{state}: {', '.join(names)}" for state, names in by_state.items() if names)
+
+
+def _state(stage: StageDir) -> str:
+    """`running` has a lock; a worker that was killed leaves it until the next one comes."""
+    if stage.is_done:
+        return "done"
+    return "running" if locks.is_held(stage.path / "LOCK") else "missing"
+
+
+def _table(title: str | None, *columns: str) -> "Table":
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _word(rehearsal: bool) -> str:
+    return " · [yellow]REHEARSAL[/], offline stand-ins" if rehearsal else ""
+
+
+def _number(
+    value: float | None, low: float | None = None, high: float | None = None, scale: float = 1
+) -> str:
+    """A value with its interval; missing is a dash, never 0."""
+    if value is None:
+        return _MISSING
+    ends = "" if low is None or high is None else f" [{scale * low:.1f}, {scale * high:.1f}]"
+    return f"{scale * value:.1f}{ends}"
+
+
+def _percent(share: float | None) -> str:
+    return _MISSING if share is None else f"{100 * share:.0f} %"

@@ -1,0 +1,175 @@
+"""The report page and the comparison figure, on runs written by the test."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import fake_runs
+from understudy.artifacts import write_atomically
+from understudy.errors import BadInput
+from understudy.report import curve, load_analysis, main, report
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a finished rehearsal whose answers try to be markup."""
+    root = tmp_path_factory.mktemp("rehearsal")
+    run = fake_runs.write_run(root, text="<script>alert(1)</script> $x_1$")
+    return report(root, run).read_text(encoding="utf-8")
+
+
+def cells(page: str) -> list[str]:
+    """The text of the table cells, without markup."""
+    found = re.findall(r"<td[^>]*>(.*?)</td>", page, flags=re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in found]
+
+
+def test_page_shows_every_number_of_the_evaluation(page: str) -> None:
+    row = cells(page)[:13]
+    assert row == [
+        *("offline", "0", "3"),
+        *("41.2 [33.5, 48.8]", "50 %", "25 %"),
+        *("52.5 [44.5, 60.2]", "62 %", "38 %"),
+        *("87.5 [81.2, 93.8]", "–"),
+        *("33.3 % [6.2, 79.2]", "1"),
+    ]
+
+
+def test_page_shows_missing_scores_as_dashes_and_never_as_zero(page: str) -> None:
+    baseline = cells(page)[13:26]
+    assert baseline[3] == "80.5 [75.2, 85.8]"
+    assert baseline[1] == "–"  # no data size
+    assert baseline[6:12] == ["–"] * 6
+
+
+def test_page_states_the_decision_and_its_reason(page: str) -> None:
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "The local model does not pass the gate. the ladder ends at 0 rows" in text
+
+
+def test_page_escapes_what_a_model_wrote(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_page_needs_no_other_resource(page: str) -> None:
+    assert set(re.findall(r'[\w:]+="https?://[^"]*"', page)) == {
+        'xmlns="http://www.w3.org/2000/svg"',
+        'xmlns:xlink="http://www.w3.org/1999/xlink"',
+    }
+    assert len(re.findall("https?:", page)) == len(re.findall(r'xmlns[:\w]*="http:', page))
+    assert " src=" not in page
+
+
+def test_ids_are_unique_although_the_page_holds_several_figures(page: str) -> None:
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert page.count("<svg") == 2
+    assert len(ids) == len(set(ids))
+
+
+def test_rehearsal_is_said_by_the_page_and_by_each_figure(page: str) -> None:
+    assert "offline stand-ins, no LLM was asked" in page
+    for figure in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        assert ">REHEARSAL<" in figure
+
+
+def test_a_real_run_is_not_called_a_rehearsal(tmp_path: Path) -> None:
+    run = fake_runs.write_run(tmp_path, rehearsal=False)
+    assert "rehearsal" not in report(tmp_path, run).read_text(encoding="utf-8").lower()
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
+    pages = []
+    for place in ("a", "b"):
+        run = fake_runs.write_run(tmp_path / place)
+        pages.append(report(tmp_path / place, run).read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_best_median_and_worst_answer_are_shown(tmp_path: Path) -> None:
+    run = fake_runs.write_run(tmp_path)
+    text = report(tmp_path, run).read_text(encoding="utf-8")
+    titles = re.findall(r'<h3>(\w+) <span class="muted">similarity ([\d.]+)', text)
+    assert titles == [("Best", "90.0"), ("Median", "90.0"), ("Worst", "20.0")]
+
+
+def test_an_unfinished_run_shows_what_is_finished(tmp_path: Path) -> None:
+    run = fake_runs.write_run(tmp_path, decision=None)
+    for path in ("evaluation/e0", "gate/g0"):
+        (tmp_path / path / "DONE").unlink()
+    text = report(tmp_path, run).read_text(encoding="utf-8")
+    assert "Not decided yet." in text
+    assert "5 of the 7 stages begun so far are done" in text
+    assert "not finished" in text
+    assert cells(text)[3] == "80.5 [75.2, 85.8]"  # the baseline alone
+    assert "41.2" not in text
+
+
+def test_a_run_without_any_finished_stage_has_a_page(tmp_path: Path) -> None:
+    path = fake_runs.write_run(tmp_path, decision=None, stages={}, rounds=[])
+    text = report(tmp_path, path).read_text(encoding="utf-8")
+    assert "No evaluation is finished yet." in text
+    assert "<svg" not in text
+
+
+def four_runs(root: Path) -> None:
+    """One task: the base model and three sizes."""
+    for name, size, kind in (("base", 0, "none"), ("0", 0, "full"), ("250", 250, "full")):
+        config = fake_runs.CONFIG | {"trainer": {"kind": kind}}
+        run = fake_runs.write_run(root / name, f"curve-qa-{name}", config=config)
+        record = json.loads(run.read_text())
+        record["rounds"][0]["data_size"] = size
+        # one root holds all runs, so their stages get names of their own
+        for part in (root / name).iterdir():
+            if part.name != "run":
+                for stage in part.iterdir():
+                    target = root / part.name / f"{stage.name}{name}"
+                    target.parent.mkdir(exist_ok=True)
+                    stage.rename(target)
+        for stages in (record["stages"], record["rounds"][0]["stages"]):
+            stages.update({role: f"{path}{name}" for role, path in stages.items()})
+        if kind == "none":
+            del record["rounds"][0]["stages"]["subset"]
+        target = root / "run" / record["name"] / "run.json"
+        target.parent.mkdir(parents=True)
+        write_atomically(target, json.dumps(record))
+
+
+def test_curve_writes_a_figure_and_its_numbers(tmp_path: Path) -> None:
+    four_runs(tmp_path / "rehearsal")
+    arguments = ["--curve", "curve-*", "--root", str(tmp_path)]
+    assert main([*arguments, "--out", str(tmp_path / "out" / "curve.svg")]) == 0
+    assert "<svg" in (tmp_path / "out" / "curve.svg").read_text()
+    lines = (tmp_path / "out" / "curve.md").read_text().splitlines()
+    assert lines[0].startswith("REHEARSAL: offline stand-ins, no LLM was asked. 3 test prompts")
+    score = "33.3 % [6.2, 79.2] | offline | 41.2 [33.5, 48.8] | 52.5 [44.5, 60.2]"
+    assert lines[4:] == [
+        f"| closed_qa | base model | {score} | – |",
+        f"| closed_qa | 0 | {score} | 66.7 % |",
+        f"| closed_qa | 250 | {score} | 66.7 % |",
+    ]
+
+
+def test_curve_leaves_out_what_is_not_finished(tmp_path: Path) -> None:
+    four_runs(tmp_path)
+    (tmp_path / "evaluation" / "e0250" / "DONE").unlink()
+    (tmp_path / "evaluation" / "b0250" / "DONE").unlink()
+    table = curve(tmp_path, "curve-*", tmp_path / "curve.png").with_suffix(".md").read_text()
+    assert "| closed_qa | 0 |" in table
+    assert "| closed_qa | 250 |" not in table
+
+
+def test_curve_refuses_what_it_cannot_draw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "curve.svg"
+    assert main(["--curve", "nosuch-*", "--root", str(tmp_path), "--out", str(out)]) == 2
+    assert "matches 'nosuch-*'" in capsys.readouterr().err
+    for root, is_rehearsal in ((tmp_path, False), (tmp_path / "rehearsal", True)):
+        fake_runs.write_run(root, "curve-qa", is_rehearsal)
+    with pytest.raises(BadInput, match="never share a figure"):
+        curve(tmp_path, "curve-*", out)
+    with pytest.raises(BadInput, match=r"end its name in \.svg or \.png"):
+        load_analysis().write_curve(tmp_path, ["curve-qa"], tmp_path / "curve.jpg")
