@@ -1,0 +1,1 @@
+"""From answers to a decision: verdicts, scores with their intervals, and the gate."""

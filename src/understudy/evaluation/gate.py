@@ -1,0 +1,124 @@
+"""The gate stage: is the local model good enough? The decision and its reason are a record."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from decimal import ROUND_DOWN, Decimal
+from typing import Any, Literal, NamedTuple
+
+from understudy.artifacts import Job
+from understudy.config import Gate
+from understudy.evaluation.scores import METRICS, Metric, pool
+from understudy.evaluation.statistics import ratio_of_means
+from understudy.records import Coverage, Verdict
+
+Summary = dict[str, Any]  # an evaluation's summary.json
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One judge on one generator, as the closing table of a round shows it."""
+
+    judge: str
+    role: Literal["local", "baseline"]
+    generator: str
+    similarity: Summary  # mean, low, high, coverage@50, coverage@70
+    precision: Summary
+    rule: Summary | None
+    n_prompts: int
+    n_unscored: int
+    n_missing_answers: int
+    p_match: dict[str, dict[str, float | None]] | None
+
+
+class Decision(NamedTuple):
+    """Whether the round passes, and one sentence why."""
+
+    decision: Literal["pass", "fail"]
+    reason: str
+
+
+def decide(gate: Gate, table: Sequence[Line]) -> Decision:
+    """Pass when every judge's mean similarity and precision of the local model reach the gate's.
+
+    A missing mean fails.
+    """
+    local = [line for line in table if line.role == "local"]
+    assert local, "the gate needs the verdicts of at least one judge on the local model"
+    reached, short = [], []
+    for line in local:
+        for metric, threshold in (("similarity", gate.similarity), ("precision", gate.precision)):
+            mean = getattr(line, metric)["mean"]
+            said = f"{line.judge} {metric}"
+            if mean is None:
+                short.append(f"{said} is missing: no verdict could be scored")
+            elif mean < threshold:
+                short.append(f"{said} {_cut(mean)} < {threshold:g}")
+            else:
+                reached.append(f"{said} {_cut(mean)} >= {threshold:g}")
+    if short:
+        return Decision("fail", f"Short of the thresholds: {'; '.join(short)}.")
+    return Decision("pass", f"All means reach their thresholds: {'; '.join(reached)}.")
+
+
+def _cut(score: float) -> str:
+    """Two decimals, cut: rounding would show 84.999 as 85.00, which is not short of 85."""
+    return str(Decimal(repr(score)).quantize(Decimal("0.01"), ROUND_DOWN))
+
+
+def p_match(
+    local: Sequence[Verdict], baseline: Sequence[Verdict], groups: dict[str, str]
+) -> dict[str, dict[str, float | None]]:
+    """Local over baseline in %, per metric, over the prompts that have a score of both."""
+    return {metric: _ratio(local, baseline, metric, groups) for metric in METRICS}
+
+
+def _ratio(
+    local: Sequence[Verdict],
+    baseline: Sequence[Verdict],
+    metric: Metric,
+    groups: dict[str, str],
+) -> dict[str, float | None]:
+    ours, theirs = pool(local, metric).prompts, pool(baseline, metric).prompts
+    both = sorted(ours.keys() & theirs.keys())
+    ratio = ratio_of_means(
+        [ours[p] for p in both], [theirs[p] for p in both], [groups[p] for p in both]
+    )
+    return {"value": ratio.mean, "low": ratio.low, "high": ratio.high}
+
+
+def run(job: Job) -> None:
+    """Read the gate judges' evaluations, decide, write; params: `round` and `data_size`."""
+    gate = job.config.gate
+    groups = {row.id: row.group_id for row in job.rows("split", Coverage)}
+    table: list[Line] = []
+    for judge in job.config.gate_judges:
+        local, baseline = f"evaluation.{judge}", f"baseline.{judge}"
+        match = None
+        if baseline in job.inputs:
+            verdicts = job.rows(local, Verdict), job.rows(baseline, Verdict)
+            match = p_match(*verdicts, groups)
+        table.append(_line(judge, "local", job.summary(local), match))
+        if baseline in job.inputs:
+            table.append(_line(judge, "baseline", job.summary(baseline), None))
+    decision, reason = decide(gate, table)
+    job.write_summary(
+        {
+            "kind": gate.kind,
+            "decision": decision,
+            "reason": reason,
+            "thresholds": {"similarity": gate.similarity, "precision": gate.precision},
+            "round": job.params["round"],
+            "data_size": job.params["data_size"],
+            "table": [asdict(line) for line in table],
+        }
+    )
+
+
+def _line(
+    judge: str,
+    role: Literal["local", "baseline"],
+    summary: Summary,
+    match: dict[str, dict[str, float | None]] | None,
+) -> Line:
+    shared = ("generator", *METRICS, "rule", "n_prompts", "n_unscored", "n_missing_answers")
+    return Line(judge=judge, role=role, p_match=match, **{name: summary[name] for name in shared})

@@ -1,0 +1,109 @@
+"""The evaluation stage: one judge scores every answer of one generator, M times."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from understudy.artifacts import Job, RowLog
+from understudy.config import Config
+from understudy.errors import Internal
+from understudy.evaluation import scores
+from understudy.progress import track
+from understudy.prompts import judge as prompt
+from understudy.records import Answer, Coverage, Message, Verdict
+from understudy.service.base import Reply, Request
+from understudy.service.client import ask
+
+SCALE = "0-100"
+_UNPARSED = {"length": "cut_off", "refusal": "refused", "error": "error"}
+
+
+def run(job: Job) -> None:
+    """Judge the answers to one split; params: `judge` (a name in config.judges) and `split`."""
+    config, name = job.config, job.params["judge"]
+    prompts = {
+        row.id: row for row in job.rows("split", Coverage) if row.split == job.params["split"]
+    }
+    answers = [answer for answer in job.rows("answers", Answer) if answer.prompt_id in prompts]
+    if len({answer.generator for answer in answers}) != 1:
+        raise Internal(
+            f"an evaluation needs one generator's answers to the {job.params['split']} split, "
+            f"but {job.inputs['answers']} has {sorted({a.generator for a in answers})}"
+        )
+    log = RowLog(job.out, Verdict)
+    wanted = [_unjudged(config, name, a, m) for a in answers for m in range(config.evaluation.m)]
+    never_given = {answer.key for answer in answers if answer.finish == "error"}
+    open_rows = [row for row in wanted if row.key not in log.rows]
+    log.append(row for row in open_rows if row.key[:3] in never_given)
+    to_ask = [row for row in open_rows if row.key not in log.rows]
+
+    texts = {answer.key: answer.text for answer in answers}
+    requests = (_request(config, prompts[row.prompt_id], texts[row.key[:3]], row) for row in to_ask)
+    with track(f"judge {name}", len(wanted), "verdicts") as advance:
+        advance(len(wanted) - len(to_ask))
+        for position, reply in ask(config.judges[name], requests):
+            log.append([judged(to_ask[position], reply)])
+            advance()
+
+    verdicts = log.finish()
+    job.write_summary(
+        {
+            "judge": name,
+            "judge_family": config.judges[name].family,
+            "generator": answers[0].generator,
+            "family": answers[0].family,
+            "prompt_variant": config.evaluation.prompt,
+            "order": config.evaluation.order,
+            "m": config.evaluation.m,
+            **scores.summarize(answers, verdicts),
+            "rule": scores.rule(answers, prompts),
+        }
+    )
+
+
+def _unjudged(config: Config, judge: str, answer: Answer, m: int) -> Verdict:
+    """The verdict on an answer that was never given, and the blank of every other."""
+    return Verdict(
+        prompt_id=answer.prompt_id,
+        generator=answer.generator,
+        k=answer.k,
+        judge=judge,
+        judge_family=config.judges[judge].family,
+        prompt_variant=config.evaluation.prompt,
+        order=config.evaluation.order,
+        m=m,
+        scale=SCALE,
+        similarity=None,
+        precision=None,
+        reason_similarity=None,
+        reason_precision=None,
+        status="no_answer",
+    )
+
+
+def _request(config: Config, row: Coverage, candidate: str, verdict: Verdict) -> Request:
+    variant, order = config.evaluation.prompt, config.evaluation.order
+    messages = prompt.render(variant, order, conversation(row.prompt), row.response, candidate)
+    assert verdict.m is not None, f"{verdict.key} is an imported average, not a call"
+    return Request(messages, verdict.m, prompt.schema(variant))
+
+
+def conversation(messages: Sequence[Message]) -> str:
+    """The instruction as a judge reads it: the last user turn, after earlier turns by speaker."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(_turns(messages))
+
+
+def _turns(messages: Sequence[Message]) -> Iterator[str]:
+    for message in messages:
+        yield f"{message['role'].capitalize()}:\n{message['content']}"
+
+
+def judged(blank: Verdict, reply: Reply) -> Verdict:
+    """The blank filled in from a reply; without usable scores they stay null, and why is said."""
+    if reply.finish != "stop":
+        return replace(blank, status=_UNPARSED[reply.finish])
+    parsed = prompt.parse(reply.text)
+    if isinstance(parsed, prompt.Unscored):
+        return replace(blank, status=parsed.status)
+    return replace(blank, **parsed._asdict(), status="scored")

@@ -1,0 +1,87 @@
+"""From verdicts to the numbers of a summary: repeats, then samples, then prompts are averaged."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+from understudy import playground
+from understudy.evaluation.statistics import cluster_mean, cluster_rate
+from understudy.records import Answer, Coverage, Verdict
+
+Metric = Literal["similarity", "precision"]
+METRICS: tuple[Metric, ...] = ("similarity", "precision")
+COVERAGE_AT = (50, 70)  # the paper's cut-offs (its Figure 2)
+INTERVAL = "95 % t interval of the mean over prompts, cluster-robust by group_id, G - 1 df"
+
+
+class Pooled(NamedTuple):
+    """One metric's scores; a missing answer, without a valid verdict, is in neither."""
+
+    answers: dict[tuple[str, int], float]  # (prompt_id, k) -> mean over its valid verdicts
+    prompts: dict[str, float]  # prompt_id -> mean over its answers
+
+
+def pool(verdicts: Sequence[Verdict], metric: Metric) -> Pooled:
+    """Average the scored verdicts of each answer, then the answers of each prompt."""
+    repeats: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for verdict in verdicts:
+        score = getattr(verdict, metric)
+        if verdict.status == "scored" and score is not None:
+            repeats[verdict.prompt_id, verdict.k].append(score)
+    answers = {key: fmean(repeats[key]) for key in sorted(repeats)}
+    samples: dict[str, list[float]] = defaultdict(list)
+    for (prompt_id, _), score in answers.items():
+        samples[prompt_id].append(score)
+    return Pooled(answers, {prompt_id: fmean(scores) for prompt_id, scores in samples.items()})
+
+
+def describe(pooled: Pooled, groups: Mapping[str, str]) -> dict[str, float | None]:
+    """Mean over prompts, its interval, and coverage@k = share of answers scoring at least k."""
+    means = list(pooled.prompts.values())
+    mean, low, high = cluster_mean(means, [groups[prompt] for prompt in pooled.prompts])
+    scores = pooled.answers.values()
+    shares = {
+        f"coverage@{cut}": fmean(score >= cut for score in scores) if scores else None
+        for cut in COVERAGE_AT
+    }
+    return {
+        "mean": mean,
+        "low": low if low is None else max(low, 0.0),  # the limits end where the scale does
+        "high": high if high is None else min(high, 100.0),
+        **shares,
+    }
+
+
+def summarize(answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Counts and both metrics of one judge on one generator's answers."""
+    groups = {answer.prompt_id: answer.group_id for answer in answers}
+    unscored = Counter(v.status for v in verdicts if v.status != "scored")
+    pooled = {metric: pool(verdicts, metric) for metric in METRICS}
+    return {
+        "k": max(Counter(answer.prompt_id for answer in answers).values()),
+        "n_prompts": len(groups),
+        "n_groups": len(set(groups.values())),
+        "n_answers": len(answers),
+        "n_verdicts": len(verdicts),
+        "n_unscored": unscored.total(),
+        "unscored": dict(sorted(unscored.items())),
+        "n_missing_answers": len(answers) - len(pooled["precision"].answers),
+        **{metric: describe(pooled[metric], groups) for metric in METRICS},
+        "interval": INTERVAL,
+    }
+
+
+def rule(answers: Sequence[Answer], prompts: Mapping[str, Coverage]) -> dict[str, Any] | None:
+    """The pass rate (0 to 1) under the playground's rule; None where it knows no prompt.
+
+    An answer that was never given (finish "error") is missing, not failed.
+    """
+    given = [answer for answer in answers if answer.finish != "error"]
+    grades = [playground.grade(prompts[a.prompt_id].instruction, a.text) for a in given]
+    known = [(a, grade) for a, grade in zip(given, grades, strict=True) if grade is not None]
+    if not known:
+        return None
+    passed = [grade.passed for _, grade in known]
+    rate, low, high = cluster_rate(passed, [answer.group_id for answer, _ in known])
+    return {"n": len(known), "passed": sum(passed), "rate": rate, "low": low, "high": high}

@@ -1,0 +1,99 @@
+"""The teacher's prompt: new (instruction, response) pairs after one example, in one JSON reply."""
+
+import json
+import re
+from collections import Counter
+from typing import Any, NamedTuple
+
+from understudy.prompts import object_in, read_template, storable
+from understudy.prompts.blocks import fence, parse_blocks
+from understudy.records import Message
+
+_TEMPLATE = read_template("synthesis_default")
+_COUNT = re.compile(r"Write exactly (\d+) new pairs\.")
+_FIELDS = ("instruction", "response")
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "contents": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {field: {"type": "string"} for field in _FIELDS},
+                "required": list(_FIELDS),
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["contents"],
+    "additionalProperties": False,
+}
+
+
+class Parsed(NamedTuple):
+    """The usable pairs of a reply, and how many were not, by reason."""
+
+    pairs: list[tuple[str, str]]
+    rejected: dict[str, int]
+
+
+class Asked(NamedTuple):
+    """What a synthesis prompt asks for."""
+
+    instruction: str
+    response: str
+    wanted: int  # number of pairs
+
+
+def render(instruction: str, response: str, topic: str, count: int) -> tuple[Message, ...]:
+    """The messages that ask for exactly `count` new pairs like the example."""
+    blocks = fence({"Instruction": instruction, "Response": response})
+    text = _TEMPLATE.substitute(
+        instruction=blocks["Instruction"], response=blocks["Response"], topic=topic, count=count
+    )
+    return ({"role": "user", "content": text},)
+
+
+def asked(messages: tuple[Message, ...]) -> Asked | None:
+    """What was rendered into the messages; None when they are no synthesis prompt of ours."""
+    text = messages[-1]["content"]
+    blocks = parse_blocks(text)
+    counts = _COUNT.findall(text)
+    if set(blocks) != {"Instruction", "Response"} or not counts:
+        return None
+    # The template's own sentence follows the blocks, so it is the last.
+    return Asked(blocks["Instruction"], blocks["Response"], int(counts[-1]))
+
+
+def template() -> str:
+    """Everything of the prompt that no example changes: what a fingerprint hashes."""
+    return f"{_TEMPLATE.template}\n{json.dumps(SCHEMA)}"
+
+
+def parse(text: str) -> Parsed:
+    """The pairs of a reply; a bad pair is counted and skipped, a bad reply has none."""
+    reply = object_in(text)
+    if isinstance(reply, str):
+        return Parsed([], {reply: 1})
+    contents = reply.get("contents")
+    if not isinstance(contents, list):
+        return Parsed([], {"missing_field": 1})
+    pairs: list[tuple[str, str]] = []
+    rejected: Counter[str] = Counter()
+    for item in contents:
+        if reason := _fault(item):
+            rejected[reason] += 1
+        else:
+            instruction, response = (storable(item[field]).strip() for field in _FIELDS)
+            pairs.append((instruction, response))
+    return Parsed(pairs, dict(rejected))
+
+
+def _fault(item: Any) -> str | None:
+    """Why an element of `contents` is no pair."""
+    if not isinstance(item, dict) or any(field not in item for field in _FIELDS):
+        return "missing_field"
+    if not all(isinstance(item[field], str) for field in _FIELDS):
+        return "not_text"
+    return None if all(item[field].strip() for field in _FIELDS) else "empty"

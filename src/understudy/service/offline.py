@@ -1,0 +1,70 @@
+"""The offline provider: judge, teacher and plain service without a network, a key or an LLM.
+
+It tells by the prompt's data blocks what it is asked to be, and knows right from wrong by the
+playground's rules. Every reply follows from (request text, index) alone, for a judge also from its
+name: a rerun gives the same replies, another index an independent one.
+"""
+
+import hashlib
+import random
+
+from understudy import playground
+from understudy.config import Bias, Service
+from understudy.prompts import judge, synthesis
+from understudy.records import dumps
+from understudy.service import offline_judge, offline_teacher
+from understudy.service.base import Reply, Request
+
+_CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
+
+UNKNOWN = "This stand-in works offline and can only answer prompts of the playground."
+
+
+class Offline:
+    """Plays one service; `skill` is its share of right answers, `bias` its leaning as a judge."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer as the judge, the teacher or the service, whichever the prompt asks for."""
+        text, finish = self._reply(request)
+        limit = self._service.max_output_tokens * _CHARACTERS_PER_TOKEN
+        if len(text) > limit:
+            text, finish = text[:limit], "length"
+        heard = sum(estimate_tokens(message["content"]) for message in request.messages)
+        return Reply(text, finish, heard, estimate_tokens(text))
+
+    def _reply(self, request: Request) -> tuple[str, str]:
+        """The whole text and how it finished."""
+        service, index = self._service, request.index
+        messages = dumps(request.messages)
+        if verdict := judge.asked(request.messages):
+            rng = _random("judge", messages, service.name, index)
+            return offline_judge.judge(verdict, service.bias or Bias(), rng), "stop"
+        if lesson := synthesis.asked(request.messages):
+            return offline_teacher.teach(lesson, _random("teacher", messages, index))
+        skill = 1.0 if service.skill is None else service.skill
+        rng = _random("service", messages, index)
+        return answer(request.messages[-1]["content"], skill, rng), "stop"
+
+
+def answer(prompt: str, skill: float, rng: random.Random) -> str:
+    """A playground prompt's right answer with probability `skill`, else a flawed one.
+
+    Any other prompt gets one fixed sentence that repeats nothing of it.
+    """
+    right = playground.reference(prompt)
+    if right is None:
+        return UNKNOWN
+    return right if rng.random() < skill else playground.flawed(prompt, rng)
+
+
+def estimate_tokens(text: str) -> int:
+    """An estimate of the tokens in a text: a quarter of its characters, rounded up."""
+    return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+def _random(*key: str | int) -> random.Random:
+    """A generator that depends on the key alone, in any process and on any machine."""
+    return random.Random(hashlib.sha256(dumps(key).encode("utf-8", "surrogatepass")).digest())

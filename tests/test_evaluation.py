@@ -1,0 +1,384 @@
+"""The evaluation stage on answers of the playground, and the arithmetic of its summary."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from understudy import playground
+from understudy.artifacts import Job
+from understudy.config import Config, build
+from understudy.errors import Internal
+from understudy.evaluation import judge, scores
+from understudy.evaluation.statistics import (
+    Interval,
+    cluster_mean,
+    cluster_rate,
+    ratio_of_means,
+)
+from understudy.records import Answer, Coverage, Row, Verdict, dumps, read_rows
+from understudy.service.base import Reply
+
+SplitName = Literal["train", "validation", "test", "holdout"]
+
+
+def service(name: str, **changed: Any) -> dict[str, Any]:
+    facts = {"name": name, "provider": "offline", "model": "playground-1", "family": "offline"}
+    limits = {"terms": None, "temperature": None, "max_output_tokens": 4096, "concurrency": 4}
+    return facts | limits | changed
+
+
+def config(m: int = 3, judges: list[dict[str, Any]] | None = None, **gate: Any) -> Config:
+    """A whole config, of which these stages read `judges`, `evaluation` and `gate`."""
+    judges = judges or [service("offline", bias={"noise": 3.0})]
+    split = {"validation": 4, "test": 8, "holdout": 0}
+    coverage = {"kind": "playground", "rows": 32, "seed": 0, "licence": None, "split": split}
+    model = {"name": "tiny", "family": "understudy", "licence": "Apache-2.0", "repo": None}
+    model |= {"revision": None, "path": "package:tiny", "context": 512, "stop": []}
+    trainer = {"kind": "full", "lr": 1e-3, "epochs": 1, "min_steps": 0, "max_steps": None}
+    trainer |= {"batch_size": 8, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.0}
+    trainer |= {"max_length": 256, "packing": False, "evaluations": 1, "patience": None}
+    trainer |= {"keep": "best", "lora_rank": 8, "lora_alpha": 16, "lora_dropout": 0.0}
+    return build(
+        {
+            "coverage": coverage,
+            "task": {"name": "closed_qa", "topic": "Closed QA", "execute_code": False},
+            "model": model | {"lora_targets": "all-linear"},
+            "synthesis": {"kind": "none", "pairs_per_call": 5, "seed": 0, "max_calls_per_row": 1},
+            "judges": {one["name"]: one for one in judges},
+            "baseline": {"kind": "none"},
+            "trainer": trainer | {"start": "base"},
+            "inference": {"k": 2, "temperature": 0.8, "max_new_tokens": 64, "batch_size": 8},
+            "evaluation": {"m": m, "prompt": "default", "order": "reference_first"},
+            "gate": {"kind": "paper", "similarity": 90, "precision": 90, "judges": None} | gate,
+            "loop": {"sizes": [0], "max_rounds": None},
+            "data_size": None,
+            "seed": 0,
+            "cluster": {"kind": "local", "threads": 1},
+            "tracking": {"kind": "none", "project": "understudy", "mode": "offline"},
+            "paths": {"root": "runs"},
+            "run": {"name": None},
+        }
+    )
+
+
+def coverage(n: int, split: SplitName = "test", groups: int = 4) -> list[Coverage]:
+    pairs = playground.generate("closed_qa", seed=1, start=0, count=n)
+    return [
+        Coverage(
+            f"{split}{i}",
+            f"g{i % groups}",
+            [
+                {"role": "user", "content": pair.instruction},
+                {"role": "assistant", "content": pair.response},
+            ],
+            "closed_qa",
+            None,
+            "playground",
+            split,
+        )
+        for i, pair in enumerate(pairs)
+    ]
+
+
+def answers_to(rows: list[Coverage], k: int = 2, skill: float = 0.5) -> list[Answer]:
+    rng = random.Random(0)
+    texts = [
+        row.response if rng.random() < skill else playground.flawed(row.instruction, rng)
+        for row in rows
+        for _ in range(k)
+    ]
+    return [
+        Answer(row.id, row.group_id, sample, texts.pop(0), 9, "stop", "tiny", "understudy")
+        for row in rows
+        for sample in range(k)
+    ]
+
+
+def write(directory: Path, rows: list[Any]) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    text = "".join(dumps(row.to_dict()) + "\n" for row in rows if isinstance(row, Row))
+    (directory / "rows.jsonl").write_text(text, encoding="utf-8")
+    return directory
+
+
+def job(tmp_path: Path, of: Config, rows: list[Coverage], answers: list[Answer]) -> Job:
+    inputs = {
+        "split": write(tmp_path / "split", rows),
+        "answers": write(tmp_path / "answers", answers),
+    }
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    out.mkdir(exist_ok=True)
+    scratch.mkdir(exist_ok=True)
+    return Job(of, {"judge": next(iter(of.judges)), "split": "test"}, inputs, out, scratch)
+
+
+def outcome(of: Job) -> tuple[list[Verdict], dict[str, Any]]:
+    rows = list(read_rows(of.out / "rows.jsonl", Verdict))
+    return rows, json.loads((of.out / "summary.json").read_text())
+
+
+def test_every_answer_of_the_split_is_judged_m_times_and_summed_up(tmp_path: Path) -> None:
+    rows = coverage(8) + coverage(2, "train")
+    answers = answers_to(rows)
+    work = job(tmp_path, config(), rows, answers)
+    judge.run(work)
+    verdicts, summary = outcome(work)
+    assert len(verdicts) == 8 * 2 * 3
+    assert {v.prompt_id for v in verdicts} == {row.id for row in rows if row.split == "test"}
+    assert all(v.status == "scored" and v.reason_precision for v in verdicts)
+    assert list(summary) == [
+        *("judge", "judge_family", "generator", "family", "prompt_variant", "order", "m", "k"),
+        *("n_prompts", "n_groups", "n_answers", "n_verdicts", "n_unscored", "unscored"),
+        *("n_missing_answers", "similarity", "precision", "interval", "rule"),
+    ]
+    counts = {key: summary[key] for key in summary if key.startswith("n_")} | {"k": summary["k"]}
+    assert counts == {
+        **{"n_prompts": 8, "n_groups": 4, "n_answers": 16, "n_verdicts": 48},
+        **{"n_unscored": 0, "n_missing_answers": 0, "k": 2},
+    }
+    assert summary["unscored"] == {}
+    # Balanced, so the mean over prompts is the mean over all verdicts.
+    for metric in scores.METRICS:
+        part = summary[metric]
+        assert part["mean"] == pytest.approx(fmean(getattr(v, metric) for v in verdicts))
+        assert part["low"] < part["mean"] < part["high"]
+        assert 0 <= part["coverage@70"] <= part["coverage@50"] <= 1
+    judged = [a for a in answers if a.prompt_id.startswith("test")]
+    right = sum(a.text == r.response for a in judged for r in rows if r.id == a.prompt_id)
+    assert (summary["rule"]["n"], summary["rule"]["passed"]) == (16, right)
+    assert summary["rule"]["rate"] == right / 16
+
+
+def test_an_interrupted_evaluation_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    rows = coverage(4)
+    answers = answers_to(rows)
+    answers[0] = replace(answers[0], text="", finish="error")
+    whole, resumed = (job(tmp_path / name, config(), rows, answers) for name in ("one", "two"))
+    judge.run(whole)
+    lines = (whole.out / "rows.jsonl").read_text().splitlines(keepends=True)
+    (resumed.out / "rows.jsonl").write_text("".join(lines[1:9:2]) + lines[0][:40])
+    judge.run(resumed)
+    for name in ("rows.jsonl", "summary.json"):
+        assert (resumed.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_verdicts_on_disk_are_kept_and_not_asked_for_again(tmp_path: Path) -> None:
+    rows = coverage(2)
+    work = job(tmp_path, config(m=1), rows, answers_to(rows, k=1))
+    judge.run(work)
+    verdicts, _ = outcome(work)
+    write(work.out, [replace(v, reason_precision="from before") for v in verdicts])
+    judge.run(work)
+    assert {v.reason_precision for v in outcome(work)[0]} == {"from before"}
+
+
+def test_cut_off_replies_are_unscored_and_the_summary_stays_empty_of_numbers(
+    tmp_path: Path,
+) -> None:
+    rows = coverage(2)
+    of = config(m=2, judges=[service("short", max_output_tokens=10)])
+    work = job(tmp_path, of, rows, answers_to(rows, k=1))
+    judge.run(work)
+    verdicts, summary = outcome(work)
+    assert {(v.status, v.similarity, v.precision) for v in verdicts} == {("cut_off", None, None)}
+    assert summary["unscored"] == {"cut_off": 4}
+    assert (summary["n_unscored"], summary["n_missing_answers"]) == (4, 2)
+    nothing = dict.fromkeys(["mean", "low", "high", "coverage@50", "coverage@70"])
+    assert summary["precision"] == summary["similarity"] == nothing
+
+
+def test_an_answer_that_was_never_given_is_missing_and_neither_judged_nor_failed(
+    tmp_path: Path,
+) -> None:
+    rows = coverage(3)
+    answers = answers_to(rows, k=1, skill=1.0)
+    answers[0] = replace(answers[0], text="", finish="error")
+    work = job(tmp_path, config(m=2, judges=[service("offline")]), rows, answers)
+    judge.run(work)
+    _, summary = outcome(work)
+    assert summary["unscored"] == {"no_answer": 2}
+    assert summary["n_missing_answers"] == 1
+    assert summary["precision"]["mean"] == 100
+    assert (summary["rule"]["n"], summary["rule"]["rate"]) == (2, 1.0)
+
+
+def test_prompts_from_elsewhere_have_no_rule(tmp_path: Path) -> None:
+    rows = [
+        replace(row, messages=[{"role": "user", "content": f"Sing {i}"}, row.messages[1]])
+        for i, row in enumerate(coverage(2))
+    ]
+    answers = [replace(a, text=rows[0].response) for a in answers_to(coverage(2))]
+    work = job(tmp_path, config(m=1), rows, answers)
+    judge.run(work)
+    assert outcome(work)[1]["rule"] is None
+
+
+def test_a_stage_without_answers_to_its_split_is_an_error_of_ours(tmp_path: Path) -> None:
+    rows = coverage(2, "train")
+    with pytest.raises(Internal, match="one generator's answers to the test split"):
+        judge.run(job(tmp_path, config(), rows, answers_to(rows)))
+
+
+def test_the_judge_reads_earlier_turns_before_the_instruction() -> None:
+    assert judge.conversation([{"role": "user", "content": "Hi"}]) == "Hi"
+    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Sum up.")]
+    assert judge.conversation([{"role": r, "content": c} for r, c in turns]) == (
+        "System:\nBe brief.\n\nUser:\nHi\n\nAssistant:\nHello.\n\nUser:\nSum up."
+    )
+
+
+def verdict(prompt: str, k: int, m: int, score: float | None) -> Verdict:
+    return Verdict(
+        *(prompt, "tiny", k, "j", "f", "default", "reference_first", m, "0-100"),
+        *(score, score, None, None, "scored" if score is not None else "not_json"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply("{}", "length"), "cut_off"),
+        (Reply("I would rather not.", "refusal"), "refused"),
+        (Reply("", "error"), "error"),
+        (Reply("90 of 100"), "not_json"),
+    ],
+)
+def test_a_reply_without_scores_leaves_null_and_its_status(reply: Reply, status: str) -> None:
+    blank = verdict("p", 0, 0, None)
+    assert judge.judged(blank, reply) == replace(blank, status=status)
+
+
+def test_repeats_then_samples_then_prompts_are_averaged_and_missing_ones_left_out() -> None:
+    verdicts = [
+        *(verdict("a", 0, m, score) for m, score in enumerate([40, 60, None])),
+        verdict("a", 1, 0, 90),
+        *(verdict("b", 0, m, None) for m in range(3)),
+        verdict("b", 1, 0, 70),
+    ]
+    pooled = scores.pool(verdicts, "precision")
+    assert pooled.answers == {("a", 0): 50, ("a", 1): 90, ("b", 1): 70}
+    assert pooled.prompts == {"a": 70, "b": 70}
+    found = scores.describe(pooled, {"a": "g", "b": "g"})
+    expected = {"mean": 70, "low": None, "high": None, "coverage@50": 1.0, "coverage@70": 2 / 3}
+    assert found == pytest.approx(expected)
+
+
+VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=30)
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_clusters_of_one_give_the_ordinary_t_interval(values: list[float]) -> None:
+    found = cluster_mean(values, [str(i) for i in range(len(values))])
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    margin = stats.t.ppf(0.975, len(values) - 1) * error
+    mean = np.mean(values)
+    assert found == pytest.approx((mean, mean - margin, mean + margin), abs=1e-6)
+
+
+@settings(deadline=None)
+@given(VALUES, st.integers(2, 5))
+def test_repeating_every_prompt_within_its_cluster_adds_no_certainty(
+    values: list[float], times: int
+) -> None:
+    groups = [str(i) for i in range(len(values))]
+    once = cluster_mean(values, groups)
+    assert cluster_mean(values * times, groups * times) == pytest.approx(once, abs=1e-6)
+
+
+def test_the_cluster_interval_is_the_formula_worked_by_hand() -> None:
+    # Residuals -30, 10, 10, 10; cluster sums -20 and 20; SE = sqrt(800) / 4 * sqrt(2) = 10.
+    found = cluster_mean([50, 90, 90, 90], ["a", "a", "b", "b"])
+    margin = 12.706204736432095 * 10  # t with one degree of freedom
+    assert found == pytest.approx((80, 80 - margin, 80 + margin))
+
+
+def test_an_interval_that_the_data_cannot_give_is_missing() -> None:
+    assert cluster_mean([], []) == Interval(None, None, None)
+    assert cluster_mean([3.0, 5.0], ["a", "a"]) == Interval(4.0, None, None)
+    assert ratio_of_means([], [], []) == Interval(None, None, None)
+    assert ratio_of_means([5.0], [0.0], ["a"]) == Interval(None, None, None)
+    assert ratio_of_means([5.0], [10.0], ["a"]) == Interval(50.0, None, None)
+    assert ratio_of_means([5.0, 5.0], [0.0, 10.0], ["a", "b"]) == Interval(100.0, None, None)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1, 100), min_size=2, max_size=20), st.integers(0, 9))
+def test_a_local_model_always_at_nine_tenths_has_a_sharp_p_match_of_90(
+    service_scores: list[float], seed: int
+) -> None:
+    local = [0.9 * score for score in service_scores]
+    groups = [str(i // 2) for i in range(len(local))]
+    found = ratio_of_means(local, service_scores, groups, seed)
+    assert found.mean == pytest.approx(90)
+    if len(set(groups)) > 1:
+        assert found[1:] == pytest.approx((90, 90))
+
+
+def test_the_p_match_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    groups = [str(i // 2) for i in range(80)]
+    covered = 0
+    for draw in range(200):
+        shared = np.repeat(rng.normal(0, 8, 40), 2)
+        theirs = 80 + shared + rng.normal(0, 5, 80)
+        ours = 72 + shared + rng.normal(0, 5, 80)
+        found = ratio_of_means(list(ours), list(theirs), groups, draw)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 90 <= found.high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_the_same_seed_gives_the_same_p_match_interval() -> None:
+    theirs = [60.0 + n for n in range(30)]
+    ours = [score - 3 * (n % 7) for n, score in enumerate(theirs)]
+    groups = [str(n) for n in range(30)]
+    first, again, other = (ratio_of_means(ours, theirs, groups, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert first.mean == other.mean
+
+
+@pytest.mark.parametrize("passed", [[True] * 20, [False] * 20])
+def test_a_rate_of_none_or_all_still_has_a_width(passed: list[bool]) -> None:
+    interval = cluster_rate(passed, [str(i) for i in range(20)])
+    # Clopper-Pearson at 0 of 20: upper limit 1 - 0.025 ** (1 / 20)
+    width = 1 - 0.025 ** (1 / 20)
+    assert interval.mean in (0, 1)
+    assert interval.high is not None
+    assert interval.low is not None
+    assert interval.high - interval.low == pytest.approx(width)
+
+
+def test_a_rate_over_independent_rows_is_clopper_pearson() -> None:
+    passed = [i < 13 for i in range(40)]
+    exact = stats.binomtest(13, 40).proportion_ci(method="exact")
+    interval = cluster_rate(passed, [str(i) for i in range(40)])
+    assert interval.low == pytest.approx(exact.low, abs=0.01)
+    assert interval.high == pytest.approx(exact.high, abs=0.01)
+
+
+def test_repeats_of_the_same_prompt_do_not_narrow_a_rate() -> None:
+    passed = [i < 13 for i in range(40)]
+    groups = [str(i) for i in range(40)]
+    once, often = cluster_rate(passed, groups), cluster_rate(passed * 4, groups * 4)
+    assert often.low == pytest.approx(once.low)
+    assert often.high == pytest.approx(once.high)
+
+
+def test_limits_end_where_the_scale_does() -> None:
+    prompts = {"a": 100.0, "b": 100.0, "c": 60.0}
+    described = scores.describe(scores.Pooled({}, prompts), {name: name for name in prompts})
+    assert described["high"] == 100.0
+    assert described["low"] is not None
+    assert described["low"] > 0

@@ -1,0 +1,166 @@
+"""The gate: pass or fail with a reason, and the table that says how it came about."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from test_evaluation import answers_to, config, coverage, job, service, write
+from understudy.artifacts import Job
+from understudy.config import Config, Gate
+from understudy.evaluation import gate, judge
+from understudy.evaluation.gate import Decision, Line, decide
+from understudy.records import Answer, Coverage
+
+PAPER = Gate(kind="paper", similarity=70, precision=85, judges=None)
+
+
+def line(
+    judge_name: str,
+    similarity: float | None,
+    precision: float | None,
+    role: Literal["local", "baseline"] = "local",
+) -> Line:
+    rest = {"rule": None, "n_prompts": 9, "n_unscored": 0, "n_missing_answers": 0, "p_match": None}
+    return Line(judge_name, role, "tiny", {"mean": similarity}, {"mean": precision}, **rest)
+
+
+def test_a_round_passes_when_both_means_reach_their_thresholds() -> None:
+    assert decide(PAPER, [line("offline", 70.0, 91.239)]) == Decision(
+        "pass",
+        "All means reach their thresholds: "
+        "offline similarity 70.00 >= 70; offline precision 91.23 >= 85.",
+    )
+
+
+def test_one_short_mean_of_one_judge_fails_the_round_and_the_reason_names_it() -> None:
+    table = [line("lenient", 99.0, 99.0), line("strict", 88.0, 84.9999)]
+    assert decide(PAPER, table) == Decision(
+        "fail", "Short of the thresholds: strict precision 84.99 < 85."
+    )
+
+
+def test_a_missing_mean_fails_with_that_reason() -> None:
+    assert decide(PAPER, [line("offline", None, 99.0)]) == Decision(
+        "fail",
+        "Short of the thresholds: offline similarity is missing: no verdict could be scored.",
+    )
+
+
+def test_the_baselines_scores_do_not_decide() -> None:
+    table = [line("offline", 90.0, 90.0), line("offline", 1.0, None, role="baseline")]
+    assert decide(PAPER, table).decision == "pass"
+
+
+MEANS = st.none() | st.floats(0, 100)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(MEANS, MEANS), min_size=1, max_size=4))
+def test_a_round_passes_if_and_only_if_every_mean_is_there_and_high_enough(
+    means: list[tuple[float | None, float | None]],
+) -> None:
+    table = [line(f"judge{n}", *pair) for n, pair in enumerate(means)]
+    good = all(
+        s is not None and s >= PAPER.similarity and p is not None and p >= PAPER.precision
+        for s, p in means
+    )
+    assert decide(PAPER, table).decision == ("pass" if good else "fail")
+
+
+def evaluated(path: Path, of: Config, name: str, rows: list[Coverage], by: list[Answer]) -> Path:
+    """The out/ of a real evaluation of these answers."""
+    work = job(path, of, rows, by)
+    work.params["judge"] = name
+    judge.run(work)
+    return work.out
+
+
+def gate_job(tmp_path: Path, of: Config, skill: float, baseline: bool) -> tuple[Job, Any]:
+    """Run the gate on real evaluations of a local model with this skill; its summary too."""
+    rows = coverage(8)
+    inputs = {"split": write(tmp_path / "split", rows)}
+    roles = {"evaluation": skill, **({"baseline": 1.0} if baseline else {})}
+    for role, how_good in roles.items():
+        for name in of.judges:
+            answers = answers_to(rows, k=1, skill=how_good)
+            path = tmp_path / role / name
+            inputs[f"{role}.{name}"] = evaluated(path, of, name, rows, answers)
+    out = tmp_path / "gate"
+    out.mkdir()
+    work = Job(of, {"round": 1, "data_size": 250}, inputs, out, tmp_path)
+    gate.run(work)
+    return work, json.loads((out / "summary.json").read_text())
+
+
+PANEL = [service("offline"), service("offline_strict", bias={"offset": -8.0})]
+
+
+def test_the_stage_writes_the_decision_and_a_line_per_judge_and_role(tmp_path: Path) -> None:
+    work, summary = gate_job(tmp_path, config(m=1, judges=PANEL), skill=0.5, baseline=True)
+    keys = ["kind", "decision", "reason", "thresholds", "round", "data_size", "table"]
+    assert list(summary) == keys
+    assert (summary["decision"], summary["round"], summary["data_size"]) == ("fail", 1, 250)
+    assert summary["thresholds"] == {"similarity": 90, "precision": 90}
+    assert [(row["judge"], row["role"]) for row in summary["table"]] == [
+        ("offline", "local"),
+        ("offline", "baseline"),
+        ("offline_strict", "local"),
+        ("offline_strict", "baseline"),
+    ]
+    for row in summary["table"]:
+        role = {"local": "evaluation", "baseline": "baseline"}[row["role"]]
+        measured = work.summary(f"{role}.{row['judge']}")
+        for key in ("similarity", "precision", "rule", "n_prompts", "n_unscored", "generator"):
+            assert row[key] == measured[key]
+
+
+def test_p_match_is_the_local_mean_over_the_services(tmp_path: Path) -> None:
+    _, summary = gate_job(tmp_path, config(m=1), skill=0.5, baseline=True)
+    local, baseline = summary["table"]
+    assert baseline["p_match"] is None
+    for metric in ("similarity", "precision"):
+        match = local["p_match"][metric]
+        expected = 100 * local[metric]["mean"] / baseline[metric]["mean"]
+        assert match["value"] == pytest.approx(expected)
+        assert match["low"] <= match["value"] <= match["high"]
+
+
+def test_without_a_baseline_p_match_is_missing(tmp_path: Path) -> None:
+    of = config(m=1, judges=[service("offline")])
+    _, summary = gate_job(tmp_path, of, skill=1.0, baseline=False)
+    assert summary["decision"] == "pass"
+    assert [row["p_match"] for row in summary["table"]] == [None]
+
+
+def test_only_the_gates_judges_decide(tmp_path: Path) -> None:
+    of = config(m=1, judges=[PANEL[0], service("offline_strict", bias={"ceiling": 10.0})])
+    of.gate.judges = ["offline"]
+    _, summary = gate_job(tmp_path, of, skill=1.0, baseline=False)
+    assert [row["judge"] for row in summary["table"]] == ["offline"]
+    assert summary["decision"] == "pass"
+
+
+def test_a_local_model_without_a_single_score_fails_and_has_no_p_match(tmp_path: Path) -> None:
+    rows = coverage(2)
+    short = config(m=1, judges=[service("offline", max_output_tokens=10)])
+    fine = config(m=1, judges=[service("offline")])
+    answers = answers_to(rows, k=1)
+    inputs = {
+        "split": write(tmp_path / "split", rows),
+        "evaluation.offline": evaluated(tmp_path / "local", short, "offline", rows, answers),
+        "baseline.offline": evaluated(tmp_path / "baseline", fine, "offline", rows, answers),
+    }
+    out = tmp_path / "gate"
+    out.mkdir()
+    work = Job(fine, {"round": 0, "data_size": 0}, inputs, out, tmp_path)
+    gate.run(work)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["decision"] == "fail"
+    assert "offline precision is missing" in summary["reason"]
+    nothing = {"value": None, "low": None, "high": None}
+    assert summary["table"][0]["p_match"] == {"similarity": nothing, "precision": nothing}
+    assert summary["table"][0]["n_missing_answers"] == 2

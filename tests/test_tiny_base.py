@@ -1,0 +1,203 @@
+"""The tiny base model: its tokenizer, its shape, and that it can be trained."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+import understudy
+from understudy import playground, tiny_base
+from understudy.playground import pretraining
+
+MODEL = Path(understudy.__file__).parent / "models" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(MODEL)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+
+
+def ids_of(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " leading and  double   spaces ",
+        "tab\tline\nreturn\r\n\x00",
+        "emoji 🎉👩‍👩‍👧 and 你好，世界",
+        "▁ a real ▁ and \ufdd0a \ufdd0b \ufdd0",
+        "def zorp(a, b):\n    return a * b + 7",
+        "don't , stop . now !",
+        "<0x41> <|im_start|>user",
+    ],
+)
+def test_the_tokenizer_gives_back_what_it_was_given(tokenizer: Any, text: str) -> None:
+    assert tokenizer.decode(ids_of(tokenizer, text)) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_utf8_text_round_trips(text: str) -> None:
+    tokenizer = _cached_tokenizer()
+    ids = ids_of(tokenizer, text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.unk_token_id not in ids
+
+
+def _cached_tokenizer(cache: dict[str, Any] = {}) -> Any:  # noqa: B006
+    if not cache:
+        cache["tokenizer"] = AutoTokenizer.from_pretrained(MODEL)
+    return cache["tokenizer"]
+
+
+def test_the_chat_template_frames_turns_and_marks_what_the_assistant_says(tokenizer: Any) -> None:
+    messages = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "red kites"},
+        {"role": "assistant", "content": "blue drums"},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert text == (
+        "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nred kites<|im_end|>\n"
+        "<|im_start|>assistant\nblue drums<|im_end|>\n"
+    )
+    asked = tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)
+    assert text.startswith(asked)
+    assert asked.endswith("<|im_start|>assistant\n")
+    framed = tokenizer.apply_chat_template(
+        messages, return_dict=True, return_assistant_tokens_mask=True
+    )
+    said = [i for i, m in zip(framed["input_ids"], framed["assistant_masks"], strict=True) if m]
+    assert tokenizer.decode(said) == "blue drums<|im_end|>"
+    assert said[-1] == tokenizer.eos_token_id
+
+
+def test_prompt_and_answer_tokenize_alike_together_and_apart(tokenizer: Any) -> None:
+    for task in playground.TASKS:
+        for pair in playground.generate(task, 0, 0, 50):
+            messages = [{"role": "user", "content": pair.instruction}]
+            prompt = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+            answer = pair.response + "<|im_end|>"
+            assert ids_of(tokenizer, prompt + answer) == (
+                ids_of(tokenizer, prompt) + ids_of(tokenizer, answer)
+            )
+
+
+def test_pairs_are_short(tokenizer: Any) -> None:
+    for task in playground.TASKS:
+        for pair in playground.generate(task, 0, 0, 200):
+            length = len(ids_of(tokenizer, pair.instruction + pair.response))
+            assert 15 <= length <= 90, pair
+
+
+def test_the_model_is_tiny_and_stored_in_16_bits(model: Any) -> None:
+    assert 1e6 <= sum(p.numel() for p in model.parameters()) <= 3e6
+    assert (MODEL / "model.safetensors").stat().st_size <= 6e6
+    assert json.loads((MODEL / "config.json").read_text())["dtype"] == "float16"
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def test_generation_stops_at_the_end_of_the_turn(model: Any, tokenizer: Any) -> None:
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert model.generation_config.pad_token_id == tokenizer.pad_token_id
+    assert len({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}) == 3
+
+
+def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
+    right = 0
+    documents = itertools.islice(pretraining.documents(99), 3000)
+    echoes = [d for d in documents if d.startswith("<|im_start|>user\nall: ")][:20]
+    for text in echoes:
+        prompt, _, answer = text.partition("<|im_start|>assistant\n")
+        ids = torch.tensor([ids_of(tokenizer, prompt + "<|im_start|>assistant\n")])
+        mask = torch.ones_like(ids)
+        out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=48)
+        right += tokenizer.decode(out[0, ids.shape[1] :]) == answer.removesuffix("\n")
+    assert len(echoes) == 20
+    assert right >= 14
+
+
+def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:
+    model = LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
+    assert _fit(model, tokenizer, lr=1e-3, steps=12) < 0.3
+
+
+def test_lora_on_all_linear_layers_learns_too(tokenizer: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(base, lora).train()
+    before = _fit(model, tokenizer, lr=0.0, steps=1)
+    assert _fit(model, tokenizer, lr=5e-3, steps=25) < 0.5 * before
+
+
+def _fit(model: Any, tokenizer: Any, lr: float, steps: int) -> float:
+    """Train on one row and return the last loss."""
+    pair = playground.generate("closed_qa", 0, 0, 1)[0]
+    messages = [
+        {"role": "user", "content": pair.instruction},
+        {"role": "assistant", "content": pair.response},
+    ]
+    ids = torch.tensor([tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]])
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=lr)
+    loss = torch.tensor(0.0)
+    for _ in range(steps):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return float(loss)
+
+
+def test_pretraining_resumes_to_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_base, "WINDOW", 32)
+    monkeypatch.setattr(tiny_base, "BATCH", 2)
+    monkeypatch.setattr(tiny_base, "TOKENIZER_DOCUMENTS", 300)
+    straight = tiny_base.pretrain(tmp_path / "straight", tokens=6 * 64, seed=1, save_every=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_base, "learning_rate", _stop_at(4))
+        with pytest.raises(KeyboardInterrupt):
+            tiny_base.pretrain(tmp_path / "broken", tokens=6 * 64, seed=1, save_every=3)
+    assert (tmp_path / "broken" / "checkpoint.pt").exists()
+    resumed = tiny_base.pretrain(tmp_path / "broken", tokens=6 * 64, seed=1, save_every=3)
+    assert resumed["loss"] == straight["loss"]
+    names = sorted(path.name for path in (tmp_path / "straight").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "broken").iterdir())
+    for name in names:
+        one, two = (tmp_path / folder / name for folder in ("straight", "broken"))
+        assert one.read_bytes() == two.read_bytes(), name
+
+
+def _stop_at(step: int) -> Any:
+    rate = tiny_base.learning_rate
+
+    def interrupted(now: int, steps: int) -> float:
+        if now == step:
+            raise KeyboardInterrupt
+        return rate(now, steps)
+
+    return interrupted
