@@ -1,0 +1,194 @@
+"""Stage finetune: the local model, trained on the subset's rows.
+
+reads   `subset` (rows to train on), `split` (its validation rows, for early stopping only) and,
+        for `trainer.start=previous`, `previous` (an earlier finetune)
+writes  model/ (the whole model, or a PEFT adapter), summary.json, curve.jsonl
+
+With `start=previous`, lora goes on training the earlier adapter, so that what is shipped is one
+adapter on the base model, whatever the round.
+"""
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from understudy import local_model
+from understudy.artifacts import Job, write_atomically
+from understudy.config import Config, Model
+from understudy.errors import BadInput
+from understudy.finetune_data import (
+    Encodings,
+    check_batch,
+    conversations,
+    encode_rows,
+    plan_steps,
+)
+from understudy.finetune_history import History, check_finite, chosen, curve, facts, is_over
+from understudy.progress import track
+from understudy.records import Coverage, dumps
+
+
+def run(job: Job) -> None:
+    """Encode, train, ship the chosen checkpoint, write down how it went."""
+    recipe, model = job.config.trainer, job.config.model
+    started = time.monotonic()
+    local_model.quiet()
+    local_model.use_threads(job.config.cluster.threads)
+    tokenizer = local_model.tokenizer(model)
+    data = _encode(job, tokenizer)
+    model_now, trainable = _start_model(job)
+    history = _train(job, tokenizer, model_now, data)
+    check_finite(history, recipe.lr)
+
+    from understudy import finetune_trainer as trl_side
+
+    model_dir = job.out / "model"
+    step = chosen(history, recipe.keep)
+    trl_side.ship(trl_side.checkpoint(_checkpoints(job), step), model_dir)
+    tokenizer.save_pretrained(model_dir)
+    _make_portable(model_dir / "adapter_config.json", model)
+    lines = "".join(f"{dumps(line)}\n" for line in curve(history))
+    write_atomically(job.out / "curve.jsonl", lines)
+    job.write_summary(
+        data.counts()
+        | facts(history, recipe.keep)
+        | {"trainable_parameters": trainable, "seed": job.config.seed}
+    )
+    job.notes["seconds"] = round(time.monotonic() - started, 1)
+    job.notes["peak_memory_mb"] = _peak_memory_mb()
+
+
+class Data(NamedTuple):
+    """What is trained on, and what is only measured."""
+
+    train: Encodings
+    validation: Encodings
+
+    def counts(self) -> dict[str, int]:
+        """The part of the summary that the data tell."""
+        return {
+            "rows": len(self.train.rows),
+            "rows_over_length": self.train.over_length,
+            "rows_misaligned": self.train.misaligned,
+            "tokens": sum(len(row.ids) for row in self.train.rows),
+            "answer_tokens": sum(len(row.ids) - row.prompt_tokens for row in self.train.rows),
+            "validation_rows": len(self.validation.rows),
+            "validation_rows_over_length": self.validation.over_length,
+            "validation_rows_misaligned": self.validation.misaligned,
+        }
+
+
+def _encode(job: Job, tokenizer: Any) -> Data:
+    recipe = job.config.trainer
+    rows = job.rows("subset", Coverage)
+    held = [row for row in job.rows("split", Coverage) if row.split == "validation"]
+    if not rows:
+        raise BadInput("the subset is empty: there is no row to train on")
+    if not held and (recipe.keep == "best" or recipe.patience is not None):
+        raise BadInput(
+            f"trainer.keep={recipe.keep} with trainer.patience={recipe.patience} needs "
+            "validation rows and there are none: raise coverage.split.validation, or give "
+            "trainer.keep=last trainer.patience=null"
+        )
+    stop = local_model.stop_id(tokenizer, job.config.model)
+    return Data(
+        encode_rows(rows, tokenizer, stop, recipe.max_length, "training"),
+        encode_rows(held, tokenizer, stop, recipe.max_length, "validation"),
+    )
+
+
+def _start_model(job: Job) -> tuple[Any, int]:
+    """The model that training starts from, and how many of its parameters are trained."""
+    import transformers
+
+    recipe, model = job.config.trainer, job.config.model
+    transformers.set_seed(job.config.seed)  # a fresh adapter starts at random
+    if recipe.start == "previous" and "previous" in job.inputs:
+        loaded = _previous(job.inputs["previous"] / "model", job.config)
+    elif recipe.kind == "lora":
+        loaded = _with_adapter(local_model.base(model, local_model.dtype()), job.config)
+    else:
+        loaded = local_model.base(model, local_model.full_precision())
+    trainable = sum(p.numel() for p in loaded.parameters() if p.requires_grad)
+    return loaded, trainable
+
+
+def _previous(path: Path, config: Config) -> Any:
+    recipe, model = config.trainer, config.model
+    if local_model.is_adapter(path) != (recipe.kind == "lora"):
+        raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
+    if recipe.kind == "lora":
+        return local_model.adapted(model, path, local_model.dtype(), is_trainable=True)
+    return local_model.finetuned(model, path, local_model.full_precision())
+
+
+def _with_adapter(base: Any, config: Config) -> Any:
+    import peft
+
+    recipe = config.trainer
+    lora = peft.LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=config.model.lora_targets,
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(base, lora)
+
+
+def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
+    """Train, or go on from the newest whole checkpoint; what was logged on the way."""
+    from understudy import finetune_trainer as trl_side  # nine seconds, so not at the top
+
+    config, recipe = job.config, job.config.trainer
+    train = trl_side.dataset(data.train.rows, recipe.max_length if recipe.packing else None)
+    held = trl_side.dataset(data.validation.rows, None) if data.validation.rows else None
+    steps = plan_steps(len(train), recipe)
+    resumed = trl_side.newest_complete(_checkpoints(job))
+    with track("finetune", steps.total, "steps") as advance:
+        schedule = trl_side.Schedule(steps, recipe, held is not None, advance)
+        trainer = trl_side.make_trainer(
+            config, model, tokenizer, train, held, _checkpoints(job), schedule
+        )
+        check_batch(
+            conversations(trl_side.first_batch(trainer)),
+            local_model.stop_id(tokenizer, config.model),
+            {row.ids: row.prompt_tokens for row in data.train.rows},
+        )
+        if resumed:
+            history = trl_side.history_of(resumed)
+            # A crash after the last checkpoint leaves nothing to train.
+            if is_over(history, steps.total, recipe.patience):
+                return history
+        began = time.monotonic()
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        job.notes["tokens_per_second"] = round(trainer.tokens_seen / (time.monotonic() - began), 1)
+    logged: History = trainer.state.log_history
+    return logged
+
+
+def _checkpoints(job: Job) -> Path:
+    return job.scratch / "checkpoints"
+
+
+def _make_portable(path: Path, model: Model) -> None:
+    """Let an adapter name its base by what it is, not by where it was on this machine."""
+    if path.is_file():
+        adapter = json.loads(path.read_text(encoding="utf-8"))
+        adapter["base_model_name_or_path"] = model.repo or model.name
+        adapter["revision"] = model.revision
+        if isinstance(adapter["target_modules"], list):
+            adapter["target_modules"].sort()  # PEFT writes a set, in this process's hash order
+        write_atomically(path, json.dumps(adapter, indent=1, sort_keys=True))
+
+
+def _peak_memory_mb() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        megabytes = float(torch.cuda.max_memory_allocated()) / 2**20
+    else:
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return round(megabytes, 1)

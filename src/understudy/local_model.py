@@ -1,0 +1,192 @@
+"""Load a base model, its fine-tuned form and their tokenizer, from a directory or the hub.
+
+torch and transformers are imported inside the functions: they cost seconds.
+"""
+
+import os
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import Any
+
+from understudy import locations
+from understudy.config import Model
+from understudy.errors import BadInput, EnvironmentFailed
+
+_PROBE_S = 2.0  # an unknown name costs 23 to 47 s of the hub client's retries otherwise
+
+
+def quiet() -> None:
+    """Keep the libraries from asking the hub, printing and drawing bars; call before loading."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # names are resolved in `directory`, nowhere else
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # an installed deepspeed warns without it
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # PEFT 0.21 asks transformers 5.23 by the old name; nothing of ours uses it.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def use_threads(count: int) -> None:
+    """Compute with this many threads: results are byte-equal at equal thread counts only."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def device() -> Any:
+    """The GPU where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype() -> Any:
+    """What weights are loaded as: bf16 on a GPU; on a CPU fp32, where bf16 is nine times slower."""
+    import torch
+
+    return torch.bfloat16 if device().type == "cuda" else torch.float32
+
+
+def full_precision() -> Any:
+    """What weights that are trained themselves are kept in: bf16 ones swallow small updates."""
+    import torch
+
+    return torch.float32
+
+
+def directory(model: Model) -> Path:
+    """Where the base model's files are, downloading them first if they are on the hub only."""
+    if model.path is not None:
+        path = locations.model(model.path)
+        if not (path / "config.json").is_file():
+            raise BadInput(
+                f"model.path={model.path} is no model directory: {path}/config.json does not exist"
+            )
+        return path
+    if model.repo is None:
+        raise BadInput(f"model={model.name} has neither model.path nor model.repo; give one")
+    return _from_hub(model.repo, model.revision, model.name)
+
+
+def _from_hub(repo: str, revision: str | None, name: str) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    reachable = _answers(constants.ENDPOINT)
+    # Read by the client at every request, unlike the environment variable, which is read once.
+    constants.HF_HUB_OFFLINE = not reachable
+    place = f"model={name} ({repo}@{revision or 'main'})"
+    try:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                endpoint=constants.ENDPOINT,
+                local_files_only=not reachable,
+                ignore_patterns=["*.bin", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "original/*"],
+            )
+        )
+    except LocalEntryNotFoundError:
+        raise BadInput(
+            f"{place} is not in the local cache and the hub cannot be reached; "
+            "download it where there is a network, or give model.path"
+        ) from None
+    except GatedRepoError:
+        raise BadInput(
+            f"{place} is gated: accept its terms on {constants.ENDPOINT}/{repo} and log in "
+            "with `hf auth login`"
+        ) from None
+    except HfHubHTTPError as error:
+        raise BadInput(f"{place} cannot be had from the hub: {_first_line(error)}") from None
+    finally:
+        constants.HF_HUB_OFFLINE = True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=_PROBE_S):
+            return True
+    except urllib.error.HTTPError:
+        return True  # an error page is an answer
+    except OSError:
+        return False
+
+
+def tokenizer(model: Model, finetuned: Path | None = None) -> Any:
+    """The tokenizer with its chat template, of the fine-tuned model if there is one."""
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(finetuned or directory(model), local_files_only=True)
+    if loaded.chat_template is None:
+        raise BadInput(f"model={model.name} has no chat template; choose an instruction-tuned one")
+    return loaded
+
+
+def base(model: Model, kind: Any) -> Any:
+    """The base model as dtype `kind`, on the device."""
+    return _load(directory(model), model, kind)
+
+
+def finetuned(model: Model, path: Path, kind: Any) -> Any:
+    """The fine-tuned model in `path`, an adapter merged into its base, on the device."""
+    if is_adapter(path):
+        return adapted(model, path, kind, is_trainable=False).merge_and_unload()
+    return _load(path, model, kind)
+
+
+def adapted(model: Model, path: Path, kind: Any, is_trainable: bool) -> Any:
+    """The base model with the adapter in `path` on top; the config says which base."""
+    from peft import PeftModel
+
+    loaded = PeftModel.from_pretrained(base(model, kind), path, is_trainable=is_trainable)
+    # PEFT looks up the base by this name when it saves; ours is a name, not a place.
+    loaded.peft_config["default"].base_model_name_or_path = str(directory(model))
+    return loaded
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether the directory holds a PEFT adapter, not a whole model."""
+    return (path / "adapter_config.json").is_file()
+
+
+def _load(path: Path, model: Model, kind: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(path, dtype=kind, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise EnvironmentFailed(
+            f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
+        ) from error
+    return loaded.to(device())
+
+
+def stop_id(tokenizer: Any, model: Model) -> int:
+    """The token that ends an assistant's turn: the first of `model.stop`."""
+    token = single_token(tokenizer, model.stop[0]) if model.stop else None
+    if token is None:
+        raise BadInput(
+            f"model.stop={model.stop} must begin with the single token that ends a turn in the "
+            f"chat template of model={model.name}"
+        )
+    return token
+
+
+def single_token(tokenizer: Any, text: str) -> int | None:
+    """The id of a special token; other strings may be written with several different tokens."""
+    known: int | None = tokenizer.get_added_vocab().get(text)
+    return known
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,234 @@
+"""Pre-train the tiny base model from scratch on generated text.
+
+    OMP_NUM_THREADS=1 python -m understudy.tiny_base --out DIR [--tokens N --seed S]
+
+Writes a Llama-architecture model, its tokenizer and its chat template; a run that was interrupted
+goes on from `DIR/checkpoint.pt`. The text comes from `understudy.playground.pretraining`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.trainers import BpeTrainer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from understudy.playground import pretraining
+
+WINDOW, BATCH = 160, 16  # tokens per window, windows per step
+VOCABULARY = 2048
+ADAM_LR, MUON_LR, WARM_UP = 3e-3, 0.02, 100  # warm-up in steps
+TOKENIZER_DOCUMENTS = 20_000
+SPECIALS = ("<unk>", "<s>", "<|im_end|>", "<|im_start|>", "<pad>")
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message['role'] + '\\n' }}
+    {%- if message['role'] == 'assistant' %}
+        {%- generation %}{{- message['content'] + '<|im_end|>' }}{% endgeneration %}
+    {%- else %}
+        {{- message['content'] + '<|im_end|>' }}
+    {%- endif %}
+    {{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+
+def train_tokenizer(documents: Iterable[str], size: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Train a Llama-style BPE with byte fallback that gives back any string exactly."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    # Llama writes a space as ▁ and so cannot tell it from a real ▁. Escaping the real one with a
+    # noncharacter (and the noncharacter with itself) makes the way back exact for every string.
+    escapes = [("\ufdd0", "\ufdd0b"), ("▁", "\ufdd0a")]
+    replaced = [normalizers.Replace(old, new) for old, new in [*escapes, (" ", "▁")]]
+    tokenizer.normalizer = normalizers.Sequence(replaced)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            *[decoders.Replace(new, old) for old, new in reversed(escapes)],
+        ]
+    )
+    # Only while training: keeps words, digits and marks apart, so no merge ever crosses them.
+    words = Regex(r"▁?[A-Za-z]+|▁?[0-9]|▁+|[^A-Za-z0-9▁]")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(words, "isolated")
+    trainer = BpeTrainer(
+        vocab_size=size - 256,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=[chr(code) for code in range(33, 127)],
+        limit_alphabet=200,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_with_bytes(tokenizer),
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+        padding_side="left",
+    )
+
+
+def _with_bytes(tokenizer: Tokenizer) -> Tokenizer:
+    """Put the 256 byte tokens right after the special ones, as Llama has them."""
+    state = json.loads(tokenizer.to_str())
+    bpe, specials = state["model"], len(SPECIALS)
+    words = sorted(bpe["vocab"], key=bpe["vocab"].__getitem__)
+    order = [*words[:specials], *(f"<0x{byte:02X}>" for byte in range(256)), *words[specials:]]
+    bpe["vocab"] = {word: index for index, word in enumerate(order)}
+    state["pre_tokenizer"] = None
+    rebuilt = Tokenizer.from_str(json.dumps(state))
+    rebuilt.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIALS])
+    return rebuilt
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """Return an untrained model of about 1.1 M parameters."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def windows(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[int]]:
+    """Pack documents, each after a <s>, into windows of WINDOW tokens without padding."""
+    stream: list[int] = []
+    documents = pretraining.documents(seed)
+    while True:
+        block = list(itertools.islice(documents, 256))
+        for ids in tokenizer(block, add_special_tokens=False)["input_ids"]:
+            stream += [tokenizer.bos_token_id, *ids]
+        full = len(stream) // WINDOW * WINDOW
+        yield from (stream[i : i + WINDOW] for i in range(0, full, WINDOW))
+        stream = stream[full:]
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Return the share of the peak: a line up, then a cosine down to a hundredth."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    progress = (step - WARM_UP) / max(1, steps - WARM_UP)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def optimizers(model: Any) -> list[Any]:
+    """Muon for the layers' matrices (saves about a third of the tokens), AdamW for the rest."""
+    named = [*model.named_parameters()]
+    inner = [p for name, p in named if p.dim() == 2 and "embed" not in name]
+    inner_ids = {id(p) for p in inner}
+    rest = [p for _, p in named if id(p) not in inner_ids]
+    return [
+        torch.optim.Muon(inner, lr=MUON_LR, weight_decay=0.05, momentum=0.95),
+        torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def pretrain(out: Path, tokens: int, seed: int, save_every: int = 500) -> dict[str, float]:
+    """Train tokenizer and model, write both to `out`, return the measured numbers."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    sample = itertools.islice(
+        pretraining.documents(seed + 1, pretraining.FIRST), TOKENIZER_DOCUMENTS
+    )
+    tokenizer = train_tokenizer(sample)
+    model = build_model(tokenizer).train()
+    steppers = optimizers(model)
+    peaks = [stepper.param_groups[0]["lr"] for stepper in steppers]
+    steps = max(1, tokens // (WINDOW * BATCH))
+    done, seconds, loss_mean = 0, 0.0, 0.0
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for stepper, saved in zip(steppers, state["optimizers"], strict=True):
+            stepper.load_state_dict(saved)
+        done, seconds, loss_mean = state["step"], state["seconds"], state["loss"]
+    stream = itertools.islice(windows(tokenizer, seed), done * BATCH, None)
+    began = time.perf_counter() - seconds
+    for step in range(done, steps):
+        batch = torch.tensor(list(itertools.islice(stream, BATCH)))  # (BATCH, WINDOW)
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper, peak in zip(steppers, peaks, strict=True):
+            for group in stepper.param_groups:
+                group["lr"] = peak * learning_rate(step, steps)
+            stepper.step()
+            stepper.zero_grad()
+        loss_mean = loss.item() if step == 0 else 0.98 * loss_mean + 0.02 * loss.item()
+        seconds = time.perf_counter() - began
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            _report(step + 1, steps, seconds, loss_mean)
+        if (step + 1) % save_every == 0:
+            state = {"model": model.state_dict(), "step": step + 1, "seconds": seconds}
+            state |= {"loss": loss_mean, "optimizers": [s.state_dict() for s in steppers]}
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+    save(model, tokenizer, out)
+    checkpoint.unlink(missing_ok=True)
+    size = sum(p.numel() for p in model.parameters())
+    seen = steps * WINDOW * BATCH
+    return {"parameters": size, "tokens": seen, "seconds": round(seconds, 1), "loss": loss_mean}
+
+
+def _report(done: int, steps: int, seconds: float, loss: float) -> None:
+    tokens = done * WINDOW * BATCH
+    print(
+        f"step {done}/{steps}  {tokens / 1e6:.2f} M tokens  loss {loss:.3f}  "
+        f"{tokens / seconds:,.0f} tokens/s  {seconds:.0f} s",
+        flush=True,
+    )
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the model in 16 bits, its tokenizer and its generation defaults."""
+    model.generation_config.update(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=64,
+    )
+    model.to(torch.float16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the options, train, print the measured numbers as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m understudy.tiny_base", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
+    parser.add_argument("--tokens", type=int, default=8_000_000, help="tokens to train on")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the text")
+    options = parser.parse_args(argv)
+    print(json.dumps(pretrain(options.out, options.tokens, options.seed)))
+
+
+if __name__ == "__main__":
+    main()
