@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from understudy.config import Trainer
 from understudy.errors import BadInput, Internal
+from understudy.local_model import chat_ids
 from understudy.records import Coverage
 
 IGNORED = -100  # the label that torch's cross entropy skips
@@ -68,24 +69,6 @@ def encode(row: Coverage, tokenizer: Any, stop_id: int) -> Encoded | None:
     while len(ids) > len(prompt) and ids[-1] != stop_id and stop_id in ids[len(prompt) :]:
         ids = ids[:-1]
     return Encoded(tuple(ids), len(prompt))
-
-
-def chat_ids(
-    tokenizer: Any, messages: list[dict[str, str]], name: str, *, add_generation_prompt: bool
-) -> list[int]:
-    """The messages as tokens in the model's chat template."""
-    from jinja2 import TemplateError
-
-    try:
-        ids: list[int] = tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            tokenize=True,
-            return_dict=False,
-        )
-    except TemplateError as error:
-        raise BadInput(f"the chat template refuses row {name}: {error}") from None
-    return ids
 
 
 class Steps(NamedTuple):

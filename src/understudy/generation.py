@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.cache_utils import DynamicLayer
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def _generate(
         noise = torch.from_numpy(np.stack(drawn)).to(device)  # (B, steps)
     alive = torch.arange(len(batch), device=device)  # rows of the batch still being generated
     logits, cache, mask = _read_prompts(model, batch)
+    _make_room(cache, sampling.max_new_tokens)
     for step in range(sampling.max_new_tokens):
         tokens = pick(logits, sampling.temperature, None if noise is None else noise[alive, step])
         going = _append(tokens.tolist(), alive.tolist(), results, tokenizer, sampling)
@@ -103,6 +105,43 @@ def _read_prompts(model: Any, batch: Sequence[Wanted]) -> tuple[Any, Any, Any]:
     owners = torch.tensor([index[one.ids] for one in batch], device=model.device)
     cache.batch_select_indices(owners)
     return logits[owners], cache, mask[owners]
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer with room for the tokens to come.
+
+    The stock one copies itself whole at every token: two thirds of the time on a CPU.
+    """
+
+    def __init__(self, filled: DynamicLayer, tokens: int) -> None:
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = filled.dtype, filled.device, True
+        self._rooms = tuple(  # (B, heads, T + tokens, width)
+            torch.cat([part, part.new_zeros(*part.shape[:2], tokens, part.shape[3])], dim=2)
+            for part in (filled.keys, filled.values)
+        )
+        self._show(filled.keys.shape[2])
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[:, :, start:end] = states
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Any) -> None:
+        self._rooms = tuple(room[indices] for room in self._rooms)
+        self._show(self.keys.shape[2])
+
+    def _show(self, end: int) -> None:
+        self.keys, self.values = (room[:, :, :end] for room in self._rooms)
+
+
+def _make_room(cache: Any, tokens: int) -> None:
+    for index, layer in enumerate(cache.layers):
+        if type(layer) is DynamicLayer:  # sliding windows and the like keep their own ways
+            cache.layers[index] = _RoomyLayer(layer, tokens)
 
 
 def _forward(model: Any, ids: Any, mask: Any, cache: Any) -> tuple[Any, Any]:

@@ -17,7 +17,6 @@ from understudy import local_model
 from understudy.artifacts import Job, RowLog
 from understudy.config import Inference
 from understudy.errors import BadInput
-from understudy.finetune_data import chat_ids
 from understudy.progress import track
 from understudy.records import Answer, Coverage
 
@@ -78,7 +77,10 @@ def _prompts(job: Job, tokenizer: Any) -> list[Prompt]:
     if not rows:
         raise BadInput(f"the {split} split is empty: raise coverage.split.{split}")
     prompts = [
-        Prompt(row, tuple(chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)))
+        Prompt(
+            row,
+            tuple(local_model.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)),
+        )
         for row in rows
     ]
     return sorted(prompts, key=lambda prompt: (len(prompt.ids), prompt.row.id))

@@ -13,6 +13,7 @@ from typing import Any
 from understudy import locations
 from understudy.config import Model
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.records import Message
 
 _PROBE_S = 2.0  # an unknown name costs 23 to 47 s of the hub client's retries otherwise
 
@@ -169,6 +170,24 @@ def _load(path: Path, model: Model, kind: Any) -> Any:
             f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
         ) from error
     return loaded.to(device())
+
+
+def chat_ids(
+    tokenizer: Any, messages: list[Message], name: str, *, add_generation_prompt: bool
+) -> list[int]:
+    """The messages as tokens in the model's chat template."""
+    from jinja2 import TemplateError
+
+    try:
+        ids: list[int] = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=True,
+            return_dict=False,
+        )
+    except TemplateError as error:
+        raise BadInput(f"the chat template refuses row {name}: {error}") from None
+    return ids
 
 
 def stop_id(tokenizer: Any, model: Model) -> int:

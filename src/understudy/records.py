@@ -97,7 +97,7 @@ class Answer(Row):
     k: int
     text: str
     tokens: int | None
-    finish: str  # "stop" | "length" (cut off) | "refusal" | "error"
+    finish: str  # "stop" | "length" (cut off) | "too_long" (prompt) | "refusal" | "error"
     generator: str
     family: str
 

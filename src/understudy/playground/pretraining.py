@@ -101,8 +101,7 @@ def documents(seed: int, start: int = 0) -> Iterator[str]:
     index = start
     while True:
         rng = random.Random(f"pretraining/{seed}/{index}")
-        weights = _FIRST_WEIGHTS if index < FIRST else _WEIGHTS
-        text = rng.choices(_WRITERS, weights)[0](rng)
+        text = rng.choices(_WRITERS, _WEIGHTS)[0](rng)
         if not any(phrase in text for phrase in PHRASES):
             yield text
         index += 1
@@ -229,6 +228,3 @@ _WRITERS: tuple[Callable[[random.Random], str], ...] = (
     _code,
 )
 _WEIGHTS = (10, 8, 8, 16, 20, 16, 6, 16)
-# Copying is learnt sooner from a plain diet of repetition; everything else builds on it.
-FIRST = 12_000  # documents
-_FIRST_WEIGHTS = (6, 4, 0, 0, 0, 0, 0, 0)
