@@ -31,7 +31,11 @@ def test_wandb_offline_writes_below_the_run(tmp_path: Path) -> None:
     with open_tracker(tracking("wandb"), tmp_path / "run", "demo", {"seed": 0}) as tracker:
         for step in (0, 1, 0):
             tracker.log({"loss": 1.0}, step=step)
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+        curve = tmp_path / "curve.jsonl"
+        curve.write_text('{"step":1,"train_loss":2.5,"validation_loss":null}\n')
+        tracker.log_curve(curve, "round 0")
+    (written,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"round 0/train_loss" in written.read_bytes()
 
 
 def test_wandb_online_without_a_key_is_one_sentence(

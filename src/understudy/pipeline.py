@@ -63,6 +63,9 @@ class Run:
         with open_tracker(self.config.tracking, self.directory, name, config) as tracker:
             for number in range(len(self.config.sizes)):
                 summary = self._round(number)
+                if "finetune" in (plan := self.record["rounds"][number]["stages"]):
+                    curve = StageDir(self.root / plan["finetune"]).out / "curve.jsonl"
+                    tracker.log_curve(curve, f"round {number}")
                 tracker.log(_metrics(summary), step=number)
                 if summary["decision"] == "pass":
                     break

@@ -1,5 +1,6 @@
 """Metrics for a tracker beside our own files; `tracking=none` keeps nothing."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -20,6 +21,14 @@ class Tracker:
         if self._run is not None:
             # wandb drops a step below the last one, so ours is a metric like the others
             self._run.log({**metrics, "step": step})
+
+    def log_curve(self, path: Path, name: str) -> None:
+        """Record a fine-tuning's loss curve (curve.jsonl) under `name`."""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            point = json.loads(line)
+            step = point.pop("step")
+            known = {key: value for key, value in point.items() if value is not None}
+            self.log({f"{name}/{key}": value for key, value in known.items()}, step)
 
     def __enter__(self) -> Self:
         return self
