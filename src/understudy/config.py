@@ -83,10 +83,10 @@ class Model:
     licence: str
     repo: str | None
     revision: str | None
-    path: str | None = machine()  # a directory counts by its contents
     context: PositiveInt
     stop: list[str]
     lora_targets: list[str] | Literal["all-linear"]
+    path: str | None = machine()  # a directory counts by its contents
 
 
 @dataclass(config=_STRICT)

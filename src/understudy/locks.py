@@ -1,15 +1,83 @@
-"""One worker per stage directory: a lock file that says who holds it, and how to tell it is dead."""
+"""One worker per stage directory: a lock file that says who holds it, and how to tell it is dead.
 
+On the holder's host its pid and start time decide; elsewhere the state of its Slurm job; where
+neither is known we wait, and name the command that removes the lock by hand.
+"""
+
+import fcntl
 import json
 import os
 import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _POLL_S = 0.2
+_HEARTBEAT_S = 30.0  # for the eyes of a person only: clocks of two hosts may differ
+
+
+@contextmanager
+def hold(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the lock for the block; yields False when `give_up()` came true while waiting."""
+    said = False
+    while not _take(path):
+        if give_up():
+            yield False
+            return
+        if (holder := read(path)) is None:
+            continue
+        if _is_dead(holder):
+            _bury(path, holder)
+            continue
+        if not said:
+            said = True
+            print(f"  waiting for {_words(holder, path)}", file=sys.stderr, flush=True)
+        time.sleep(_POLL_S)
+    ended = threading.Event()
+    beat = threading.Thread(target=_beat, args=(path, ended), daemon=True)
+    beat.start()
+    try:
+        yield not give_up()
+    finally:
+        ended.set()
+        beat.join()
+        path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody works under this lock, as far as this machine can know."""
+    return (holder := read(path)) is not None and not _is_dead(holder)
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock, or None."""
+    try:
+        holder: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return holder
+
+
+def _words(holder: dict[str, Any], path: Path) -> str:
+    text = f"process {holder['pid']} on {holder['host']}, which works on {path.parent}"
+    if _is_dead(holder) is None:
+        text += f"; whether it lives cannot be known here: if not, rm {path}"
+    return text
+
+
+def _me() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "boot": _boot_id(),
+        "pid": os.getpid(),
+        "started": _start_time(os.getpid()),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
 
 
 def _boot_id() -> str:
@@ -27,34 +95,31 @@ def _start_time(pid: int) -> str | None:
     return None if state == "Z" else rest[18]
 
 
-def _me() -> dict[str, str | int | None]:
-    return {
-        "host": socket.gethostname(),
-        "boot": _boot_id(),
-        "pid": os.getpid(),
-        "started": _start_time(os.getpid()),
-    }
-
-
-def _is_dead(holder: dict[str, str | int | None]) -> bool | None:
+def _is_dead(holder: dict[str, Any]) -> bool | None:
     """Whether the holder is gone; None when this machine cannot know."""
-    if holder["host"] != socket.gethostname():
-        return None
-    return holder["boot"] != _boot_id() or _start_time(int(holder["pid"] or 0)) != holder["started"]
+    if holder["host"] == socket.gethostname():
+        same_boot = holder["boot"] == _boot_id()
+        return not same_boot or _start_time(int(holder["pid"])) != holder["started"]
+    return _job_has_ended(holder["slurm_job"]) if holder["slurm_job"] else None
 
 
-def is_held(path: Path) -> bool:
-    """Whether somebody works under this lock, as far as this machine can know."""
+def _job_has_ended(job: str) -> bool | None:
+    """What Slurm says of a job; None where it cannot be asked."""
     try:
-        return not _is_dead(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return False
+        asked = subprocess.run(
+            ["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=20
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    if asked.returncode:  # an id that Slurm has forgotten, or a controller that is away
+        return True if "Invalid job id" in asked.stderr else None
+    return asked.stdout.strip() not in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
 
 
 def _take(path: Path) -> bool:
     """Create the lock with its content in one step (a link), so that nobody reads half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(_me()))
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_text(json.dumps(_me()), encoding="utf-8")
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -64,39 +129,17 @@ def _take(path: Path) -> bool:
     return True
 
 
-def _bury(path: Path, holder: dict[str, str | int | None]) -> None:
-    """Remove a dead holder's lock; of several who try, the rename lets one win."""
-    grave = path.with_name(f".{path.name}.dead.{os.getpid()}")
-    try:
-        path.rename(grave)
-    except FileNotFoundError:
-        return
-    if json.loads(grave.read_text()) != holder:  # a new holder came first: give it back
-        os.link(grave, path)
-    grave.unlink()
+def _bury(path: Path, holder: dict[str, Any]) -> None:
+    """Remove a dead holder's lock, one process at a time, so that never a live one's goes."""
+    with path.with_name(f".{path.name}.bury").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # the kernel lets go of it when we die
+        if read(path) == holder:
+            path.unlink()
 
 
-@contextmanager
-def hold(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
-    """Hold the lock for the block; yields False when `give_up()` came true while waiting."""
-    said = False
-    while not _take(path):
-        if give_up():
-            yield False
-            return
+def _beat(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(_HEARTBEAT_S):
         try:
-            holder = json.loads(path.read_text())
-        except FileNotFoundError:
-            continue
-        if _is_dead(holder):
-            _bury(path, holder)
-            continue
-        if not said:
-            said = True
-            where = f"process {holder['pid']} on {holder['host']}"
-            print(f"  waiting for {where}, which works on {path.parent}", file=sys.stderr)
-        time.sleep(_POLL_S)
-    try:
-        yield not give_up()
-    finally:
-        path.unlink(missing_ok=True)
+            os.utime(path)
+        except FileNotFoundError:  # removed by hand: the work goes on, and its end will say so
+            return

@@ -56,7 +56,7 @@ def _first_call(job: Job) -> int:
 
 
 def _most_calls(job: Job) -> int:
-    return math.ceil(job.params["rows"] * job.config.synthesis.max_calls_per_row)
+    return math.ceil(int(job.params["rows"]) * job.config.synthesis.max_calls_per_row)
 
 
 def _seed(job: Job, seeds: list[Coverage], call: int) -> Coverage:

@@ -119,13 +119,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    start_with_copying_heads(model)
+    with torch.no_grad():
+        start_with_copying_heads(model)
     return model
 
 
-@torch.no_grad()
 def start_with_copying_heads(model: Any) -> None:
-    """Initialise an induction circuit, which plain weights need millions of tokens to find.
+    """Initialise in place an induction circuit, which plain weights need millions of tokens to find.
 
     Head 0 of layer 0 looks one token back and notes what it saw; heads 0 and 1 of layer 1 look for
     a token that followed the present one before, and vote for it. Training is free to change it.

@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from understudy.playground.behaviours import BEHAVIOURS
 from understudy.playground.pairs import Grade, Pair
 from understudy.playground.templates import (
     Template,
@@ -19,44 +20,6 @@ from understudy.playground.templates import (
 from understudy.playground.words import PARAMETERS
 from understudy.sandbox import run_python
 
-# Each behaviour: the expression that computes it, and the ways to say it.
-BEHAVIOURS: dict[str, tuple[Template, ...]] = {
-    "{left} + {right} + {n}": templates(
-        "{left} plus {right} plus {n}", "the sum of {left}, {right} and {n}"
-    ),
-    "{left} + {right} - {n}": templates(
-        "{left} plus {right} minus {n}", "the sum of {left} and {right}, less {n}"
-    ),
-    "{left} - {right} + {n}": templates(
-        "{left} minus {right} plus {n}", "{n} more than {left} minus {right}"
-    ),
-    "{left} * {right} + {n}": templates(
-        "{left} times {right} plus {n}", "the product of {left} and {right}, with {n} added"
-    ),
-    "{left} * {right} - {n}": templates(
-        "{left} times {right} minus {n}", "the product of {left} and {right}, less {n}"
-    ),
-    "max({left}, {right}) + {n}": templates(
-        "the larger of {left} and {right}, plus {n}", "{n} more than the larger of {left}, {right}"
-    ),
-    "min({left}, {right}) - {n}": templates(
-        "the smaller of {left} and {right}, minus {n}",
-        "{n} less than the smaller of {left}, {right}",
-    ),
-    "[v for v in {list} if v > {n}]": templates(
-        "the {list} above {n}", "only those {list} that are more than {n}"
-    ),
-    "[v for v in {list} if v < {n}]": templates(
-        "the {list} below {n}", "only those {list} that are less than {n}"
-    ),
-    "sum(v for v in {list} if v > {n})": templates(
-        "the sum of the {list} above {n}", "the total of all {list} that are more than {n}"
-    ),
-    "[v + {n} for v in {list}]": templates(
-        "all {list} with {n} added", "each of the {list} plus {n}"
-    ),
-    "[v * {n} for v in {list}]": templates("all {list} times {n}", "each of the {list} times {n}"),
-}
 INSTRUCTIONS = templates(
     "Write a Python function named {function} that takes {inputs} and returns {result}.",
     "Define {function} in Python. Its input is {inputs}. It must return {result}.",

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from understudy.playground import classification, closed_qa, coding, summarization
+from understudy.playground.behaviours import BEHAVIOURS
 from understudy.playground.templates import draw, phrases_of, templates
 from understudy.playground.words import CUES, LISTS, PARAMETERS, VOCABULARY
 
@@ -20,9 +21,9 @@ PHRASES = tuple(
             *classification.PHRASES,
             *coding.PHRASES,
             *closed_qa.PHRASES,
-            *phrases_of(closed_qa.FACTS, classification.ASIDES, summarization.ASIDES),
+            *phrases_of(closed_qa.FACTS, classification.ASIDES, *summarization.ASIDES),
             *phrases_of(*(getattr(summarization, g) for g in ("WHO", "WHAT", "WHERE", "WHEN"))),
-            *phrases_of(*coding.BEHAVIOURS.values()),
+            *phrases_of(*BEHAVIOURS.values()),
         )
     )
 )
@@ -53,26 +54,21 @@ _DONE = templates(
     "On {day} {name} will {verb} the {thing} in {place}.",
     "- {name}, {verb}, {thing}, {place}, {day}.",
 )
+# Function words, so that the tokenizer and the embeddings know them; their order says nothing.
 _COMMON = tuple(
-    dict.fromkeys(
-        word
-        for group in (
-            *(m.INSTRUCTIONS for m in (closed_qa, classification, coding, summarization)),
-            closed_qa.QUESTIONS,
-            closed_qa.FACTS,
-            classification.CONCERNS,
-            classification.ASIDES,
-            summarization.ASIDES,
-            summarization.WHO,
-            summarization.WHAT,
-            summarization.WHERE,
-            summarization.WHEN,
-            *coding.BEHAVIOURS.values(),
-        )
-        for template in group
-        for word in template.text.split()
-        if "{" not in word
-    )
+    """Read the facts and answer question. Question: Answer from text above: Here is a
+    passage: Using only this passage, tell me: Find in these lines: Which department should
+    get message? Classify following message. What topic of Choose one label for text: Write
+    Python function named that takes returns Define Python. Its input It must return I need
+    code: gets gives back Given Call Summarize note line. short summary above. Give me main
+    point message: Who does what, where when? Sum up sentence: have, where? things belong to
+    lives with what? can be found owner Where are Our keeps In looks after There owned by am
+    writing about Could you look at before gone? problem also First then what now? Nobody told
+    us needs We saw next was who asked write. live have Please reply The fine. Never mind
+    Greetings Sadly cannot come. nice. road closed. Yesterday rainy. Last quiet. charge. do it
+    They gave job plan Somebody has time will happen address All Work begins on date agreed
+    plus sum minus less more than times product added larger smaller above those below total
+    all each""".split()  # noqa: SIM905
 )
 _KINDS = ("name", "place", "colour", "objects", "n", "verb", "thing", "day", "cue", "function")
 _EXPRESSIONS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from functools import lru_cache
 
@@ -15,33 +16,60 @@ from understudy.playground.templates import (
     templates,
 )
 
+# Each kind of value is told in five ways and, as an aside that does not count, in four.
 WHO = templates(
-    "{name} is in charge.",
+    "This time {name} is in charge.",
     "The one to do it is {name}.",
     "They gave the job to {name}.",
+    "You can count on {name}.",
+    "We chose {name} for it.",
 )
 WHAT = templates(
     "The plan is to {verb} the {thing}.",
     "Somebody has to {verb} the {thing}.",
     "It is time to {verb} the {thing}.",
+    "We need to {verb} the {thing} now.",
+    "Now for the job: {verb} the {thing}.",
 )
 WHERE = templates(
     "It will happen in {place}.",
     "The address is in {place}.",
     "All of this is for {place}.",
+    "We meet in {place}.",
+    "The place to go to is {place}.",
 )
 WHEN = templates(
     "Work begins on {day}.",
     "The date is {day}.",
     "It was agreed for {day}.",
+    "They need us on {day}.",
+    "The time is {day} at nine.",
 )
-ASIDES = templates(
-    "Greetings from {name}.",
-    "Sadly {name} cannot come.",
-    "The {thing} looks nice.",
-    "The road to {place} is closed.",
-    "Yesterday {place} was rainy.",
-    "Last {day} was quiet.",
+ASIDES = (
+    templates(
+        "Sadly {name} cannot come.",
+        "Greetings from {name}.",
+        "Do not ask {name}.",
+        "Last time it was {name}.",
+    ),
+    templates(
+        "Never {verb} the {thing}.",
+        "We did {verb} the {thing} before.",
+        "Nobody wants to {verb} the {thing}.",
+        "Last time we had to {verb} the {thing}.",
+    ),
+    templates(
+        "The road to {place} is closed.",
+        "Yesterday {place} was rainy.",
+        "We are not in {place} now.",
+        "The old address was {place}.",
+    ),
+    templates(
+        "Last {day} was quiet.",
+        "It cannot be on {day}.",
+        "On {day} we are closed.",
+        "Nobody has time on {day}.",
+    ),
 )
 INSTRUCTIONS = templates(
     "Summarize this note in one line.\n{body}",
@@ -63,7 +91,8 @@ def generate(rng: random.Random) -> Pair:
     other = {kind: values[1] for kind, values in pairs.items()}
     body = [rng.choice(group).fill(fact) for group in (WHO, WHAT, WHERE, WHEN)]
     rng.shuffle(body)
-    body.insert(rng.randint(0, len(body)), rng.choice(ASIDES).fill(other))
+    for asides in rng.sample(ASIDES, 2):
+        body.insert(rng.randint(0, len(body)), rng.choice(asides).fill(other))
     instruction = rng.choice(INSTRUCTIONS).fill({"body": " ".join(body)})
     return Pair(instruction, _ANSWER.format(**fact))
 
@@ -80,7 +109,7 @@ def _fact(instruction: str) -> dict[str, str] | None:
             slots = match_any((*WHO, *WHAT, *WHERE, *WHEN), sentence)
             if slots is not None:
                 fact.update(slots)
-            elif match_any(ASIDES, sentence) is None:
+            elif match_any(itertools.chain(*ASIDES), sentence) is None:
                 break
         else:
             if set(fact) == set(_KINDS):
