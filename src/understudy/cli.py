@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__, locations
-from understudy.errors import BadInput, UnderstudyError
+from understudy.errors import BadInput, UnderstudyError, from_system
 
 _EXAMPLES = """examples:
   understudy run experiment=demo                     a whole migration, offline, in minutes
@@ -36,12 +36,17 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if (machine := from_system(error, Path.cwd())) is None:
+            raise
+        print(f"understudy: {machine}", file=sys.stderr)
+        return machine.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="understudy",
-        description="Move a workload from a service LLM to a small local LLM, and prove it is safe.",
+        description="Move a workload from a service LLM to a small local LLM; prove it is safe.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

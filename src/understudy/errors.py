@@ -7,6 +7,12 @@ UnderstudyError (1)
 └── Internal (70)          a stage broke one of our own rules
 """
 
+import errno
+import shutil
+from pathlib import Path
+
+_NO_ROOM = 1 << 20  # bytes
+
 
 class UnderstudyError(Exception):
     """An error whose message is one sentence for the user."""
@@ -36,6 +42,23 @@ class Internal(UnderstudyError):
     """A stage broke a rule of our own; a report is welcome."""
 
     exit_code = 70
+
+
+def from_system(error: BaseException, place: Path) -> EnvironmentFailed | None:
+    """What the machine ran out of, or None when it is not to blame.
+
+    Libraries put the system's error into words of their own or lose it (torch.save does), so a
+    disk that has no room now counts as well.
+    """
+    words = f"{error} {error.__cause__ or ''} {error.__context__ or ''}".lower()
+    if isinstance(error, MemoryError) or "out of memory" in words:
+        return EnvironmentFailed(f"out of memory in {place}; lower the batch size and go on")
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or "no space left" in words or shutil.disk_usage(place).free < _NO_ROOM:
+        return EnvironmentFailed(
+            f"no room left on the disk of {place}; make some and run the same command to go on"
+        )
+    return None
 
 
 BY_EXIT_CODE: dict[int, type[UnderstudyError]] = {

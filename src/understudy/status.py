@@ -58,7 +58,6 @@ def _console() -> "Console":
 
 def show(run_json: Path) -> None:
     """Print the stages of every round, the scores so far, the decision or how to go on."""
-    from rich.console import Console
     from rich.markup import escape
 
     console = _console()
@@ -82,7 +81,6 @@ def show(run_json: Path) -> None:
 
 def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
     """Print one round's scores and its decision, from the summary that the gate wrote."""
-    from rich.console import Console
     from rich.markup import escape
 
     console = _console()
@@ -152,7 +150,6 @@ def _state(stage: StageDir) -> str:
 
 def _table(title: str | None, *columns: str) -> "Table":
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(

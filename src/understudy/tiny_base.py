@@ -125,7 +125,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
 
 
 def start_with_copying_heads(model: Any) -> None:
-    """Initialise in place an induction circuit, which plain weights need millions of tokens to find.
+    """Start with an induction circuit, which plain weights need millions of tokens to find.
 
     Head 0 of layer 0 looks one token back and notes what it saw; heads 0 and 1 of layer 1 look for
     a token that followed the present one before, and vote for it. Training is free to change it.

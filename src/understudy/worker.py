@@ -18,7 +18,7 @@ from typing import Any
 
 from understudy import __version__, config, locks
 from understudy.artifacts import Job, StageDir
-from understudy.errors import EnvironmentFailed, Internal, UnderstudyError
+from understudy.errors import Internal, UnderstudyError, from_system
 from understudy.stages import SPECS
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "numpy")
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk is reported once, by us
     try:
         run(stage)
     except KeyboardInterrupt:
@@ -115,13 +116,10 @@ def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:
     """The error in our tree; what is not ours keeps its traceback in log.txt."""
     if isinstance(error, UnderstudyError):
         return error
-    log = stage.path / "log.txt"
-    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return EnvironmentFailed(f"no room left on the disk of {stage.path}; free some and go on")
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return EnvironmentFailed(f"out of memory; lower the batch size (details in {log})")
+    if machine := from_system(error, stage.path):
+        return machine
     last = traceback.format_exception_only(error)[-1].strip()
-    return Internal(f"{last} (a bug of understudy's; the traceback is in {log})")
+    return Internal(f"{last} (a bug of understudy's; the traceback is in {stage.path}/log.txt)")
 
 
 def _die_with_parent() -> None:

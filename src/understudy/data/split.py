@@ -10,7 +10,6 @@ from understudy.config import Split
 from understudy.errors import BadInput
 from understudy.records import Coverage, SplitName
 
-
 _DRAWN: tuple[SplitName, ...] = ("test", "validation", "holdout")
 
 

@@ -1,4 +1,4 @@
-"""The training set of a data size: all human train rows, then the first n synthetic ones by rank."""
+"""The training set of a data size: all human train rows, then the first n synthetic ones."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,0 +1,40 @@
+"""The wheel is complete: installed by README's command, it works from any directory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_a_migration_and_reports_it_from_another_directory(tmp_path: Path) -> None:
+    wheels, elsewhere = tmp_path / "dist", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    ours = ("UNDERSTUDY", "PYTHON")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+    def call(*command: str | Path, at: Path = elsewhere) -> str:
+        done = subprocess.run(
+            [str(part) for part in command], cwd=at, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    call(sys.executable, "-m", "build", "--wheel", "--outdir", wheels, ".", at=PROJECT)
+    (wheel,) = wheels.iterdir()
+    call(sys.executable, "-m", "venv", tmp_path / "venv")
+    bin_ = tmp_path / "venv" / "bin"
+    constraints = PROJECT / "constraints.txt"
+    call(bin_ / "pip", "install", "-q", "-c", constraints, "torch==2.13.0", wheel)
+
+    short = ("loop.sizes=[0,50]", "trainer.max_steps=4", "trainer.evaluations=1")
+    shown = call(bin_ / "understudy", "run", "experiment=demo", *short)
+    assert f"report: {elsewhere}/runs/rehearsal/run/demo/report.html" in shown
+    page = call(bin_ / "understudy", "report").strip().removeprefix("report: ")
+    assert "REHEARSAL" in Path(page).read_text(encoding="utf-8")
+    assert "conf/experiment/demo.yaml" in call(bin_ / "understudy", "config", "experiment=demo")
+    assert {path.name for path in elsewhere.iterdir()} == {"runs"}
