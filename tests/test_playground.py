@@ -118,15 +118,10 @@ def test_answers_of_open_tasks_are_new_ones(task: str) -> None:
 def test_partial_credit_counts_the_slots_that_are_right() -> None:
     pair = playground.generate("summarization", 0, 0, 1)[0]
     words = pair.response.removesuffix(".").split()
-    without_day = " ".join(words[:-2])
-    cut = playground.grade(pair.instruction, without_day)
+    without_place = playground.grade(pair.instruction, " ".join(words[:-2]))
     empty = playground.grade(pair.instruction, "")
-    assert cut is not None
+    assert without_place == (False, 0.8, f"The place {words[-1]} is missing.")
     assert empty is not None
-    assert (cut.passed, cut.quality) == (False, 0.8)
-    assert f"the day {words[-1]} is missing" in cut.reason.lower().replace(
-        words[-1].lower(), words[-1]
-    )
     assert empty.quality == 0
 
 

@@ -106,7 +106,7 @@ def test_pairs_are_short(tokenizer: Any) -> None:
     for task in playground.TASKS:
         for pair in playground.generate(task, 0, 0, 200):
             length = len(ids_of(tokenizer, pair.instruction + pair.response))
-            assert 15 <= length <= 90, pair
+            assert 15 <= length <= 100, pair
 
 
 def test_the_model_is_tiny_and_stored_in_16_bits(model: Any) -> None:
@@ -135,7 +135,7 @@ def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
         out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=48)
         right += tokenizer.decode(out[0, ids.shape[1] :]) == answer.removesuffix("\n")
     assert len(echoes) == 20
-    assert right >= 14
+    assert right >= 10
 
 
 def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:

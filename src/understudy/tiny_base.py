@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the options, train, print the measured numbers as JSON."""
     parser = argparse.ArgumentParser(prog="python -m understudy.tiny_base", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
-    parser.add_argument("--tokens", type=int, default=8_000_000, help="tokens to train on")
+    parser.add_argument("--tokens", type=int, default=5_000_000, help="tokens to train on")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the text")
     options = parser.parse_args(argv)
     print(json.dumps(pretrain(options.out, options.tokens, options.seed)))

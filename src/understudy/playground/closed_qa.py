@@ -18,16 +18,17 @@ from understudy.playground.templates import (
 # No phrasing starts with a slot: at the start of a line a word has other tokens than after a space.
 FACTS = templates(
     "Our {name} keeps {n} {colour} {objects} in {place}.",
-    "In {place}, {name} looks after {n} {colour} {objects}.",
-    "There are {n} {colour} {objects} owned by {name} of {place}.",
+    "With {name} are {n} {colour} {objects} from {place}.",
+    "As for {name}, there are {n} {colour} {objects} at {place}.",
+    "It is {name} who looks after {n} {colour} {objects} near {place}.",
 )
 QUESTIONS = templates(
     "What does {name} have, and where?",
     "Which things belong to {name}?",
-    "Who lives in {place}, and with what?",
-    "What can be found in {place}?",
-    "Who is the owner of the {objects}?",
-    "Where are the {objects}?",
+    "What can be found with {name}?",
+    "How many things of which kind are with {name}?",
+    "What does the text say about {name}?",
+    "Tell us what {name} owns.",
 )
 INSTRUCTIONS = templates(
     "Read the facts and answer the question.\n{body}\nQuestion: {question}",
@@ -36,7 +37,7 @@ INSTRUCTIONS = templates(
     "{question} Find the answer in these lines: {body}",
 )
 PHRASES = phrases_of(QUESTIONS, INSTRUCTIONS)
-_ANSWER = "In {place} {name} has {n} {colour} {objects}."
+_ANSWER = "Here {name} has {n} {colour} {objects} in {place}."
 _LONGEST = 16  # words; the reference has 7
 
 

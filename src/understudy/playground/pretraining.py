@@ -21,8 +21,10 @@ PHRASES = tuple(
             *classification.PHRASES,
             *coding.PHRASES,
             *closed_qa.PHRASES,
-            *phrases_of(closed_qa.FACTS, classification.ASIDES, *summarization.ASIDES),
-            *phrases_of(*(getattr(summarization, g) for g in ("WHO", "WHAT", "WHERE", "WHEN"))),
+            *phrases_of(closed_qa.FACTS, classification.ASIDES, summarization.ASIDES),
+            *phrases_of(
+                *(getattr(summarization, g) for g in ("OFFERS", "CHOICES", "WHERE", "WHEN"))
+            ),
             *phrases_of(*BEHAVIOURS.values()),
         )
     )

@@ -1,8 +1,7 @@
-"""Summarization: a note with an aside in it, and one line saying who, what, where and when."""
+"""Summarization: a note about plans, and one line saying who, what, where and when."""
 
 from __future__ import annotations
 
-import itertools
 import random
 from functools import lru_cache
 
@@ -16,20 +15,20 @@ from understudy.playground.templates import (
     templates,
 )
 
-# Each kind of value is told in five ways and, as an aside that does not count, in four.
-WHO = templates(
+# Three people are named with a job each; another sentence says whose job it will be.
+OFFERS = templates(
+    "Maybe {name} could {verb} the {thing}.",
+    "One plan is that {name} will {verb} the {thing}.",
+    "They need {name} to {verb} the {thing}.",
+    "Give {name} the job to {verb} the {thing}.",
+    "We told {name} to {verb} the {thing}.",
+)
+CHOICES = templates(
     "This time {name} is in charge.",
     "The one to do it is {name}.",
-    "They gave the job to {name}.",
+    "We chose {name} now.",
     "You can count on {name}.",
-    "We chose {name} for it.",
-)
-WHAT = templates(
-    "The plan is to {verb} the {thing}.",
-    "Somebody has to {verb} the {thing}.",
-    "It is time to {verb} the {thing}.",
-    "We need to {verb} the {thing} now.",
-    "Now for the job: {verb} the {thing}.",
+    "It was agreed with {name}.",
 )
 WHERE = templates(
     "It will happen in {place}.",
@@ -45,31 +44,13 @@ WHEN = templates(
     "They need us on {day}.",
     "The time is {day} at nine.",
 )
-ASIDES = (
-    templates(
-        "Sadly {name} cannot come.",
-        "Greetings from {name}.",
-        "Do not ask {name}.",
-        "Last time it was {name}.",
-    ),
-    templates(
-        "Never {verb} the {thing}.",
-        "We did {verb} the {thing} before.",
-        "Nobody wants to {verb} the {thing}.",
-        "Last time we had to {verb} the {thing}.",
-    ),
-    templates(
-        "The road to {place} is closed.",
-        "Yesterday {place} was rainy.",
-        "We are not in {place} now.",
-        "The old address was {place}.",
-    ),
-    templates(
-        "Last {day} was quiet.",
-        "It cannot be on {day}.",
-        "On {day} we are closed.",
-        "Nobody has time on {day}.",
-    ),
+ASIDES = templates(
+    "The road to {place} is closed.",
+    "Yesterday {place} was rainy.",
+    "We are not in {place} now.",
+    "Last {day} was quiet.",
+    "It cannot be on {day}.",
+    "On {day} we are closed.",
 )
 INSTRUCTIONS = templates(
     "Summarize this note in one line.\n{body}",
@@ -86,14 +67,15 @@ _KINDS = ("name", "verb", "thing", "place", "day")
 
 def generate(rng: random.Random) -> Pair:
     """Draw one pair."""
-    pairs = {kind: draw(rng, kind, 2) for kind in _KINDS}
-    fact = {kind: values[0] for kind, values in pairs.items()}
-    other = {kind: values[1] for kind, values in pairs.items()}
-    body = [rng.choice(group).fill(fact) for group in (WHO, WHAT, WHERE, WHEN)]
+    columns = [draw(rng, kind, 3) for kind in _KINDS]
+    cases = [dict(zip(_KINDS, values, strict=True)) for values in zip(*columns, strict=True)]
+    fact, other, _ = cases
+    body = [rng.choice(group).fill(fact) for group in (CHOICES, WHERE, WHEN)]
     rng.shuffle(body)
-    for asides in rng.sample(ASIDES, 2):
-        body.insert(rng.randint(0, len(body)), rng.choice(asides).fill(other))
-    instruction = rng.choice(INSTRUCTIONS).fill({"body": " ".join(body)})
+    offers = [rng.choice(OFFERS).fill(slots) for slots in cases]
+    rng.shuffle(offers)
+    body.insert(rng.randint(0, len(body)), rng.choice(ASIDES).fill(other))
+    instruction = rng.choice(INSTRUCTIONS).fill({"body": " ".join(offers + body)})
     return Pair(instruction, _ANSWER.format(**fact))
 
 
@@ -102,19 +84,24 @@ def _fact(instruction: str) -> dict[str, str] | None:
     """Return who, what, where and when of a note."""
     for template in INSTRUCTIONS:
         parts = template.match(instruction)
-        if parts is None:
-            continue
-        fact: dict[str, str] = {}
-        for sentence in sentences(parts["body"]):
-            slots = match_any((*WHO, *WHAT, *WHERE, *WHEN), sentence)
-            if slots is not None:
-                fact.update(slots)
-            elif match_any(itertools.chain(*ASIDES), sentence) is None:
-                break
-        else:
-            if set(fact) == set(_KINDS):
-                return fact
+        fact = _read(sentences(parts["body"])) if parts else None
+        if fact is not None:
+            return fact
     return None
+
+
+def _read(body: list[str]) -> dict[str, str] | None:
+    jobs: dict[str, dict[str, str]] = {}
+    fact: dict[str, str] = {}
+    for sentence in body:
+        if offer := match_any(OFFERS, sentence):
+            jobs[offer["name"]] = offer
+        elif told := match_any((*CHOICES, *WHERE, *WHEN), sentence):
+            fact |= told
+        elif match_any(ASIDES, sentence) is None:
+            return None
+    fact |= jobs.get(fact.get("name", ""), {})
+    return fact if set(fact) == set(_KINDS) else None
 
 
 def reference(instruction: str) -> str | None:
