@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from understudy.artifacts import Job, RowLog, whole_lines
+from understudy.data.clusters import same
 from understudy.errors import BadInput
 from understudy.progress import track
 from understudy.prompts import synthesis as prompt
@@ -56,7 +57,7 @@ def _first_call(job: Job) -> int:
 
 
 def _most_calls(job: Job) -> int:
-    return math.ceil(job.params["rows"] * job.config.synthesis.max_calls_per_row)
+    return math.ceil(int(job.params["rows"]) * job.config.synthesis.max_calls_per_row)
 
 
 def _seed(job: Job, seeds: list[Coverage], call: int) -> Coverage:
@@ -199,8 +200,3 @@ class Acceptance:
             f"synthesis gave {len(self.rows)} of {self._job.params['rows']} rows in {calls} calls"
             f" (dropped: {reasons or 'nothing'}){said}"
         )
-
-
-def same(instruction: str) -> str:
-    """The form in which two instructions are exact duplicates: case and spacing do not count."""
-    return " ".join(instruction.casefold().split())

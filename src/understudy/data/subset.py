@@ -1,4 +1,4 @@
-"""The training set of a data size: all human train rows, then the first n synthetic ones by rank."""
+"""The training set of a data size: all human train rows, then the first n synthetic ones."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,6 +7,16 @@ from dataclasses import fields
 from understudy.artifacts import Job, RowLog
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic
+
+_FIRST_BLOCK = 125
+
+
+def block_ends(rows: int) -> list[int]:
+    """The ends of the blocks that hold the first `rows` synthetic rows: 125·2^k."""
+    ends: list[int] = []
+    while rows > (ends[-1] if ends else 0):
+        ends.append(ends[-1] * 2 if ends else _FIRST_BLOCK)
+    return ends
 
 
 def run(job: Job) -> None:
@@ -17,7 +27,7 @@ def run(job: Job) -> None:
     ]
     size = job.params["data_size"]
     if len(synthetic) < size:
-        raise BadInput(f"data_size={size}, but synthesis accepted {len(synthetic)} rows")
+        raise BadInput(f"data_size={size}, but the pool has {len(synthetic)} accepted rows")
     log = RowLog(job.out, Coverage)
     wanted = [*human, *map(_as_coverage, first_by_rank(synthetic, size))]
     log.append(row for row in wanted if row.key not in log.rows)
