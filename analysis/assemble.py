@@ -24,7 +24,9 @@ def write_report(root: Path, run_json: Path, out: Path) -> Path:
     gate = run["config"]["gate"]
     thresholds = {"similarity": gate["similarity"], "precision": gate["precision"]}
     figures = {
-        "scores": draw.scores_figure(scores, thresholds, run["rehearsal"]),
+        "scores": None
+        if _is_ready_made(run)
+        else draw.scores_figure(scores, thresholds, run["rehearsal"]),
         "training": draw.training_figure(frame.training_frame(root, run), run["rehearsal"]),
     }
     page = _template().render(
@@ -84,6 +86,9 @@ def _decision(run: dict[str, Any], stages: pd.DataFrame) -> dict[str, str]:
             "sentence": "Not decided yet.",
             "reason": f"The run is unfinished: {done} are done.",
         }
+    if _is_ready_made(run):
+        sentence = "Ready-made answers were judged; nothing was trained."
+        return {"word": "open", "sentence": sentence, "reason": decision["reason"]}
     if not decision["passed"]:
         sentence = "The local model does not pass the gate."
         return {"word": "fail", "sentence": sentence, "reason": decision["reason"]}
@@ -93,6 +98,12 @@ def _decision(run: dict[str, Any], stages: pd.DataFrame) -> dict[str, str]:
         f"with {labels.count(rows)} synthetic rows."
     )
     return {"word": "pass", "sentence": sentence, "reason": decision["reason"]}
+
+
+def _is_ready_made(run: dict[str, Any]) -> bool:
+    """Whether the rounds are generators, whose training data nobody knows."""
+    kind: str = run["config"].get("inference", {}).get("kind", "local")
+    return kind != "local"
 
 
 def _groups(scores: pd.DataFrame, run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,6 +18,12 @@ WRONG = {
     "judges.nobody.skill=1": ["nobody"],
     "nonsense": ["nonsense", "key=value"],
     "task=[a": ["task=[a"],
+    "judge=[offline,offline_strict]": ["is not an option", "offline_panel"],
+    "judge=offline,nosuch": ["judge=nosuch", "offline_strict"],
+    "model=glob(zz*)": ["model=glob(zz*)", "matches none of"],
+    "seed=interval(0,1)": ["seed=interval(0,1)", "range() or choice()"],
+    "sweep=jugdes": ["sweep=jugdes", "did you mean judges?"],
+    "sweep=judges,tasks": ["sweep= takes one option"],
 }
 
 
@@ -48,6 +54,11 @@ def test_config_shows_each_value_with_its_origin(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert "seed: 3  # command line" in lines
     assert "task.name: 'coding'  # conf/task/coding.yaml" in lines
+
+
+def test_only_run_takes_several_values(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "task=coding,closed_qa"]) == 2
+    assert "task=coding,closed_qa has several values" in capsys.readouterr().err
 
 
 def test_version_and_help_need_no_heavy_import() -> None:

@@ -41,6 +41,14 @@ def changed(values: dict[str, Any], leaf: str, value: Any) -> dict[str, Any]:
         ("trainer.per_device_batch", 5, ["per_device_batch=5", "multiple"]),
         ("baseline.service", None, ["baseline.service"]),
         ("synthesis.kind", "none", ["synthesis=none", "data_size=0"]),
+        ("coverage.kind", "file", ["coverage=file", "needs coverage.path"]),
+        ("coverage.kind", "hub", ["coverage=hub", "needs coverage.repo"]),
+        ("coverage.path", "x.jsonl", ["coverage.path=x.jsonl", "choose coverage=file"]),
+        ("coverage.rows", None, ["coverage=playground", "coverage.rows"]),
+        ("coverage.revision", "main", ["coverage.revision=main"]),
+        ("synthesis.kind", "file", ["synthesis=file", "needs synthesis.path"]),
+        ("inference.kind", "file", ["inference=file", "needs inference.path"]),
+        ("judges", {}, ["judge=none", "inference=file"]),
     ],
 )
 def test_a_wrong_value_is_answered_by_one_sentence_that_names_it(
@@ -94,7 +102,13 @@ def options() -> list[str]:
 
 @pytest.mark.parametrize("option", [o for o in options() if not o.startswith("service=")])
 def test_every_committed_option_composes(option: str) -> None:
-    extra = ["data_size=0"] if option == "synthesis=none" else []
+    group, _, kind = option.partition("=")
+    extra = {
+        "synthesis=none": ["data_size=0"],
+        "judge=none": ["inference=file", "inference.path=answers.jsonl"],
+    }.get(option, [])
+    if kind in ("file", "hub"):  # they say what, the user says which
+        extra = [f"{group}.path=a.jsonl" if kind == "file" else f"{group}.repo=a/b"]
     config.build(compose([option, *extra], None)[0])
 
 

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from understudy import config as schema
 from understudy.config import Config
-from understudy.flow import Flow, block_ends
+from understudy.flow import Flow, block_ends, flow_of
 from understudy.stages import Stage, science
 
 # Leaf prefix → the stages that read it. Written by hand, not read from the code under test.
@@ -17,6 +18,13 @@ READERS = {
     "coverage.rows": {"coverage"},
     "coverage.licence": {"coverage"},
     "coverage.seed": {"coverage", "split"},
+    "coverage.format": {"coverage"},
+    "coverage.columns": {"coverage"},
+    "coverage.categories": {"coverage"},
+    "coverage.repo": {"coverage"},
+    "coverage.revision": {"coverage"},
+    "coverage.subset": {"coverage"},
+    "coverage.parts": {"coverage"},
     "coverage.split": {"split"},
     "task.name": {"coverage", "synthesis"},
     "task.topic": {"synthesis"},
@@ -36,12 +44,15 @@ READERS = {
 }
 MACHINE = {
     "model.path",  # counts by content
+    *("coverage.path", "synthesis.path", "inference.path"),  # likewise
+    *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
     "trainer.per_device_batch",
     "synthesis.service.concurrency",
     "judges.offline.concurrency",
     "baseline.service.concurrency",
     "cluster.kind",
     "cluster.threads",
+    "cluster.processes",
     "tracking.kind",
     "tracking.project",
     "tracking.mode",
@@ -117,6 +128,72 @@ def test_a_leaf_changes_the_stages_that_read_it_and_all_downstream_and_nothing_e
         expected = bool(readers & upstream_names(stage))
         changed = stage.fingerprint != after[role].fingerprint
         assert changed == expected, f"{leaf} on {role}"
+
+
+VARIANTS = {
+    "file": ["coverage=file", "coverage.path={}", "synthesis=file", "synthesis.path={}"],
+    "ready": ["inference=file", "inference.path={}"],
+}
+# Of the stages that read somebody's file, again by hand; `rows` is the file itself.
+FILE_READERS = {
+    "file": {
+        **{"rows": {"coverage", "cleaning"}, "coverage.columns.id": {"coverage"}},
+        **{"coverage.format": {"coverage"}, "synthesis.format": {"cleaning"}},
+        **{"coverage.licence": {"coverage"}, "task.name": {"coverage", "cleaning"}},
+        **{"synthesis.pairs_per_call": set(), "coverage.tolerance": set()},
+        **{"synthesis.tolerance": set(), "seed": {"finetune", "inference"}},
+    },
+    "ready": {
+        **{"rows": {"split.imported", "inference.imported", "evaluation.imported"}},
+        **{"inference.repeats": {"evaluation.imported"}, "inference.k": set()},
+        **{"inference.tolerance": set(), "coverage.seed": set(), "seed": set()},
+        **{"task.name": {"split.imported"}, "evaluation.m": {"evaluation"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("variant", "leaf"), [(v, leaf) for v, table in FILE_READERS.items() for leaf in table]
+)
+def test_a_file_counts_by_its_contents_and_a_leaf_only_where_it_is_read(
+    variant: str, leaf: str, composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    row = '{"prompt":"a","reference":"b","candidate":"c","generator":"g","response":"b",'
+    row += '"evaluator":"e","similarity":50,"precision":50}\n'
+    (tmp_path / "a.jsonl").write_text(row)
+    (tmp_path / "elsewhere.jsonl").write_text(row)
+    (tmp_path / "more.jsonl").write_text(row + row)
+
+    def stages_of(name: str, change: str = "") -> dict[str, Stage]:
+        path = tmp_path / name
+        config = composed(*(override.format(path) for override in VARIANTS[variant]))
+        flow = flow_of(mutated(config, change) if change else config)
+        return flow.shared | flow.round(len(flow.sizes) - 1)
+
+    before, moved = stages_of("a.jsonl"), stages_of("elsewhere.jsonl")
+    assert [s.path for s in before.values()] == [s.path for s in moved.values()]
+    after = stages_of("more.jsonl") if leaf == "rows" else stages_of("a.jsonl", leaf)
+    for role, stage in before.items():
+        expected = bool(FILE_READERS[variant][leaf] & upstream_names(stage))
+        assert (stage.fingerprint != after[role].fingerprint) == expected, f"{leaf} on {role}"
+
+
+def test_a_leaf_of_later_work_is_not_hashed_while_it_has_its_default(
+    composed: Callable[..., Config],
+) -> None:
+    hashed = Flow(composed()).coverage.document["config"]
+    old = ("coverage.kind", "coverage.licence", "coverage.rows", "coverage.seed", "task.name")
+    assert sorted(hashed) == list(old)
+
+
+def test_ready_made_stages_stand_in_the_directories_of_their_kind(
+    composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt":"a","reference":"b","candidate":"c","generator":"g"}\n')
+    flow = flow_of(composed("inference=file", f"inference.path={path}"))
+    kinds = [stage.path.partition("/")[0] for stage in (flow.shared | flow.round(0)).values()]
+    assert kinds == ["split", "inference", "evaluation", "gate"]
 
 
 def test_equal_numbers_written_differently_are_equal(composed: Callable[..., Config]) -> None:

@@ -10,21 +10,27 @@ if TYPE_CHECKING:
 
 def check(config: "Config") -> None:
     """Raise BadInput, one sentence, for the first disagreement."""
+    _check_sources(config)
+    if config.inference.kind != "local":
+        _check_ready_made(config)
+    elif not config.judges:
+        raise BadInput("judge=none is for ready-made verdicts (inference=file); choose a judge")
     for role, part in (("synthesis", config.synthesis), ("baseline", config.baseline)):
         if part.kind == "service" and part.service is None:
             raise BadInput(f"{role}.kind=service needs {role}.service; choose {role}=offline")
-    if config.synthesis.kind == "none" and max(config.sizes) > 0:
+    is_local = config.inference.kind == "local"
+    if is_local and config.synthesis.kind == "none" and max(config.sizes) > 0:
         raise BadInput(
             f"synthesis=none makes no rows, but round sizes are {config.sizes}; "
             "give data_size=0 or choose a synthesis"
         )
     if config.loop.sizes != sorted(set(config.loop.sizes)):
         raise BadInput(f"loop.sizes={config.loop.sizes} must rise from step to step")
-    if unknown := sorted(set(config.gate_judges) - set(config.judges)):
+    if is_local and (unknown := sorted(set(config.gate_judges) - set(config.judges))):
         raise BadInput(
             f"gate.judges={unknown} are not among the judges {sorted(config.judges)} of this run"
         )
-    if not config.gate_judges:
+    if config.gate.judges == []:
         raise BadInput("gate.judges=[] leaves the gate without a judge; use null for all of them")
     if config.trainer.start == "previous" and config.data_size is not None:
         raise BadInput("trainer.start=previous needs the ladder; leave data_size=null")
@@ -41,3 +47,39 @@ def check(config: "Config") -> None:
             f"trainer.batch_size={config.trainer.batch_size} is no multiple of "
             f"trainer.per_device_batch={config.trainer.per_device_batch}"
         )
+
+
+def _check_sources(config: "Config") -> None:
+    """Whether every role that takes rows from somewhere says from where, and from one place."""
+    for group, part in (
+        ("coverage", config.coverage),
+        ("synthesis", config.synthesis),
+        ("inference", config.inference),
+    ):
+        for kind, leaf in (("file", "path"), ("hub", "repo")):
+            value = getattr(part, leaf)
+            if part.kind == kind and value is None:
+                raise BadInput(f"{group}={kind} needs {group}.{leaf}=…")
+            if part.kind != kind and value is not None:
+                raise BadInput(
+                    f"{group}.{leaf}={value} is given, but {group}.kind={part.kind}; "
+                    f"choose {group}={kind}"
+                )
+    if config.coverage.kind == "playground" and config.coverage.rows is None:
+        raise BadInput("coverage=playground needs coverage.rows=…")
+
+
+def _check_ready_made(config: "Config") -> None:
+    """Ready-made answers are judged and nothing else is done."""
+    kind = config.inference.kind
+    for group, part in (
+        ("synthesis", config.synthesis),
+        ("baseline", config.baseline),
+        ("trainer", config.trainer),
+    ):
+        if part.kind != "none":
+            raise BadInput(
+                f"inference={kind} only judges ready-made answers, but {group}.kind={part.kind}; "
+                f"choose {group}=none"
+                + (" (a service's answers can stand in the same file)" * (group == "baseline"))
+            )

@@ -1,23 +1,29 @@
-"""The command line: verbs, and the only place where Hydra composes a config."""
+"""The command line: verbs. Configs are composed in compose.py."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from understudy import __version__, locations
+from understudy import __version__
 from understudy.errors import BadInput, UnderstudyError, from_system
+
+if TYPE_CHECKING:
+    from understudy.compose import Composed
+    from understudy.sweep_cells import Grid
 
 _EXAMPLES = """examples:
   understudy run experiment=demo                     a whole migration, offline, in minutes
   understudy run task=coding data_size=1k seed=1     one round with 1,000 synthetic rows
   understudy run judge=offline_panel trainer=lora    three judges, LoRA
+  understudy run sweep=judges data_size=250 seed=0,1 a run per combination, every stage once
   understudy options                                 every group; `options trainer` one of them
   understudy config task=coding                      the composed values and where each is set
   understudy status; understudy report               the latest run
 """
+_REHEARSAL = "rehearsal: offline stand-ins are asked, no LLM; nothing is paid"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,9 +74,16 @@ def _parser() -> argparse.ArgumentParser:
             "overrides", nargs="*", metavar="KEY=VALUE", help="group=option or key=value"
         )
         _add_config_dir(sub)
+        if name == "run":
+            sub.add_argument("-m", "--multirun", action="store_true", help="let Hydra sweep")
     sub = add("options", _options, "list the config groups, or the options of one")
     sub.add_argument("group", nargs="?", help="a group, e.g. trainer")
     _add_config_dir(sub)
+    sub = add("init", _init, "look at a file of yours and propose a config for it")
+    sub.add_argument("file", metavar="FILE", help="JSONL, JSON, CSV or parquet")
+    sub.add_argument("--out", metavar="DIR", default="understudy-conf", help="default: %(default)s")
+    sub.add_argument("--model", default="tiny", help="whose context the rows should fit in")
+    sub.add_argument("--force", action="store_true", help="overwrite option files")
     for name, verb, help_ in (
         ("status", _status, "show what a run has done, and how to go on"),
         ("report", _report, "write a run's report: one self-contained HTML page"),
@@ -98,16 +111,18 @@ def _command(argv: list[str] | None) -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     from understudy import config, pipeline
+    from understudy.compose import grid
     from understudy.report import report
 
-    composed = config.build(compose(arguments.overrides, arguments.config_dir)[0])
-    command = ["understudy", "run", *arguments.overrides]
-    if arguments.config_dir:
-        command += ["--config-dir", arguments.config_dir]
-    run = pipeline.Run(composed, command)
+    if arguments.multirun:
+        return _multirun(arguments)
+    if (found := grid(arguments.overrides, arguments.config_dir)).axes:
+        return _sweep(arguments, found)
+    composed = config.build(compose(arguments.overrides, arguments.config_dir).values)
+    run = pipeline.Run(composed, _typed(arguments, arguments.overrides))
     print(f"{run.directory.name}: {run.directory}", file=sys.stderr)
     if composed.is_rehearsal:
-        print("rehearsal: offline stand-ins are asked, no LLM; nothing is paid", file=sys.stderr)
+        print(_REHEARSAL, file=sys.stderr)
     decision = run.execute()
     page = run.directory / "report.html"
     if run.computed or not page.is_file():
@@ -118,46 +133,110 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _typed(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
+    """The command that runs these overrides."""
+    own = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
+    return ["understudy", "run", *overrides, *own]
+
+
+def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
+    from understudy import sweep, sweep_cells
+    from understudy.compose import Composer
+
+    cells = sweep_cells.expand(found, Composer(arguments.config_dir))
+    command = _typed(arguments, arguments.overrides)
+    job = sweep.Sweep(cells, command, lambda overrides: _typed(arguments, overrides))
+    print(f"{cells.name}: {job.outline()}", file=sys.stderr)
+    if job.record["rehearsal"]:
+        print(_REHEARSAL, file=sys.stderr)
+    code = job.execute()
+    sweep.show(job.file)
+    print(f"cells: {len(cells.cells)}, stages run: {job.computed}, finished before: {job.kept}")
+    return code
+
+
+def _multirun(arguments: argparse.Namespace) -> int:
+    """Let Hydra sweep, one cell after the other, its own files below paths.root."""
+    from understudy import compose as composing
+    from understudy import pipeline, sweep_cells
+
+    grid = composing.grid(arguments.overrides, arguments.config_dir)
+    cells = sweep_cells.expand(grid, composing.Composer(arguments.config_dir))
+    by_label = {cell.label: cell for cell in cells.cells}
+    codes, runs = [0], list[pipeline.Run]()
+
+    def job(overrides: list[str], values: dict[str, Any]) -> None:
+        cell = by_label[sweep_cells.label_of(overrides, cells.axes)]
+        try:
+            run = pipeline.Run(cell.as_in(values), _typed(arguments, cell.overrides))
+            runs.append(run)
+            decision = run.execute()
+            verdict = "passed" if decision["passed"] else "not passed"
+            print(f"{run.directory.name}: {verdict}: {decision['reason']}")
+        except UnderstudyError as error:
+            codes.append(error.exit_code)
+            print(f"understudy: cell {cell.label} failed. {error}", file=sys.stderr)
+
+    root = pipeline.run_root(cells.cells[0].config)
+    composing.multirun(arguments.overrides, arguments.config_dir, root / "hydra" / cells.name, job)
+    print(f"cells: {len(cells.cells)}, stages run: {sum(run.computed for run in runs)}")
+    return max(codes)
+
+
 def _config(arguments: argparse.Namespace) -> None:
     from understudy import config
+    from understudy.sweep_cells import flat
 
     values, origins = compose(arguments.overrides, arguments.config_dir)
     config.build(values)
-    for leaf, value in _flat(values):
+    for leaf, value in flat(values).items():
         print(f"{leaf}: {value!r}  # {origins.get(leaf, 'schema default')}")
 
 
 def _options(arguments: argparse.Namespace) -> None:
-    groups = _groups(_config_dirs(arguments.config_dir))
+    from understudy import schema
+    from understudy.compose import config_dirs
+    from understudy.compose import groups as config_groups
+
+    groups = config_groups(config_dirs(arguments.config_dir))
     if arguments.group is None:
         for group, options in sorted(groups.items()):
             print(f"{group:<12} {' · '.join(sorted(options))}")
         return
     if arguments.group not in groups:
-        raise BadInput(_no_such_group(arguments.group, sorted(groups)))
+        near = schema.suggest(arguments.group, sorted(groups))
+        raise BadInput(f"{arguments.group} is not a config group{near}")
     for option, path in sorted(groups[arguments.group].items()):
         comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
         about = next((line for line in comments if not line.startswith("@package")), "")
         print(f"{arguments.group}={option:<20} {about}")
 
 
-def _no_such_group(word: str, groups: list[str]) -> str:
-    from understudy import schema
+def _init(arguments: argparse.Namespace) -> int:
+    from understudy import config, init
 
-    return f"{word} is not a config group{schema.suggest(word, groups)}"
+    composed = config.build(compose([f"model={arguments.model}"], None).values)
+    return init.main(arguments.file, arguments.out, arguments.force, composed)
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from understudy import status
+    from understudy import status, sweep
 
-    status.show(status.find_run(_root(arguments), arguments.run))
+    root = _root(arguments)
+    if (found := sweep.find_sweep(root, arguments.run)) is not None:
+        sweep.show(found)
+    else:
+        status.show(status.find_run(root, arguments.run))
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from understudy import report, status
+    from understudy import report, status, sweep
 
-    run_json = status.find_run(_root(arguments), arguments.run)
-    print(f"report: {report.report(run_json.parents[2], run_json)}")
+    root = _root(arguments)
+    found = sweep.find_sweep(root, arguments.run)
+    runs = sweep.run_files(found) if found else [status.find_run(root, arguments.run)]
+    for run_json in runs:
+        print(f"report: {report.report(run_json.parents[2], run_json)}")
 
 
 def _root(arguments: argparse.Namespace) -> Path:
@@ -165,121 +244,11 @@ def _root(arguments: argparse.Namespace) -> Path:
     return Path(root).expanduser().absolute()
 
 
-# --- composing -----------------------------------------------------------------------------------
-
-
-def _config_dirs(config_dir: str | None) -> list[Path]:
-    """Where config files are looked up, first wins; BadInput when the user's is no directory."""
-    own = [locations.shared("conf")]
-    if config_dir is None:
-        return own
-    path = Path(config_dir).expanduser().absolute()
-    if not path.is_dir():
-        raise BadInput(f"--config-dir={config_dir} is not a directory")
-    return [path, *own]
-
-
-def _groups(directories: list[Path]) -> dict[str, dict[str, Path]]:
-    """Group → option → file."""
-    groups: dict[str, dict[str, Path]] = {}
-    for directory in reversed(directories):
-        for path in directory.glob("*/*.yaml"):
-            groups.setdefault(path.parent.name, {})[path.stem] = path
-    return groups
-
-
-def compose(overrides: list[str], config_dir: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+def compose(overrides: list[str], config_dir: str | None) -> "Composed":
     """The composed values, and the origin of each leaf."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from understudy.compose import compose
 
-    directories = _config_dirs(config_dir)
-    _check_overrides(overrides, _groups(directories))
-    search = [f"hydra.searchpath=[{','.join(f'file://{path}' for path in directories[:-1])}]"]
-    given = [*overrides, *(search if config_dir else [])]
-    try:
-        with initialize_config_dir(str(directories[-1]), version_base="1.3"):
-            values = OmegaConf.to_container(hydra_compose("config", given), resolve=True)
-            loader = GlobalHydra.instance().config_loader()
-            chosen = loader.compute_defaults_list("config", given, RunMode.RUN).defaults
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(" ".join(str(error).split())) from None
-    origins: dict[str, str] = {}
-    for item in chosen:
-        name = f"{item.config_path}.yaml"
-        if (home := next((d for d in directories if (d / name).is_file()), None)) is None:
-            continue
-        content = OmegaConf.to_container(OmegaConf.load(home / name), resolve=False)
-        for leaf, _ in _flat(content if isinstance(content, dict) else {}):
-            origins[f"{item.package}.{leaf}" if item.package else leaf] = f"{home.name}/{name}"
-    for override in overrides:
-        origins[override.lstrip("+~").partition("=")[0]] = "command line"
-    assert isinstance(values, dict), "the primary config is a mapping"
-    return {str(key): value for key, value in values.items()}, origins
-
-
-def _check_overrides(overrides: list[str], groups: dict[str, dict[str, Path]]) -> None:
-    """One sentence for what Hydra would answer with a page."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    from understudy import config, schema
-
-    known = config.LEAVES
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise BadInput(f"{text} is not of the form key=value")
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException as error:  # also the parent of OverrideParseException
-            message = str(error).splitlines()[0]
-            raise BadInput(f"{text} cannot be read as key=value: {message}") from None
-        key, value = override.key_or_group, override.value()
-        if key in groups and not isinstance(value, dict):
-            _check_option(key, value, groups[key])
-        elif key not in groups and not _is_known(key, known) and not key.startswith("hydra."):
-            choices = sorted({*known, *groups, *(leaf.split(".")[0] for leaf in known)})
-            near = schema.suggest(key, choices) or f"; the groups are {', '.join(sorted(groups))}"
-            raise BadInput(f"{key} is not a config key or group{near}")
-
-
-def _check_option(group: str, value: Any, options: dict[str, Path]) -> None:
-    choices = f"choose from {', '.join(sorted(options))}"
-    if value in ("", None) and group != "experiment":
-        raise BadInput(f"{group}= is empty; {choices}")
-    if value is not None and value not in options:
-        from understudy import schema
-
-        near = schema.suggest(str(value), sorted(options))
-        hint = near if near.startswith("; did") else ""
-        raise BadInput(f"{group}={value} is not an option{hint} ({choices})")
-
-
-def _is_known(key: str, leaves: list[str]) -> bool:
-    """Whether `key` is a leaf or a branch; `*` in a leaf stands for any name."""
-    parts = key.split(".")
-    return any(
-        len(parts) <= len(names)
-        and all(a in (b, "*") or b == "*" for a, b in zip(parts, names, strict=False))
-        for names in (leaf.split(".") for leaf in leaves)
-    )
-
-
-def _flat(values: dict[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted leaves of nested mappings, without Hydra's `defaults`."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat += _flat(value, f"{name}.")
-        elif name != "defaults":
-            flat.append((name, value))
-    return flat
+    return compose(overrides, config_dir)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -21,11 +20,9 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from understudy import agreement, schema
+from understudy.config_source import STRICT, Columns, Format, Share, Source, added, machine
 from understudy.errors import BadInput
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
-
-Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -40,32 +37,30 @@ def parse_size(value: Any) -> Any:
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 
 
-def machine(**default: Any) -> Any:
-    """A field that cannot change a result."""
-    return field(**default, metadata={"machine": True})
-
-
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Split:
     """Sizes as in scikit-learn: below 1 a share of all rows, from 1 a number of rows."""
 
     validation: Annotated[float, Field(ge=0)]
-    test: Annotated[float, Field(gt=0)]
+    test: Annotated[float, Field(ge=0)]
     holdout: Annotated[float, Field(ge=0)]
 
 
-@dataclass(config=_STRICT)
-class Coverage:
+@dataclass(config=STRICT)
+class Coverage(Source):
     """Where the real (prompt, response) pairs come from."""
 
-    kind: Literal["playground"]
-    rows: PositiveInt
+    kind: Literal["playground", "file", "hub"]
+    rows: PositiveInt | None  # of the playground
     seed: int
     licence: str | None
     split: Split
+    format: Format = added("auto")
+    columns: Columns = field(default_factory=Columns)
+    categories: dict[str, str] = field(default_factory=dict)  # task -> category; others: all rows
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Task:
     """What the workload is about; `topic` is what the synthesis prompt calls it."""
 
@@ -74,7 +69,7 @@ class Task:
     execute_code: bool
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Model:
     """A base model: `path` is a directory, `package:NAME`, or null for `repo` at `revision`."""
 
@@ -89,7 +84,7 @@ class Model:
     path: str | None = machine()  # a directory counts by its contents
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Bias:
     """The planted bias of an offline judge; formulas in `service/offline_judge.py`."""
 
@@ -100,7 +95,7 @@ class Bias:
     noise: Annotated[float, Field(ge=0)] = 0.0
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Service:
     """The facts about one API, or about the offline stand-in."""
 
@@ -116,18 +111,19 @@ class Service:
     concurrency: PositiveInt = machine(default=16)
 
 
-@dataclass(config=_STRICT)
-class Synthesis:
-    """How the synthetic pairs are asked for."""
+@dataclass(config=STRICT)
+class Synthesis(Source):
+    """How the synthetic pairs are asked for, or where a ready-made set of them is."""
 
-    kind: Literal["service", "none"]
+    kind: Literal["service", "none", "file", "hub"]
     pairs_per_call: PositiveInt
     seed: int
     max_calls_per_row: PositiveFloat
     service: Service | None = None
+    format: Format = added("auto")
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Baseline:
     """The service LLM that the local model is measured against."""
 
@@ -135,7 +131,7 @@ class Baseline:
     service: Service | None = None
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Trainer:
     """The fine-tuning recipe."""
 
@@ -160,17 +156,20 @@ class Trainer:
     per_device_batch: PositiveInt | None = machine(default=None)
 
 
-@dataclass(config=_STRICT)
-class Inference:
-    """How the answers to the test prompts are sampled."""
+@dataclass(config=STRICT)
+class Inference(Source):
+    """How the answers to the test prompts are sampled, or where ready-made ones are."""
 
     k: PositiveInt
     temperature: Annotated[float, Field(ge=0)]
     max_new_tokens: PositiveInt
     batch_size: PositiveInt
+    kind: Literal["local", "file", "hub"] = added("local")
+    families: dict[str, str] = field(default_factory=dict)  # generator or evaluator -> family
+    repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Evaluation:
     """How a judge is asked: `m` times per answer, with which prompt."""
 
@@ -179,7 +178,7 @@ class Evaluation:
     order: Literal["reference_first", "candidate_first"]
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Gate:
     """When a round is good enough."""
 
@@ -189,7 +188,7 @@ class Gate:
     judges: list[str] | None
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Loop:
     """The ladder of synthetic-data sizes that the rounds climb."""
 
@@ -197,15 +196,16 @@ class Loop:
     max_rounds: PositiveInt | None
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Cluster:
-    """Where stages run, and with how many threads each."""
+    """Where stages run, with how many threads each, and how many cells of a sweep at a time."""
 
     kind: Literal["local"]
     threads: PositiveInt
+    processes: PositiveInt = 1
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Tracking:
     """Where metrics go beside our own files."""
 
@@ -214,21 +214,21 @@ class Tracking:
     mode: Literal["offline", "online"]
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Paths:
     """Everything is written below `root`."""
 
     root: str
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Run:
     """The name under which `status` and `report` find this run; null makes one."""
 
     name: str | None
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class Config:
     """The whole composed configuration."""
 
@@ -236,7 +236,7 @@ class Config:
     task: Task
     model: Model
     synthesis: Synthesis
-    judges: Annotated[dict[str, Service], Field(min_length=1)]
+    judges: dict[str, Service]
     baseline: Baseline
     trainer: Trainer
     inference: Inference

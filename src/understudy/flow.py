@@ -1,26 +1,42 @@
-"""Which stages a run consists of: a graph made from the config alone, touching no disk."""
+"""Which stages a run consists of: a graph made from the config, and from files by their digest."""
 
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from understudy.config import Config
+from understudy.data import answers
+from understudy.data.subset import block_ends
+from understudy.errors import BadInput
 from understudy.stages import Stage, make
 
-_FIRST_BLOCK = 125
-
-
-def block_ends(rows: int) -> list[int]:
-    """The ends of the blocks that hold the first `rows` synthetic rows: 125·2^k."""
-    ends: list[int] = []
-    while rows > (ends[-1] if ends else 0):
-        ends.append(ends[-1] * 2 if ends else _FIRST_BLOCK)
-    return ends
+__all__ = ["Flow", "ReadyMade", "block_ends", "flow_of"]
 
 
 class Flow:
     """The stages of one config; equal stages of different rounds are the same directory."""
 
+    is_ladder = True  # a round that passes is the last
+
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @property
+    def sizes(self) -> Sequence[int | None]:
+        """The data size of every round; null where nothing is trained."""
+        return self.config.sizes
+
+    def title(self, number: int) -> str:
+        """What a round is about."""
+        return f"{self.sizes[number]} synthetic rows"
+
+    def reason(self, passed: list[int], last: str) -> str:
+        """Why the run ends as it does, of the rounds that passed and the last gate's reason."""
+        return last
+
+    @property
+    def shared(self) -> dict[str, Stage]:
+        """The stages before the rounds, in the order to run them, by role."""
+        return {"coverage": self.coverage, "split": self.split} | self.baseline
 
     @cached_property
     def coverage(self) -> Stage:
@@ -48,7 +64,9 @@ class Flow:
         return make("evaluation", self.config, params, {"answers": answers, "split": self.split})
 
     def blocks(self, rows: int) -> list[Stage]:
-        """The synthetic blocks that hold the first `rows` rows."""
+        """The synthetic blocks that hold the first `rows` rows; a ready-made set is one stage."""
+        if rows and self.config.synthesis.kind in ("file", "hub"):
+            return [make("cleaning", self.config, inputs={"split": self.split})]
         blocks: list[Stage] = []
         start = 0
         for number, end in enumerate(block_ends(rows)):
@@ -62,20 +80,24 @@ class Flow:
         """The stages of one round in the order to run them, by role."""
         rows = self.config.sizes[number]
         blocks = self.blocks(rows)
-        stages = {f"synthesis.{b}": block for b, block in enumerate(blocks)}
-        answers = self._answers(number, stages)
+        stages = {f"{block.name}.{b}": block for b, block in enumerate(blocks)}
+        answered = self._answers(number, stages)
         stages |= {
-            f"evaluation.{judge}": self.evaluation(answers, judge) for judge in self.config.judges
+            f"evaluation.{judge}": self.evaluation(answered, judge) for judge in self.config.judges
         }
+        stages["gate"] = self._gate(number, rows, stages | self.baseline, self.config.gate_judges)
+        return stages
+
+    def _gate(
+        self, number: int, rows: int | None, stages: dict[str, Stage], judges: Collection[str]
+    ) -> Stage:
         gated = {
             role: stage
-            for role, stage in (stages | self.baseline).items()
-            if role.partition(".")[2] in self.config.gate_judges
-            and role.startswith(("evaluation.", "baseline."))
+            for role, stage in stages.items()
+            if role.partition(".")[2] in judges and role.startswith(("evaluation.", "baseline."))
         }
         params = {"round": number, "data_size": rows}
-        stages["gate"] = make("gate", self.config, params, {"split": self.split} | gated)
-        return stages
+        return make("gate", self.config, params, {"split": self.split} | gated)
 
     def _answers(self, number: int, stages: dict[str, Stage]) -> Stage:
         """The local model's answers of a round; adds what they need to `stages`."""
@@ -97,3 +119,82 @@ class Flow:
         if self.config.trainer.start == "previous" and number > 0:
             inputs["previous"] = self.round(number - 1)["finetune"]
         return make("finetune", self.config, {}, inputs)
+
+
+class ReadyMade(Flow):
+    """Ready-made answers: a round per generator, nothing is trained, sampled or asked but judges.
+
+    Verdicts that the file holds are evaluations too; an evaluator that has the name of a judge
+    of this run is shown as `NAME (file)`. The gate reads them all, or those in `gate.judges`:
+    it needs means only, and LlamaDuo's own rule was about such averages.
+    """
+
+    is_ladder = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        for number in range(len(self.sizes)):
+            self.round(number)  # an unknown gate judge is told before anything runs
+
+    @cached_property
+    def ready(self) -> answers.Ready:
+        """What the file or hub data set holds."""
+        return answers.load(self.config.inference, self.config.task.name)
+
+    @property
+    def generators(self) -> list[str]:
+        """Who answered, in the file's order."""
+        return list(self.ready.answers)
+
+    @property
+    def sizes(self) -> Sequence[int | None]:
+        """What the answering models were trained on is not known here."""
+        return [None] * len(self.generators)
+
+    def title(self, number: int) -> str:
+        """Whose answers a round is about."""
+        return f"ready-made answers of {self.generators[number]}"
+
+    def reason(self, passed: list[int], last: str) -> str:
+        """Which generators reach the thresholds."""
+        names = ", ".join(self.generators[number] for number in passed) or "none"
+        total = len(self.generators)
+        return f"{len(passed)} of {total} generators reach the thresholds of the gate: {names}."
+
+    @property
+    def shared(self) -> dict[str, Stage]:
+        """The prompts with their references."""
+        return {"split": self.split}
+
+    @cached_property
+    def split(self) -> Stage:
+        """The prompts, all in the test split."""
+        return make("split.imported", self.config)
+
+    def round(self, number: int) -> dict[str, Stage]:
+        """One generator's answers, the verdicts that came with them, and those of our judges."""
+        config, generator = self.config, self.generators[number]
+        params = {"generator": generator, "split": "test"}
+        answered = make("inference.imported", config, params, {"split": self.split})
+        stages = {"inference": answered}
+        inputs = {"answers": answered, "split": self.split}
+        for of_generator, evaluator in self.ready.scores:
+            if of_generator == generator:
+                name = f"{evaluator} (file)" if evaluator in config.judges else evaluator
+                imported = {"evaluator": evaluator, "split": "test"}
+                stages[f"evaluation.{name}"] = make("evaluation.imported", config, imported, inputs)
+        for judge in config.judges:
+            stages[f"evaluation.{judge}"] = self.evaluation(answered, judge)
+        judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]
+        wanted = judges if config.gate.judges is None else config.gate.judges
+        if unknown := sorted(set(wanted) - set(judges)):
+            raise BadInput(f"gate.judges={unknown} are not among {sorted(judges)} of {generator}")
+        if not judges:
+            raise BadInput(f"nobody has judged {generator}, and judge=none asks nobody")
+        stages["gate"] = self._gate(number, None, stages, wanted)
+        return stages
+
+
+def flow_of(config: Config) -> Flow:
+    """The flow of a config."""
+    return Flow(config) if config.inference.kind == "local" else ReadyMade(config)

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import platform
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ from typing import Any
 from understudy import __version__, stages
 from understudy.artifacts import StageDir, fingerprint, write_atomically
 from understudy.config import Config
-from understudy.flow import Flow
-from understudy.launch.local import run_worker
+from understudy.data.prepare import prepare
+from understudy.flow import flow_of
+from understudy.launch.local import Workers
 from understudy.stages import Stage
 from understudy.status import closing_table
 from understudy.tracking import open_tracker
@@ -32,15 +36,35 @@ def run_name(config: Config) -> str:
     return f"{config.task.name}-{config.model.name}-{fingerprint(stages.science(config))[:8]}"
 
 
-class Run:
-    """One run and its record, `run/<name>/run.json`, written after every stage."""
+@dataclass
+class Task:
+    """A stage that a run needs next; whoever works it off says who did."""
 
-    def __init__(self, config: Config, command: list[str]) -> None:
+    directory: StageDir
+    threads: int
+    is_ours: bool = False  # else another process or cell finished it meanwhile
+
+    def work(self, workers: Workers, prefix: str = "") -> None:
+        """Run the stage's worker, which waits when somebody else does the stage already."""
+        pid = workers.run(self.directory.path, self.threads, prefix)
+        meta = self.directory.read("meta.json")
+        self.is_ours = (meta["host"], meta.get("pid")) == (platform.node(), pid)
+
+
+class Run:
+    """One run and its record, `run/<name>/run.json`, written after every stage.
+
+    `prefix` marks the lines of a run that shares the terminal with others.
+    """
+
+    def __init__(self, config: Config, command: list[str], prefix: str = "") -> None:
         self.config = config
-        self.flow = Flow(config)
+        self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
+        self.flow = flow_of(config)
         self.root = run_root(config)
         self.directory = self.root / "run" / run_name(config)
         self.command = shlex.join(command)
+        self.prefix = prefix
         self.computed = 0
         self.record: dict[str, Any] = {
             "name": self.directory.name,
@@ -56,52 +80,65 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Run what is not done yet, until a round passes; returns the decision."""
+        workers = Workers()
+        for task in self.steps():
+            task.work(workers)
+        return dict(self.record["decision"])
+
+    def steps(self) -> Iterator[Task]:
+        """Each stage that is not done, which must be when the next is asked for; then decide."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        shared = {"coverage": self.flow.coverage, "split": self.flow.split} | self.flow.baseline
-        self._stages(shared, self.record["stages"])
+        for notice in self.notices:
+            self.say(notice)
+        yield from self._stages(self.flow.shared, self.record["stages"])
         name, config = self.directory.name, self.record["config"]
         with open_tracker(self.config.tracking, self.directory, name, config) as tracker:
-            for number in range(len(self.config.sizes)):
-                summary = self._round(number)
+            for number in range(len(self.flow.sizes)):
+                yield from self._round(number)
+                summary = self._decide(number)
                 if "finetune" in (plan := self.record["rounds"][number]["stages"]):
                     curve = StageDir(self.root / plan["finetune"]).out / "curve.jsonl"
                     tracker.log_curve(curve, f"round {number}")
                 tracker.log(_metrics(summary), step=number)
-                if summary["decision"] == "pass":
+                if summary["decision"] == "pass" and self.flow.is_ladder:
                     break
-        passed = summary["decision"] == "pass"
+        passed = [step["round"] for step in self.record["rounds"] if step["decision"] == "pass"]
         self.record["decision"] = {
-            "passed": passed,
-            "round": number if passed else None,
-            "reason": summary["reason"],
+            "passed": bool(passed),
+            "round": passed[0] if passed else None,
+            "reason": self.flow.reason(passed, summary["reason"]),
         }
         self._write()
-        return dict(self.record["decision"])
 
-    def _round(self, number: int) -> dict[str, Any]:
-        """Run one round; returns the gate's summary."""
-        size = self.config.sizes[number]
+    def _round(self, number: int) -> Iterator[Task]:
+        size = self.flow.sizes[number]
         entry: dict[str, Any] = {"round": number, "data_size": size, "stages": {}, "decision": None}
         self.record["rounds"].append(entry)
-        _say(f"round {number}: {size} synthetic rows")
-        plan = self.flow.round(number)
-        self._stages(plan, entry["stages"])
-        gate = StageDir(self.root / plan["gate"].path).out / "summary.json"
+        self.say(f"round {number}: {self.flow.title(number)}")
+        yield from self._stages(self.flow.round(number), entry["stages"])
+
+    def _decide(self, number: int) -> dict[str, Any]:
+        """The gate's summary of a round that is done."""
+        entry = self.record["rounds"][number]
+        gate = StageDir(self.root / entry["stages"]["gate"]).out / "summary.json"
         summary: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
         entry["decision"] = summary["decision"]
-        closing_table(summary, self.record["rehearsal"])
+        if self.prefix:
+            self.say(f"round {number}: {summary['decision']}. {summary['reason']}")
+        else:
+            closing_table(summary, self.record["rehearsal"])
         return summary
 
-    def _stages(self, plan: dict[str, Stage], record: dict[str, str]) -> None:
+    def _stages(self, plan: dict[str, Stage], record: dict[str, str]) -> Iterator[Task]:
         record.update({role: stage.path for role, stage in plan.items()})
         self._write()
         for role, stage in plan.items():
-            self._stage(role, stage)
+            yield from self._stage(role, stage)
 
-    def _stage(self, role: str, stage: Stage) -> None:
+    def _stage(self, role: str, stage: Stage) -> Iterator[Task]:
         directory = StageDir(self.root / stage.path)
         if directory.is_done:
-            _say(f"  {role:<28} {stage.fingerprint}  finished before")
+            self.say(f"  {role:<28} {stage.fingerprint}  finished before")
             return
         inputs = {
             "command": self.command,
@@ -109,9 +146,15 @@ class Run:
         }
         directory.prepare(stages.frozen(stage, self.config), inputs)
         started = time.monotonic()
-        run_worker(directory.path, self.config.cluster.threads)
-        self.computed += 1
-        _say(f"  {role:<28} {stage.fingerprint}  {time.monotonic() - started:.1f} s")
+        task = Task(directory, self.config.cluster.threads)
+        yield task
+        self.computed += task.is_ours
+        took = f"{time.monotonic() - started:.1f} s" if task.is_ours else "finished meanwhile"
+        self.say(f"  {role:<28} {stage.fingerprint}  {took}")
+
+    def say(self, line: str) -> None:
+        """A line for the person at the terminal."""
+        print(f"{self.prefix}{line}", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
         write_atomically(self.directory / "run.json", json.dumps(self.record, indent=1))
@@ -123,8 +166,4 @@ def _metrics(summary: dict[str, Any]) -> dict[str, float]:
         for row in summary["table"]
         for score in ("similarity", "precision")
         if row[score] is not None and row[score]["mean"] is not None
-    } | {"data_size": float(summary["data_size"])}
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    } | ({} if summary["data_size"] is None else {"data_size": float(summary["data_size"])})

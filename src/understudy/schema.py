@@ -17,6 +17,8 @@ def leaves(kind: Any, prefix: str = "") -> Iterator[str]:
         inner = _dataclass_in(hint)
         if inner is None:
             yield name
+            if typing.get_origin(hint) is dict:
+                yield f"{name}.*"
         else:
             yield from leaves(
                 inner, f"{name}.*." if typing.get_origin(hint) is dict else f"{name}."

@@ -2,12 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from understudy import locations
 from understudy.artifacts import digest, fingerprint
 from understudy.config import Config
+from understudy.errors import BadInput
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import SCHEMA_VERSION
@@ -22,19 +24,39 @@ class Spec:
     version: int = 1  # raise it when the stage's meaning changes
 
 
+def _source(group: str, *more: str) -> tuple[str, ...]:
+    """The leaves that say where rows come from; a file counts by its contents."""
+    return *(f"{group}.{leaf}" for leaf in ("kind", "repo", "revision", "subset", "parts")), *more
+
+
+_COVERAGE = ("rows", "seed", "licence", "format", "columns", "categories")
+# A name with a dot is another way to the same kind of rows, in the same directory.
 SPECS = {
     "coverage": Spec(
         "understudy.data.coverage:run",
-        ("coverage.kind", "coverage.rows", "coverage.seed", "coverage.licence", "task.name"),
+        _source("coverage", *(f"coverage.{leaf}" for leaf in _COVERAGE), "task.name"),
     ),
     "split": Spec("understudy.data.split:run", ("coverage.split", "coverage.seed")),
     "synthesis": Spec("understudy.synthesis:run", ("synthesis", "task.name", "task.topic")),
+    "cleaning": Spec(
+        "understudy.data.cleaning:run", _source("synthesis", "synthesis.format", "task.name")
+    ),
     "subset": Spec("understudy.data.subset:run", ()),
     "finetune": Spec("understudy.finetune:run", ("model", "trainer", "seed")),
     "inference": Spec("understudy.inference:run", ("model", "inference", "seed")),
     "baseline": Spec("understudy.baseline:run", ("baseline", "inference.k")),
     "evaluation": Spec(
         "understudy.evaluation.judge:run", ("evaluation", "judges.{judge}", "task.execute_code")
+    ),
+    "split.imported": Spec(
+        "understudy.data.answers:run_prompts", _source("inference", "task.name")
+    ),
+    "inference.imported": Spec(
+        "understudy.data.answers:run_answers", _source("inference", "inference.families")
+    ),
+    "evaluation.imported": Spec(
+        "understudy.evaluation.imported:run",
+        _source("inference", "inference.families", "inference.repeats"),
     ),
     "gate": Spec(
         "understudy.evaluation.gate:run", ("gate.kind", "gate.similarity", "gate.precision")
@@ -73,26 +95,34 @@ class Stage:
     @property
     def path(self) -> str:
         """The stage's directory, below the run root."""
-        return f"{self.name}/{self.fingerprint}"
+        return f"{self.name.partition('.')[0]}/{self.fingerprint}"
 
 
 def science(value: Any, name: str = "") -> dict[str, Any]:
-    """Dotted name → value of every leaf that can change a result."""
+    """Dotted name → value of every leaf that can change a result.
+
+    A leaf of later work that still has its default is left out.
+    """
     if isinstance(value, dict):
         items = [(key, item, False) for key, item in value.items()]
     elif dataclasses.is_dataclass(value):
         items = [
-            (item.name, getattr(value, item.name), bool(item.metadata.get("machine")))
+            (item.name, getattr(value, item.name), _is_unhashed(item, getattr(value, item.name)))
             for item in dataclasses.fields(value)
         ]
     else:
         return {name: value}
     return {
         leaf: leaf_value
-        for key, item, is_machine in items
-        if not is_machine
+        for key, item, is_unhashed in items
+        if not is_unhashed
         for leaf, leaf_value in science(item, f"{name}.{key}" if name else key).items()
     }
+
+
+def _is_unhashed(item: "dataclasses.Field[Any]", value: Any) -> bool:
+    is_old = "added" in item.metadata and value == item.default
+    return is_old or bool(item.metadata.get("machine"))
 
 
 def make(
@@ -113,14 +143,34 @@ def make(
 
 
 def _files(name: str, config: Config) -> dict[str, str]:
-    """Digests of what a stage reads beside config and upstream: prompts and model files."""
+    """Digests of what a stage reads beside config and upstream: prompts, rows, model files."""
     if name == "synthesis":
         return {"prompt": fingerprint(synthesis_prompt.template())}
     if name == "evaluation":
         return {"prompt": fingerprint(judge_prompt.template(config.evaluation.prompt))}
     if name in ("finetune", "inference") and config.model.path is not None:
-        return {"model": digest(locations.model(config.model.path))}
+        return {"model": _model_digest(locations.model(config.model.path))}
+    sources: dict[str, Any] = {"coverage": config.coverage, "cleaning": config.synthesis}
+    source: Any = config.inference if name.endswith(".imported") else sources.get(name)
+    if source is not None and source.kind == "file":
+        return {"rows": _digest(Path(source.path).expanduser())}
     return {}
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist")
+    return _digest_once(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+def _model_digest(path: Path) -> str:
+    stats = [file.stat() for file in sorted(path.rglob("*"))]
+    return _digest_once(path, *((stat.st_mtime_ns, stat.st_size) for stat in stats))
+
+
+@lru_cache(maxsize=16)  # a sweep asks for every cell
+def _digest_once(path: Path, *_stamp: object) -> str:
+    return digest(path)
 
 
 def frozen(stage: Stage, config: Config) -> dict[str, Any]:

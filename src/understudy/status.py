@@ -103,7 +103,7 @@ def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
 def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
     from rich.markup import escape
 
-    title = f"round {gate['round']}, {gate['data_size']:,} synthetic rows{_word(rehearsal)}"
+    title = f"round {gate['round']}, {_about(gate)}{_word(rehearsal)}"
     columns = ("answers", "judge", "score", "mean [95 %]", "≥50", "≥70", "P-Match %")
     table = _table(title, *map(escape, columns))
     for row in gate["table"]:
@@ -111,7 +111,7 @@ def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
             score = row[metric] or {}
             match = (row["p_match"] or {}).get(metric) or {}
             table.add_row(
-                row["role"],
+                row["role"] if gate["data_size"] is not None else "ready-made",
                 escape(row["judge"]),
                 metric,
                 escape(_number(score.get("mean"), score.get("low"), score.get("high"))),
@@ -122,12 +122,21 @@ def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
     return table
 
 
+def _about(gate: Mapping[str, Any]) -> str:
+    if gate["data_size"] is None:
+        from rich.markup import escape
+
+        return f"ready-made answers of {escape(gate['table'][0]['generator'])}"
+    return f"{gate['data_size']:,} synthetic rows"
+
+
 def _stages_table(root: Path, run: Mapping[str, Any]) -> "Table":
     """The stages before the rounds, then those of every round, by state."""
     table = _table(None, "round", "rows", "stages", "decision")
     table.add_row("", "", _states(root, run["stages"]), "")
     for step in run["rounds"]:
-        cells = str(step["round"]), f"{step['data_size']:,}", _states(root, step["stages"])
+        rows = _MISSING if step["data_size"] is None else f"{step['data_size']:,}"
+        cells = str(step["round"]), rows, _states(root, step["stages"])
         table.add_row(*cells, step["decision"] or _MISSING)
     return table
 

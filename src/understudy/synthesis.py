@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from understudy.artifacts import Job, RowLog, whole_lines
+from understudy.data.clusters import same
 from understudy.errors import BadInput
 from understudy.progress import track
 from understudy.prompts import synthesis as prompt
@@ -199,8 +200,3 @@ class Acceptance:
             f"synthesis gave {len(self.rows)} of {self._job.params['rows']} rows in {calls} calls"
             f" (dropped: {reasons or 'nothing'}){said}"
         )
-
-
-def same(instruction: str) -> str:
-    """The form in which two instructions are exact duplicates: case and spacing do not count."""
-    return " ".join(instruction.casefold().split())

@@ -60,7 +60,12 @@ def open_tracker(
         )
     logging.getLogger("wandb").setLevel(logging.ERROR)
     settings = wandb.Settings(
-        silent=True, console="off", disable_git=True, disable_code=True, disable_job_creation=True
+        reinit="create_new",  # cells of a sweep are open side by side
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
     )
     run = wandb.init(
         project=tracking.project,

@@ -90,6 +90,7 @@ def _meta(stage: StageDir, notes: dict[str, Any], seconds: float) -> dict[str, A
         "git": _git(),
         "versions": versions,
         "host": platform.node(),
+        "pid": os.getpid(),  # tells the command whose worker did it from one that waited for it
         "cpus": os.cpu_count(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),

@@ -3,12 +3,52 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from understudy import playground
 from understudy.artifacts import Job, RowLog, canonical
 from understudy.config import Config
+from understudy.config import Coverage as Settings
+from understudy.data import formats, sources
+from understudy.data.clusters import clusters
 from understudy.errors import BadInput
-from understudy.records import Coverage, Message
+from understudy.records import Coverage, Message, SplitName
+
+
+class Pair(NamedTuple):
+    """What is known of one row of somebody's file."""
+
+    id: str | None
+    group: str | None
+    split: SplitName | None
+    licence: str | None
+    category: str | None
+    messages: list[Message]
+
+
+class Found(NamedTuple):
+    """The pairs of a file, and what it holds besides."""
+
+    pairs: list[Pair]
+    format: str
+    total: int
+    not_coverage: Counter[str]
+    bad: list[str]
+
+    def notices(self, licence: str | None) -> list[str]:
+        """What a user should see once per run: counts, and licences where rows have none."""
+        lines = [f"coverage: {len(self.pairs)} rows, format {self.format}"]
+        if self.not_coverage:
+            reasons = ", ".join(
+                f"{count} {why}" for why, count in sorted(self.not_coverage.items())
+            )
+            lines.append(f"coverage: {self.not_coverage.total()} rows are not coverage: {reasons}")
+        if self.bad:
+            lines.append(f"coverage: {len(self.bad)} bad rows skipped; the first: {self.bad[0]}")
+        unknown = licence or "not given (coverage.licence=…)"
+        licences = Counter(pair.licence or unknown for pair in self.pairs)
+        named = ", ".join(f"{name} ({count} rows)" for name, count in sorted(licences.items()))
+        return [*lines, f"coverage: licence {named}"]
 
 
 def run(job: Job) -> None:
@@ -16,7 +56,17 @@ def run(job: Job) -> None:
     log = RowLog(job.out, Coverage)
     log.rows.clear()  # cheap to make again, and then no older content can be mixed in
     log.path.write_text("")
-    log.append(_playground(job.config))
+    if job.config.coverage.kind == "playground":
+        rows = _playground(job.config)
+    else:
+        found = find(job.config.coverage, job.config.task.name)
+        rows = _rows(found.pairs, job.config.coverage, job.config.task.name)
+        sources.log(found.bad)
+        job.notes["notices"] = found.notices(job.config.coverage.licence)
+        job.notes["format"] = found.format
+        job.notes["not_coverage"] = dict(found.not_coverage)
+        job.notes["bad"] = len(found.bad)
+    log.append(rows)
     job.notes["rows"] = len(log.finish())
 
 
@@ -31,6 +81,81 @@ def row_ids(conversations: Iterable[list[Message]]) -> list[str]:
     return ids
 
 
+def find(source: Settings, task: str) -> Found:
+    """The pairs of a file or hub data set, in its order."""
+    raws = sources.read(source)
+    where, names = sources.where(source), formats.columns(raws)
+    kind = formats.detect(names, where, source.format)
+    at = {
+        what: formats.column(what, getattr(source.columns, what), names, where)
+        for what in formats.USUAL
+    }
+    category = source.categories.get(task)
+    if category is not None and at["category"] is None:
+        raise BadInput(
+            f"{where} has no column with the category, of which task={task} takes {category}; "
+            "give coverage.columns.category or coverage.categories={}"
+        )
+
+    def convert(values: dict[str, Any]) -> Pair:
+        if kind == "llamaduo" and (generator := values.get("generator")) != formats.HUMAN:
+            raise formats.NotWanted(f"by generator {generator}")
+        if category is not None and (other := values.get(str(at["category"]))) != category:
+            raise formats.NotWanted(f"of category {other}")
+        given = {what: values.get(name) if name else None for what, name in at.items()}
+        return Pair(
+            id=_word(given["id"]),
+            group=_word(given["group"]),
+            split=formats.split_of(given["split"]),
+            licence=_word(given["licence"]),
+            category=_word(given["category"]),
+            messages=formats.conversation(values, kind),
+        )
+
+    taken = sources.take(raws, convert, source.tolerance)
+    pairs = [pair for _, pair in taken.rows]
+    if not pairs:
+        reasons = ", ".join(f"{count} {why}" for why, count in taken.not_wanted.items())
+        raise BadInput(f"{where} has no coverage row among its {len(raws)}: {reasons}")
+    if source.columns.id is not None:
+        _check_ids(where, source.columns.id, pairs)
+    return Found(pairs, kind, len(raws), taken.not_wanted, taken.bad)
+
+
+def _word(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
+
+
+def _check_ids(where: str, name: str, pairs: list[Pair]) -> None:
+    """Refuse ids that the user points to and that do not tell the rows apart."""
+    for value, count in Counter(pair.id for pair in pairs).most_common(1):
+        if count > 1:
+            what = f"the value {value} in {count} rows" if value else f"no value in {count} rows"
+            raise BadInput(
+                f"{where} has {what} of column {name}, so coverage.columns.id={name} fails"
+            )
+
+
+def _rows(pairs: list[Pair], source: Settings, task: str) -> list[Coverage]:
+    given = [pair.id for pair in pairs if pair.id is not None]
+    is_unique = len(set(given)) == len(pairs)
+    ids = given if is_unique else row_ids(pair.messages for pair in pairs)
+    first = clusters([pair.messages[-2]["content"] for pair in pairs])
+    name = "file" if source.repo is None else f"{source.repo}@{source.revision or 'local'}"
+    return [
+        Coverage(
+            id=row_id,
+            group_id=pair.group or ids[cluster],
+            messages=pair.messages,
+            task=task,
+            licence=pair.licence or source.licence,
+            source=name,
+            split=pair.split,
+        )
+        for pair, row_id, cluster in zip(pairs, ids, first, strict=True)
+    ]
+
+
 def _playground(config: Config) -> list[Coverage]:
     task, source = config.task.name, config.coverage
     if task not in playground.TASKS:
@@ -38,6 +163,7 @@ def _playground(config: Config) -> list[Coverage]:
             f"task={task} is not one of the playground's: {', '.join(playground.TASKS)}; "
             "choose one of them or another coverage"
         )
+    assert source.rows is not None, "coverage=playground has a number of rows"
     conversations = [
         [
             {"role": "user", "content": pair.instruction},

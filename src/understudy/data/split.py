@@ -30,15 +30,23 @@ def run(job: Job) -> None:
 def split(rows: Sequence[Coverage], sizes: Split, seed: int) -> list[Coverage]:
     """Fill test, validation and holdout with whole groups in a seeded order; train is the rest.
 
-    A row that already has a split keeps it. Raises BadInput when train or test would be empty.
+    A row that already has a split keeps it, and the others of its group follow, held-out ones
+    first. Raises BadInput when train or test would be empty.
     """
     groups: dict[str, list[Coverage]] = defaultdict(list)
+    given: dict[str, set[SplitName]] = defaultdict(set)
     for row in rows:
-        if row.split is None:
+        if row.split is not None:
+            given[row.group_id].add(row.split)
+    for row in rows:
+        if row.split is None and row.group_id not in given:
             groups[row.group_id].append(row)
     # Ordered by hash: more rows later leave the relative order of these as it is.
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    splits: dict[str, SplitName] = {}
+    splits: dict[str, SplitName] = {
+        group: next((name for name in _DRAWN if name in names), "train")
+        for group, names in given.items()
+    }
     position = 0
     for name in _DRAWN:
         wanted, taken = _rows(getattr(sizes, name), len(rows)), 0

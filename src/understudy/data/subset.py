@@ -8,6 +8,16 @@ from understudy.artifacts import Job, RowLog
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic
 
+_FIRST_BLOCK = 125
+
+
+def block_ends(rows: int) -> list[int]:
+    """The ends of the blocks that hold the first `rows` synthetic rows: 125·2^k."""
+    ends: list[int] = []
+    while rows > (ends[-1] if ends else 0):
+        ends.append(ends[-1] * 2 if ends else _FIRST_BLOCK)
+    return ends
+
 
 def run(job: Job) -> None:
     """Write human and synthetic rows alike as coverage rows."""
@@ -17,7 +27,7 @@ def run(job: Job) -> None:
     ]
     size = job.params["data_size"]
     if len(synthetic) < size:
-        raise BadInput(f"data_size={size}, but synthesis accepted {len(synthetic)} rows")
+        raise BadInput(f"data_size={size}, but the pool has {len(synthetic)} accepted rows")
     log = RowLog(job.out, Coverage)
     wanted = [*human, *map(_as_coverage, first_by_rank(synthetic, size))]
     log.append(row for row in wanted if row.key not in log.rows)

@@ -91,7 +91,7 @@ def run(job: Job) -> None:
     gate = job.config.gate
     groups = {row.id: row.group_id for row in job.rows("split", Coverage)}
     table: list[Line] = []
-    for judge in job.config.gate_judges:
+    for judge in _judges(job):
         local, baseline = f"evaluation.{judge}", f"baseline.{judge}"
         match = None
         if baseline in job.inputs:
@@ -112,6 +112,13 @@ def run(job: Job) -> None:
             "table": [asdict(line) for line in table],
         }
     )
+
+
+def _judges(job: Job) -> list[str]:
+    """The gate's judges; when none are named, the evaluators of ready-made verdicts too."""
+    here = [role.partition(".")[2] for role in job.inputs if role.startswith("evaluation.")]
+    ours = [judge for judge in job.config.gate_judges if judge in here]
+    return ours + sorted(set(here) - set(ours)) if job.config.gate.judges is None else ours
 
 
 def _line(

@@ -1,12 +1,16 @@
-"""Start a worker on this machine and wait for it."""
+"""Start workers on this machine and wait for them."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from understudy.errors import BY_EXIT_CODE, EnvironmentFailed, UnderstudyError
+
+_GRACE_S = 2.0
 
 
 class StageFailed(UnderstudyError):
@@ -26,17 +30,62 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
-def run_worker(stage_dir: Path, threads: int) -> None:
-    """Raises StageFailed, EnvironmentFailed, or KeyboardInterrupt once the worker has ended."""
-    command = [sys.executable, "-m", "understudy.worker", str(stage_dir)]
-    with subprocess.Popen(command, env=environment(threads)) as worker:
+class Workers:
+    """The workers of this process; `stop` ends them all, and no other starts."""
+
+    def __init__(self) -> None:
+        self._live: set[subprocess.Popen[str]] = set()
+        self._is_stopped = False
+        self._lock = threading.Lock()
+
+    def run(self, stage_dir: Path, threads: int, prefix: str = "") -> int:
+        """Run a stage and return the worker's pid; with a prefix, before each line it writes.
+
+        Raises StageFailed, EnvironmentFailed, or KeyboardInterrupt once the worker has ended.
+        """
+        with self._lock:
+            if self._is_stopped:
+                raise KeyboardInterrupt
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "understudy.worker", str(stage_dir)],
+                env=environment(threads),
+                text=True,
+                stdout=subprocess.PIPE if prefix else None,
+                stderr=subprocess.STDOUT if prefix else None,
+            )
+            self._live.add(worker)
         try:
-            code = worker.wait()
-        except KeyboardInterrupt:  # a terminal sends it to the worker too; a `kill` does not
-            worker.send_signal(signal.SIGINT)
+            with worker:
+                for line in worker.stdout or ():
+                    print(f"{prefix}{line}", end="", file=sys.stderr, flush=True)
+                code = worker.wait()
+        except KeyboardInterrupt:
+            self.stop()
             worker.wait()
             raise
-    if code == 130:
+        finally:
+            with self._lock:
+                self._live.discard(worker)
+        _raise_for(code, stage_dir)
+        return worker.pid
+
+    def stop(self) -> None:
+        """Interrupt every worker that still lives after a while.
+
+        A terminal has sent Ctrl-C to them too, a `kill` has not; twice would spoil their clean-up.
+        """
+        with self._lock:
+            self._is_stopped = True
+        deadline = time.monotonic() + _GRACE_S
+        while time.monotonic() < deadline and any(w.poll() is None for w in set(self._live)):
+            time.sleep(0.05)
+        with self._lock:
+            for worker in self._live:
+                worker.send_signal(signal.SIGINT)
+
+
+def _raise_for(code: int, stage_dir: Path) -> None:
+    if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if code < 0:
         name = signal.Signals(-code).name

@@ -1,0 +1,253 @@
+"""Composing: the only file that imports Hydra. It hands out plain dictionaries.
+
+`compose` gives one config, `grid` the axes of a sweep, `multirun` hands over to Hydra.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from understudy import config, locations, schema
+from understudy.errors import BadInput
+from understudy.sweep_cells import Grid, flat
+
+
+def config_dirs(config_dir: str | None) -> list[Path]:
+    """Where config files are looked up, first wins; BadInput when the user's is no directory."""
+    own = [locations.shared("conf")]
+    if config_dir is None:
+        return own
+    path = Path(config_dir).expanduser().absolute()
+    if not path.is_dir():
+        raise BadInput(f"--config-dir={config_dir} is not a directory")
+    return [path, *own]
+
+
+def groups(directories: list[Path]) -> dict[str, dict[str, Path]]:
+    """Group → option → file."""
+    found: dict[str, dict[str, Path]] = {}
+    for directory in reversed(directories):
+        for path in directory.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, {})[path.stem] = path
+    return found
+
+
+class Composed(NamedTuple):
+    """Composed values, and the origin of each leaf."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+
+def compose(overrides: list[str], config_dir: str | None) -> Composed:
+    """What one run is made of; BadInput for what only a sweep takes."""
+    with _hydra(config_dir) as hydra:
+        for override in _parse(overrides, config_dir, hydra):
+            if override.is_sweep_override():
+                raise BadInput(
+                    f"{override.input_line} has several values, which only `understudy run` takes"
+                )
+    composer = Composer(config_dir)
+    return Composed(composer.values(overrides), composer.origins(overrides))
+
+
+class Composer:
+    """Composes overrides that were looked at before: the cells of a sweep."""
+
+    def __init__(self, config_dir: str | None) -> None:
+        self._config_dir = config_dir
+
+    def values(self, overrides: list[str]) -> dict[str, Any]:
+        """The resolved config."""
+        from hydra import compose as hydra_compose
+
+        with _hydra(self._config_dir):
+            return _plain(hydra_compose("config", [*overrides, *_searchpath(self._config_dir)]))
+
+    def origins(self, overrides: list[str]) -> dict[str, str]:
+        """Leaf → the file that set it, or the command line."""
+        from hydra.types import RunMode
+
+        directories = config_dirs(self._config_dir)
+        given = [*overrides, *_searchpath(self._config_dir)]
+        with _hydra(self._config_dir) as hydra:
+            chosen = hydra.config_loader.compute_defaults_list("config", given, RunMode.RUN)
+        origins: dict[str, str] = {}
+        for item in chosen.defaults:
+            name = f"{item.config_path}.yaml"
+            if (home := next((d for d in directories if (d / name).is_file()), None)) is None:
+                continue
+            for leaf in _leaves_of(home / name):
+                origins[f"{item.package}.{leaf}" if item.package else leaf] = f"{home.name}/{name}"
+        for override in overrides:
+            origins[override.lstrip("+~").partition("=")[0]] = "command line"
+        return origins
+
+
+def grid(overrides: list[str], config_dir: str | None) -> Grid:
+    """What a command sweeps: the axes of `sweep=`, and those in Hydra's syntax beside it.
+
+    As in Hydra's own sweeper, a key that is given later replaces the same key.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with _hydra(config_dir) as hydra:
+        given = _parse(overrides, config_dir, hydra)
+        parser = OverridesParser.create(config_loader=hydra.config_loader)
+        named = [override for override in given if override.key_or_group == "sweep"]
+        if any(override.is_sweep_override() for override in named):
+            raise BadInput("sweep= takes one option; give further axes as key=a,b")
+        fixed = [override.input_line for override in given if not override.is_sweep_override()]
+        params = _sweeper_params([*fixed, *_searchpath(config_dir)]) if named else {}
+        of_file = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+        known = groups(config_dirs(config_dir))
+        for override in of_file:
+            _check(override, known)
+        terms: dict[str, list[str]] = {}
+        axes: set[str] = set()
+        for number, override in enumerate([*of_file, *given]):
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                terms[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            else:
+                terms[key] = [override.input_line]
+            if override.is_sweep_override() or number < len(of_file):  # or an axis of one value
+                axes.add(key)
+            else:
+                axes.discard(key)
+    return Grid(terms, axes, {group: sorted(known[group]) for group in known})
+
+
+def multirun(
+    overrides: list[str],
+    config_dir: str | None,
+    directory: Path,
+    job: Callable[[list[str], dict[str, Any]], None],
+) -> None:
+    """Let Hydra sweep; `job` gets the overrides and values of a cell.
+
+    What Hydra writes goes below `directory`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    def task(composed: Any) -> None:
+        job(list(HydraConfig.get().overrides.task), _plain(composed))
+
+    quoted = str(directory).replace("\\", "\\\\").replace("'", "\\'")
+    places = [f"hydra.{mode}.dir='{quoted}'" for mode in ("run", "sweep")]
+    with _hydra(config_dir) as hydra:
+        _parse(overrides, config_dir, hydra)
+        given = [*overrides, *_searchpath(config_dir), *places]
+        hydra.multirun("config", task, given, with_log_configuration=False)
+
+
+@contextmanager
+def _hydra(config_dir: str | None) -> Iterator[Any]:
+    """Hydra, looking at our directories; its errors become one sentence."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(config_dirs(config_dir)[-1]), version_base="1.3"):
+            yield GlobalHydra.instance().hydra
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInput(" ".join(str(error).split())) from None
+
+
+def _plain(composed: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(values, dict), "the primary config is a mapping"
+    return {str(key): value for key, value in values.items()}
+
+
+def _searchpath(config_dir: str | None) -> list[str]:
+    directories = config_dirs(config_dir)[:-1]
+    paths = ",".join(f"file://{path}" for path in directories)
+    return [f"hydra.searchpath=[{paths}]"] if directories else []
+
+
+def _sweeper_params(overrides: list[str]) -> dict[str, Any]:
+    """`hydra.sweeper.params` as composed: what a sweep file holds."""
+    from hydra import compose as hydra_compose
+    from omegaconf import OmegaConf
+
+    composed = hydra_compose("config", overrides, return_hydra_config=True)
+    params = OmegaConf.to_container(composed.hydra.sweeper, resolve=False)
+    assert isinstance(params, dict), "Hydra's sweeper is a mapping"
+    return dict(params.get("params") or {})
+
+
+@cache
+def _leaves_of(path: Path) -> list[str]:
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return list(flat(content if isinstance(content, dict) else {}))
+
+
+def _parse(overrides: list[str], config_dir: str | None, hydra: Any) -> list[Any]:
+    """The parsed overrides; one sentence for what Hydra would answer with a page."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    known = groups(config_dirs(config_dir))
+    parsed = []
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise BadInput(f"{text} is not of the form key=value")
+        try:
+            (override,) = parser.parse_overrides([text])
+        except HydraException as error:  # also the parent of OverrideParseException
+            message = str(error).splitlines()[0]
+            raise BadInput(f"{text} cannot be read as key=value: {message}") from None
+        _check(override, known)
+        parsed.append(override)
+    return parsed
+
+
+def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
+    """Whether key, option and axis exist."""
+    key, text = override.key_or_group, override.input_line
+    values = [override.value()]
+    if override.is_interval_sweep():
+        raise BadInput(f"{text}: an interval has no cells; use range() or choice()")
+    if override.is_sweep_override():
+        values = [getattr(value, "text", value) for value in override.sweep_iterator()]
+        if not values:
+            raise BadInput(f"{text} matches none of {', '.join(sorted(known.get(key, [])))}")
+    if key in known and not override.is_delete():
+        for value in values:
+            if not isinstance(value, dict):
+                _check_option(key, value, known[key])
+    elif not (key in known or _is_known(key, config.LEAVES) or override.is_hydra_override()):
+        roots = (leaf.split(".")[0] for leaf in config.LEAVES)
+        choices = sorted({*config.LEAVES, *known, *roots})
+        near = schema.suggest(key, choices) or f"; the groups are {', '.join(sorted(known))}"
+        raise BadInput(f"{key} is not a config key or group{near}")
+
+
+def _check_option(group: str, value: Any, options: dict[str, Path]) -> None:
+    choices = f"choose from {', '.join(sorted(options))}"
+    if value in ("", None):
+        raise BadInput(f"{group}= is empty; {choices}")
+    if not isinstance(value, str) or value not in options:
+        near = schema.suggest(str(value), sorted(options))
+        hint = near if near.startswith("; did") else ""
+        raise BadInput(f"{group}={value} is not an option{hint} ({choices})")
+
+
+def _is_known(key: str, leaves: list[str]) -> bool:
+    """Whether `key` is a leaf or a branch; `*` in a leaf stands for any name."""
+    parts = key.split(".")
+    return any(
+        len(parts) <= len(names)
+        and all(a in (b, "*") or b == "*" for a, b in zip(parts, names, strict=False))
+        for names in (leaf.split(".") for leaf in leaves)
+    )

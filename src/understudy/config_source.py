@@ -1,0 +1,48 @@
+"""What the config groups share: kinds of fields, and a file or hub data set as a source of rows."""
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+SplitName = Literal["train", "validation", "test", "holdout"]
+Format = Literal["auto", "messages", "pairs", "llamaduo"]
+
+
+def machine(**default: Any) -> Any:
+    """A field that cannot change a result."""
+    return field(**default, metadata={"machine": True})
+
+
+def added(default: Any) -> Any:
+    """A field of later work: not hashed while it is `default`, so finished stages stay valid."""
+    return field(default=default, metadata={"added": True})
+
+
+@dataclass(config=STRICT)
+class Columns:
+    """What the columns are called; null = the usual names (see data/formats.py)."""
+
+    id: str | None = added(None)
+    group: str | None = added(None)
+    split: str | None = added(None)
+    licence: str | None = added(None)
+    category: str | None = added(None)
+
+
+@dataclass(config=STRICT, kw_only=True)
+class Source:
+    """Rows from a file, or from a data set on the hub at a revision; other kinds leave it null."""
+
+    path: str | None = machine(default=None)  # a file counts by its contents
+    repo: str | None = added(None)
+    revision: Revision | None = added(None)  # null = resolved once and recorded
+    subset: str | None = added(None)  # of a hub data set that has several
+    # Parts of a hub data set to read -> the split of their rows, null = drawn; {} = all parts
+    parts: dict[str, SplitName | None] = field(default_factory=dict)
+    tolerance: Share = machine(default=0.01)  # share of bad rows to skip; above it nothing is made

@@ -1,0 +1,212 @@
+"""Ready-made answers, with or without verdicts: the entrance of who only wants them judged.
+
+LlamaDuo's published columns (`instructions, target_responses, candidate_responses, model_id,
+model_sha`, in its evaluations also `similarity_scores, precision_scores, evaluators`) or the
+plain ones (`prompt, reference, candidate, generator`, also `family, evaluator, similarity,
+precision`). One row is one answer; the same answer again under another evaluator is not new.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from understudy.artifacts import Job, RowLog, canonical
+from understudy.config import Inference
+from understudy.data import formats, sources
+from understudy.data.clusters import same
+from understudy.data.formats import BadRow
+from understudy.errors import BadInput
+from understudy.records import Answer, Coverage, Message
+
+_PLAIN = ("prompt", "reference", "candidate", "generator")
+_NAMES = {  # ours -> LlamaDuo's
+    **{"prompt": "instructions", "reference": "target_responses"},
+    **{"candidate": "candidate_responses", "generator": "model_id", "revision": "model_sha"},
+    **{"evaluator": "evaluators", "similarity": "similarity_scores"},
+    **{"precision": "precision_scores"},
+}
+
+
+class Line(NamedTuple):
+    """One row of the file."""
+
+    prompt: list[Message]
+    reference: str
+    text: str
+    generator: str
+    revision: str
+    family: str | None
+    evaluator: str | None
+    similarity: float | None
+    precision: float | None
+
+
+class Score(NamedTuple):
+    """An evaluator's averages for one answer."""
+
+    prompt_id: str
+    k: int
+    similarity: float | None
+    precision: float | None
+
+
+class Ready(NamedTuple):
+    """A file of ready-made answers, understood."""
+
+    prompts: list[Coverage]
+    bad: list[str]
+    answers: dict[str, list[Answer]]  # by generator
+    scores: dict[tuple[str, str], list[Score]]  # by generator and evaluator
+    notices: list[str]
+
+
+def run_prompts(job: Job) -> None:
+    """Write the prompts with their references, all as test rows."""
+    ready = load(job.config.inference, job.config.task.name)
+    sources.log(ready.bad)
+    log = RowLog(job.out, Coverage)
+    log.append(row for row in ready.prompts if row.key not in log.rows)
+    job.notes["rows"] = len(log.finish())
+    job.notes["notices"] = ready.notices
+
+
+def run_answers(job: Job) -> None:
+    """Write the answers of `params.generator`."""
+    ready = load(job.config.inference, job.config.task.name)
+    log = RowLog(job.out, Answer)
+    answers = ready.answers[job.params["generator"]]
+    log.append(answer for answer in answers if answer.key not in log.rows)
+    job.notes["rows"] = len(log.finish())
+
+
+def load(source: Inference, task: str) -> Ready:
+    """Prompts, answers and averages of a file or hub data set."""
+    raws = sources.read(source)
+    columns = _columns(formats.columns(raws), sources.where(source))
+    taken = sources.take(raws, lambda values: _line(values, columns), source.tolerance)
+    lines = _with_revisions([line for _, line in taken.rows])
+    prompts: dict[str, Coverage] = {}
+    answers: defaultdict[str, list[Answer]] = defaultdict(list)
+    scores: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
+    numbers: defaultdict[tuple[str, str], dict[tuple[str, int], int]] = defaultdict(dict)
+    seen: Counter[tuple[str, ...]] = Counter()
+    for line in lines:
+        row = _prompt(line, task)
+        prompts.setdefault(row.id, row)
+        # Equal texts of one evaluator are several answers; of several evaluators they are one.
+        occurrence = (line.evaluator or "", line.generator, row.id, line.text)
+        ks = numbers[line.generator, row.id]
+        if (line.text, seen[occurrence]) not in ks:
+            ks[line.text, seen[occurrence]] = len(ks)
+            answers[line.generator].append(_answer(source, line, row, len(ks) - 1))
+        k = ks[line.text, seen[occurrence]]
+        seen[occurrence] += 1
+        if line.evaluator is not None:
+            average = Score(row.id, k, line.similarity, line.precision)
+            scores[line.generator, line.evaluator].append(average)
+    notices = [
+        f"inference: {len(lines)} rows: {len(prompts)} prompts, answers of {', '.join(answers)}",
+        *(f"inference: verdicts of {name}" for name in sorted({judge for _, judge in scores})),
+    ]
+    if taken.bad:
+        notices.append(f"inference: {len(taken.bad)} bad rows skipped; first: {taken.bad[0]}")
+    return Ready(list(prompts.values()), taken.bad, dict(answers), dict(scores), notices)
+
+
+def _columns(names: Collection[str], where: str) -> dict[str, str]:
+    """Our name -> the file's, for the columns that it has."""
+    for known in (_NAMES, {name: name for name in (*_NAMES, "family")}):
+        if all(known[name] in names for name in _PLAIN):
+            return {name: column for name, column in known.items() if column in names}
+    raise BadInput(
+        f"{where} has the columns {', '.join(names)}; needed are {', '.join(_PLAIN)} or "
+        f"{', '.join(_NAMES[name] for name in _PLAIN)}"
+    )
+
+
+def _line(values: dict[str, Any], columns: dict[str, str]) -> Line:
+    given = {name: values.get(column) for name, column in columns.items()}
+    texts = [formats.text(values, columns[name]) for name in ("reference", "candidate")]
+    if not texts[0].strip():
+        raise BadRow(f"has an empty {columns['reference']}")
+    if not given["generator"]:
+        raise BadRow(f"has no {columns['generator']}")
+    return Line(
+        prompt=_messages(given["prompt"], columns["prompt"]),
+        reference=texts[0],
+        text=texts[1],
+        generator=str(given["generator"]),
+        revision=str(given.get("revision") or ""),
+        family=given.get("family"),
+        evaluator=given.get("evaluator"),
+        similarity=_score(given.get("similarity"), "similarity"),
+        precision=_score(given.get("precision"), "precision"),
+    )
+
+
+def _messages(value: Any, column: str) -> list[Message]:
+    """A prompt is a text, or the messages before the answer."""
+    if isinstance(value, str) and value.strip():
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list):
+        raise BadRow(f"has no text in {column}")
+    whole = {"messages": [*value, {"role": "assistant", "content": "-"}]}
+    return formats.conversation(whole, "messages")[:-1]
+
+
+def _score(value: Any, name: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise BadRow(f"has {name} {value!r}, which is no number") from None
+    if number != number:  # NaN is how a data frame writes what is missing
+        return None
+    if not 0 <= number <= 100:
+        raise BadRow(f"has {name} {value}, which is not from 0 to 100")
+    return number
+
+
+def _with_revisions(lines: list[Line]) -> list[Line]:
+    """Generators that come in several revisions, each under a name of its own."""
+    revisions: defaultdict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        revisions[line.generator].add(line.revision)
+    return [
+        line._replace(generator=f"{line.generator}@{line.revision[:12] or 'unknown'}")
+        if len(revisions[line.generator]) > 1
+        else line
+        for line in lines
+    ]
+
+
+def _prompt(line: Line, task: str) -> Coverage:
+    messages = [*line.prompt, {"role": "assistant", "content": line.reference}]
+    return Coverage(
+        id=_hash(messages),
+        group_id=_hash(same(line.prompt[-1]["content"])),
+        messages=messages,
+        task=task,
+        licence=None,
+        source="answers",
+        split="test",
+    )
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def _answer(source: Inference, line: Line, row: Coverage, k: int) -> Answer:
+    return Answer(
+        prompt_id=row.id,
+        group_id=row.group_id,
+        k=k,
+        text=line.text,
+        tokens=None,
+        finish="stop",
+        generator=line.generator,
+        family=source.families.get(line.generator) or line.family or "unknown",
+    )

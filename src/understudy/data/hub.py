@@ -1,0 +1,135 @@
+"""Data sets on the hub: a name pinned to a revision once, and the rows of one.
+
+The hub is probed once, for two seconds; when it does not answer, only the local cache is asked.
+"""
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from understudy.artifacts import write_atomically
+from understudy.config_source import Source
+from understudy.data.reading import Raw
+from understudy.errors import BadInput
+
+_PROBE_S = 2.0  # an unknown name costs 23 to 47 s of the hub client's retries otherwise
+
+
+def pin(source: Source, record: Path) -> None:
+    """Give an unpinned source the revision that `record` has, or resolve and record it."""
+    assert source.repo is not None, "a hub source has a repo"
+    if source.revision is None and not _is_local(source.repo):
+        known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        if source.repo not in known:
+            known[source.repo] = _resolve(source.repo)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(record, json.dumps(known, indent=1))
+        source.revision = known[source.repo]
+
+
+def check(source: Source) -> None:
+    """BadInput when a data set can be had neither from the hub nor from the local cache."""
+    assert source.repo is not None, "a hub source has a repo"
+    if not _is_local(source.repo) and not _is_reachable() and not _is_cached(source.repo):
+        raise BadInput(_not_here(source))
+
+
+def read_hub(source: Source) -> list[Raw]:
+    """The rows of the wanted parts; a part's split stands in `split` unless the rows have one."""
+    assert source.repo is not None, "a hub source has a repo"
+    data = _load(source.repo, source.subset, source.revision)
+    if unknown := sorted(source.parts.keys() - data.keys()):
+        raise BadInput(f"{source.repo} has no part {unknown[0]}; its parts are {', '.join(data)}")
+    return [
+        Raw(f"{source.repo} {part} row {number}", {"split": source.parts.get(part)} | row)
+        for part in source.parts or data
+        for number, row in enumerate(data[part], 1)
+    ]
+
+
+@lru_cache(maxsize=2)
+def _load(repo: str, subset: str | None, revision: str | None) -> Any:
+    """All parts of a data set, by name."""
+    source = Source(repo=repo, subset=subset, revision=revision)
+    if not _is_local(repo) and not _is_reachable():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when `datasets` is imported
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(repo, subset, revision=revision)
+    except (ConnectionError, DatasetNotFoundError, FileNotFoundError) as error:
+        if _is_reachable():
+            raise BadInput(f"{_name(source)} cannot be had: {_first_line(error)}") from None
+        raise BadInput(_not_here(source)) from None
+    except ValueError as error:  # an unknown subset, among others
+        raise BadInput(f"{_name(source)} cannot be read: {_first_line(error)}") from None
+
+
+def _resolve(repo: str) -> str:
+    """The 40 hex digits of the newest revision, from the hub, else from the local cache."""
+    if _is_reachable():
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return str(HfApi().dataset_info(repo, timeout=10).sha)
+        except HfHubHTTPError as error:
+            raise BadInput(f"{repo} cannot be had from the hub: {_first_line(error)}") from None
+    refs = _cache(repo) / "refs" / "main"
+    if refs.is_file() and re.fullmatch(r"[0-9a-f]{40}", sha := refs.read_text().strip()):
+        return sha
+    raise BadInput(_not_here(Source(repo=repo)))
+
+
+@lru_cache(maxsize=1)
+def _is_reachable() -> bool:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        with urllib.request.urlopen(constants.ENDPOINT, timeout=_PROBE_S):
+            return True
+    except urllib.error.HTTPError:
+        return True  # an error page is an answer
+    except OSError:
+        return False
+
+
+def _is_cached(repo: str) -> bool:
+    from huggingface_hub import constants
+
+    prepared = Path(constants.HF_HOME) / "datasets" / repo.replace("/", "___")
+    return (_cache(repo) / "snapshots").is_dir() or prepared.is_dir()
+
+
+def _cache(repo: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"datasets--{repo.replace('/', '--')}"
+
+
+def _is_local(repo: str) -> bool:
+    return repo.startswith(("/", "./", "../"))
+
+
+def _name(source: Source) -> str:
+    return f"{source.repo}@{source.revision or 'main'}"
+
+
+def _not_here(source: Source) -> str:
+    return (
+        f"{_name(source)} is not in the local cache and the hub cannot be reached; "
+        "load it once where there is a network, or give the file with kind=file and path"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

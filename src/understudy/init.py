@@ -1,0 +1,200 @@
+"""`understudy init FILE`: look at somebody's file and propose a config for it.
+
+    understudy init tickets.jsonl && understudy run experiment=tickets --config-dir understudy-conf
+
+Reads the file and writes two option files; it calls no model and no service.
+"""
+
+import dataclasses
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy import init_files
+from understudy.config import Config, Coverage, Split
+from understudy.data import coverage
+from understudy.data.clusters import clusters
+from understudy.data.coverage import Found
+
+TASK_WORDS = {  # in the name of a category -> task
+    **{"classif": "classification", "label": "classification", "summar": "summarization"},
+    **{"coding": "coding", "code": "coding", "closed": "closed_qa"},
+}
+_FIRST_BAD = 5  # shown by name
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a file holds and what a run on it could look like."""
+
+    path: Path
+    found: Found
+    characters: list[int]  # per conversation
+    tokens: list[int] | None  # the same, where the model's tokenizer is on this machine
+    near_duplicates: int  # groups of two rows or more
+    task: str
+    category: str | None  # the one to keep, where there are several
+    split: Split
+
+    @property
+    def categories(self) -> Counter[str]:
+        """The rows of every category."""
+        return Counter(pair.category for pair in self.found.pairs if pair.category is not None)
+
+    @property
+    def licences(self) -> Counter[str]:
+        """The rows of every licence that the file names."""
+        return Counter(pair.licence for pair in self.found.pairs if pair.licence is not None)
+
+    @property
+    def rows(self) -> int:
+        """The rows that a run would use."""
+        return len(self.found.pairs) if self.category is None else self.categories[self.category]
+
+
+def main(file: str, out: str, force: bool, config: Config) -> int:
+    """Look, show, write, and say what to type next; `config` has the model to measure against."""
+    proposal = propose(Path(file).expanduser(), config)
+    files = init_files.files(proposal, Path(out))
+    init_files.check(files, force)
+    show(proposal, config)
+    init_files.write(files)
+    name = init_files.option(proposal.path)
+    for path in files:
+        print(f"wrote {path}")
+    print(f"next: understudy run experiment={name} --config-dir {out}")
+    return 0
+
+
+def propose(path: Path, config: Config) -> Proposal:
+    """Read a file whatever its share of bad rows, and guess what it is for."""
+    settings = dataclasses.replace(
+        config.coverage, kind="file", path=str(path), tolerance=1.0, categories={}, licence=None
+    )
+    found = coverage.find(_as_file(settings), config.task.name)
+    first = clusters([pair.messages[-2]["content"] for pair in found.pairs])
+    task, category = guess_task(Counter(p.category for p in found.pairs if p.category), config)
+    rows = [pair for pair in found.pairs if category in (None, pair.category)]
+    return Proposal(
+        path=path,
+        found=found,
+        characters=[sum(len(turn["content"]) for turn in pair.messages) for pair in found.pairs],
+        tokens=_tokens(found, config),
+        near_duplicates=sum(count > 1 for count in Counter(first).values()),
+        task=task,
+        category=category,
+        split=propose_split(len(rows), {pair.split for pair in rows}),
+    )
+
+
+def _as_file(settings: Coverage) -> Coverage:
+    """The same, without what only a hub data set has."""
+    return dataclasses.replace(settings, repo=None, revision=None, subset=None, parts={})
+
+
+def guess_task(categories: Counter[str], config: Config) -> tuple[str, str | None]:
+    """The task of the commonest category that names one; the category, if there are others."""
+    for category, _ in categories.most_common():
+        words = re.sub(r"[^a-z]", "", category.casefold())
+        for word, task in TASK_WORDS.items():
+            if word in words:
+                return task, category if len(categories) > 1 else None
+    return config.task.name, None
+
+
+def propose_split(rows: int, given: set[str | None]) -> Split:
+    """A fifth for testing and a tenth for validation, at most 200 and 100 rows; none twice."""
+    return Split(
+        validation=0 if "validation" in given else min(round(rows / 10), 100),
+        test=0 if "test" in given else max(1, min(round(rows / 5), 200)),
+        holdout=0,
+    )
+
+
+def _tokens(found: Found, config: Config) -> list[int] | None:
+    """The length of every conversation in tokens; nothing is downloaded for it."""
+    if config.model.path is None:
+        return None
+    from jinja2 import TemplateError
+
+    from understudy import local_model
+
+    local_model.quiet()
+    tokenizer = local_model.tokenizer(config.model)
+    try:
+        return [
+            len(tokenizer.apply_chat_template(pair.messages, tokenize=True, return_dict=False))
+            for pair in found.pairs
+        ]
+    except TemplateError as error:  # no system turns, for one
+        print(f"the chat template of model={config.model.name} refuses a row: {error}")
+        return None
+
+
+def show(proposal: Proposal, config: Config) -> None:
+    """Print what was found."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in _facts(proposal, config):
+        table.add_row(name, escape(value))
+    console.print(table)
+    for what, lengths in (("characters", proposal.characters), ("tokens", proposal.tokens)):
+        if lengths:
+            console.print(f"\n[bold]{what} per conversation[/]")
+            console.print("\n".join(histogram(lengths)))
+
+
+def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
+    found, split, model = proposal.found, proposal.split, config.model
+    bad = found.bad[:_FIRST_BAD]
+    more = f"\nand {len(found.bad) - len(bad)} more" if len(found.bad) > len(bad) else ""
+    if proposal.tokens is None:
+        fit = "unknown: its tokenizer is not on this machine, or its template refuses a row"
+    else:
+        over = [
+            sum(tokens > limit for tokens in proposal.tokens)
+            for limit in (model.context, config.trainer.max_length)
+        ]
+        fit = (
+            f"{over[0]} rows over its context of {model.context} tokens, {over[1]} over "
+            f"trainer.max_length={config.trainer.max_length}"
+        )
+    return [
+        ("file", str(proposal.path)),
+        ("format", found.format),
+        ("rows", f"{found.total}, of which {len(found.pairs)} are coverage"),
+        ("not coverage", _counts(found.not_coverage)),
+        ("bad rows", "\n".join([str(len(found.bad)), *bad]) + more),
+        ("near-duplicates", f"{proposal.near_duplicates} groups; a group is never split"),
+        ("licence", _counts(proposal.licences) if proposal.licences else "not given in the file"),
+        ("categories", _counts(proposal.categories)),
+        ("task", proposal.task + (f", from {proposal.category}" if proposal.category else "")),
+        (f"model={model.name}", fit),
+        (
+            "split",
+            f"validation {split.validation:g}, test {split.test:g}, of {proposal.rows} rows; "
+            "what the file says itself counts first",
+        ),
+    ]
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counter.most_common()) or "none"
+
+
+def histogram(lengths: list[int], width: int = 40) -> list[str]:
+    """A line per doubling of the length: its limits, a bar and the number of rows."""
+    bins = Counter(max(length, 1).bit_length() for length in lengths)
+    most = max(bins.values())
+    return [
+        f"{1 << (size - 1):>8,} – {(1 << size) - 1:<9,}"
+        f" {'█' * round(width * bins[size] / most):<{width}} {bins[size]:>7,}"
+        for size in range(min(bins), max(bins) + 1)
+    ]

@@ -1,0 +1,175 @@
+"""Run a sweep: every cell to its decision, every stage once; and show one.
+
+`sweep/<name>/sweep.json` beside the runs holds the command, the axes, and the run of each cell.
+"""
+
+import json
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from understudy import status
+from understudy.artifacts import StageDir, write_atomically
+from understudy.errors import BadInput
+from understudy.pipeline import Run
+from understudy.sweep_cells import Cell, Cells
+from understudy.sweep_schedule import Lane, drive
+
+Typed = Callable[[list[str]], list[str]]  # overrides -> the command that runs them
+
+
+class Sweep:
+    """The cells of one command and their record."""
+
+    def __init__(self, sweep: Cells, command: list[str], typed: Typed) -> None:
+        cells = sweep.cells
+        first = cells[0].config
+        self.processes = first.cluster.processes
+        self.root = Path(first.paths.root).expanduser().absolute()
+        is_rehearsal = any(cell.config.is_rehearsal for cell in cells)
+        self.lanes = [Lane(cell.label, _run(cell, typed, self.processes)) for cell in cells]
+        base = self.root / "rehearsal" if is_rehearsal else self.root
+        self.directory = base / "sweep" / sweep.name
+        # at most these: a cell ends with the round that passes
+        self.stages = {path for lane in self.lanes for plan in lane.plans for path in plan}
+        self.record: dict[str, Any] = {
+            "name": self.directory.name,
+            "command": shlex.join(command),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rehearsal": is_rehearsal,
+            "axes": sweep.axes,
+            "cells": [
+                {
+                    "label": lane.label,
+                    "run": str(lane.run.directory.relative_to(self.root)),
+                    "failed": None,
+                }
+                for lane in self.lanes
+            ],
+        }
+
+    @property
+    def file(self) -> Path:
+        """The record."""
+        return self.directory / "sweep.json"
+
+    def execute(self) -> int:
+        """Run what is not done yet; the worst exit code of a cell that failed, else 0."""
+        self._write()
+        drive(self.lanes, self.processes, self._settled)
+        return max((lane.error.exit_code for lane in self.lanes if lane.error), default=0)
+
+    @property
+    def computed(self) -> int:
+        """How many stages were run by this command."""
+        return sum(lane.run.computed for lane in self.lanes)
+
+    @property
+    def kept(self) -> int:
+        """How many of the stages that the cells reached were run before, or by somebody else."""
+        done = {
+            lane.run.root / path
+            for lane in self.lanes
+            for entry in (lane.run.record, *lane.run.record["rounds"])
+            for path in entry["stages"].values()
+            if StageDir(lane.run.root / path).is_done
+        }
+        return len(done) - self.computed
+
+    def outline(self) -> str:
+        """How much there is to do."""
+        done = sum(StageDir(path).is_done for path in self.stages)
+        return (
+            f"{len(self.lanes)} cells, at most {len(self.stages)} different stages, "
+            f"{done} of them finished before"
+        )
+
+    def _settled(self, lane: Lane) -> None:
+        if lane.error is not None:
+            code = lane.error.exit_code
+            reason = f"{lane.failed_at} ended with exit code {code}"
+            self.record["cells"][self.lanes.index(lane)]["failed"] = reason
+            lane.run.say(f"cell {lane.label} failed: {str(lane.error) or reason}")
+            self._write()
+
+    def _write(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.file, json.dumps(self.record, indent=1))
+
+
+def _run(cell: Cell, typed: Typed, processes: int) -> Run:
+    prefix = f"{cell.label} | " if processes > 1 else ""
+    return Run(cell.config, typed(cell.overrides), prefix)
+
+
+def find_sweep(root: Path, name: str | None) -> Path | None:
+    """The sweep.json of a name or a path, if there is one; a run of that name is in the way."""
+    if name in (None, "latest"):
+        return None
+    assert name is not None
+    for path in (Path(name), Path(name) / "sweep.json"):
+        if path.name == "sweep.json" and path.is_file():
+            return path.absolute()
+    tree = (root / "sweep", root / "rehearsal" / "sweep")
+    found = [path for folder in tree for path in folder.glob("*/sweep.json")]
+    named = [path for path in found if path.parent.name == name]
+    runs = [path for path in status.run_files(root) if path.parent.name == name]
+    if named and len(named) + len(runs) > 1:
+        paths = " or ".join(str(path.parent) for path in [*named, *runs])
+        raise BadInput(f"{name} is the name of several runs and sweeps; give the path {paths}")
+    return named[0] if named else None
+
+
+def run_files(sweep_json: Path) -> list[Path]:
+    """The run.json of every cell that has begun."""
+    record, root = _read(sweep_json)
+    files = (root / cell["run"] / "run.json" for cell in record["cells"])
+    return [path for path in files if path.is_file()]
+
+
+def show(sweep_json: Path) -> None:
+    """Print every cell with its decision, and how to go on when one is missing."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    record, root = _read(sweep_json)
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=110)
+    word = " · [yellow]REHEARSAL[/], offline stand-ins" if record["rehearsal"] else ""
+    console.print(f"[bold]{escape(record['name'])}[/]{word}")
+    console.print(escape(str(sweep_json.parent)), soft_wrap=True)
+    table = Table("cell", "rounds", "decision", "run", box=box.SIMPLE_HEAD, pad_edge=False)
+    runs = [_run_of(root / cell["run"] / "run.json") for cell in record["cells"]]
+    for cell, run in zip(record["cells"], runs, strict=True):
+        rounds = "" if run is None else str(len(run["rounds"]))
+        columns = (cell["label"], rounds, _decision(cell, run), Path(cell["run"]).name)
+        table.add_row(*map(escape, columns))
+    console.print(table)
+    if any(run is None or run["decision"] is None for run in runs):
+        console.print(f"to go on: {escape(record['command'])}", soft_wrap=True)
+
+
+def _run_of(run_json: Path) -> dict[str, Any] | None:
+    if not run_json.is_file():
+        return None
+    run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
+    return run
+
+
+def _decision(cell: dict[str, Any], run: dict[str, Any] | None) -> str:
+    if run is not None and run["decision"] is not None:
+        decision = run["decision"]
+        return f"passed in round {decision['round']}" if decision["passed"] else "not passed"
+    if cell["failed"]:
+        return f"failed: {cell['failed']}"
+    return "not begun" if run is None else "not finished"
+
+
+def _read(sweep_json: Path) -> tuple[dict[str, Any], Path]:
+    """The record, and `paths.root`, which its runs are relative to."""
+    record = json.loads(sweep_json.read_text(encoding="utf-8"))
+    return record, sweep_json.parents[3 if record["rehearsal"] else 2]

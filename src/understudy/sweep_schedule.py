@@ -1,0 +1,110 @@
+"""Drive the runs of many cells side by side: some workers at a time, every stage once.
+
+Only workers run in threads; all bookkeeping stays in the calling one.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from understudy import locks
+from understudy.artifacts import StageDir
+from understudy.errors import UnderstudyError
+from understudy.launch.local import Workers
+from understudy.pipeline import Run, Task
+
+_LOOK_AGAIN_S = 1.0
+
+
+class Lane:
+    """A cell on its way: its run, the stage that it needs next, and how it ended."""
+
+    def __init__(self, label: str, run: Run) -> None:
+        self.label = label
+        self.run = run
+        self.task: Task | None = None
+        self.is_over = False
+        self.error: UnderstudyError | None = None
+        self.failed_at = ""
+        flow = run.flow
+        plans = [flow.shared, *(flow.round(number) for number in range(len(flow.sizes)))]
+        self.plans = [[run.root / stage.path for stage in plan.values()] for plan in plans]
+        self._steps: Iterator[Task] | None = None
+
+    @property
+    def next_stage(self) -> Path:
+        """The directory of the stage that comes next; known before the run begins."""
+        if self.task is not None:
+            return self.task.directory.path
+        first = self.plans[0] + self.plans[1]  # what is sure to be needed: up to the first gate
+        return next((path for path in first if not StageDir(path).is_done), first[-1])
+
+    def go_on(self) -> None:
+        """Ask the run for stages until one is not done, or the run has decided."""
+        try:
+            if self._steps is None:
+                header = "" if self.run.prefix else "\n"
+                self.run.say(f"{header}cell {self.label}: {self.run.directory}")
+                self._steps = self.run.steps()
+            while self.task is None or self.task.directory.is_done:
+                self.task = next(self._steps)
+        except StopIteration:
+            self.is_over = True
+        except UnderstudyError as error:
+            self.fail(error, "run")
+
+    def fail(self, error: UnderstudyError, where: str) -> None:
+        """End this cell; the others go on."""
+        self.error, self.failed_at, self.is_over = error, where, True
+
+
+def drive(lanes: list[Lane], processes: int, settled: Callable[[Lane], None]) -> None:
+    """Run every lane to its end; a failed stage ends the cells that need it, and no other."""
+    workers = Workers()
+    failed: dict[Path, UnderstudyError] = {}
+    busy: dict[Future[None], Lane] = {}
+    with ThreadPoolExecutor(processes) as pool:
+        try:
+            while True:
+                while len(busy) < processes and (lane := _next(lanes, busy, failed, settled)):
+                    assert lane.task is not None, f"cell {lane.label} has no stage to run"
+                    busy[pool.submit(lane.task.work, workers, lane.run.prefix)] = lane
+                if not busy:
+                    return
+                for future in wait(busy, _LOOK_AGAIN_S, FIRST_COMPLETED).done:
+                    lane = busy.pop(future)
+                    try:
+                        future.result()
+                    except UnderstudyError as error:
+                        failed[lane.next_stage] = error
+        except BaseException:
+            workers.stop()
+            raise
+
+
+def _next(
+    lanes: list[Lane],
+    busy: dict[Future[None], Lane],
+    failed: dict[Path, UnderstudyError],
+    settled: Callable[[Lane], None],
+) -> Lane | None:
+    """The first cell whose next stage nobody works on; when idle, one that another process does."""
+    working = {lane.next_stage for lane in busy.values()}
+
+    def is_free(lane: Lane, may_wait: bool) -> bool:
+        path = lane.next_stage
+        return path not in working and (may_wait or not locks.is_held(path / "LOCK"))
+
+    for may_wait in (False,) if busy else (False, True):
+        for lane in lanes:
+            if lane.is_over or lane in busy.values() or not is_free(lane, may_wait):
+                continue
+            lane.go_on()
+            if not lane.is_over and lane.next_stage in failed:
+                stage = lane.next_stage
+                lane.fail(failed[stage], f"{stage.parent.name}/{stage.name}")
+            if lane.is_over:
+                settled(lane)
+            elif is_free(lane, may_wait):
+                return lane
+    return None
