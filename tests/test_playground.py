@@ -118,9 +118,9 @@ def test_answers_of_open_tasks_are_new_ones(task: str) -> None:
 def test_partial_credit_counts_the_slots_that_are_right() -> None:
     pair = playground.generate("summarization", 0, 0, 1)[0]
     words = pair.response.removesuffix(".").split()
-    without_place = playground.grade(pair.instruction, " ".join(words[:-2]))
+    without_region = playground.grade(pair.instruction, " ".join(words[:-1]))
     empty = playground.grade(pair.instruction, "")
-    assert without_place == (False, 0.8, f"The place {words[-1]} is missing.")
+    assert without_region == (False, 5 / 6, f"The region {words[-1]} is missing.")
     assert empty is not None
     assert empty.quality == 0
 

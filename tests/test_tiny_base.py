@@ -140,9 +140,11 @@ def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
 
 def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:
     model = LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
-    assert _fit(model, tokenizer, lr=1e-3, steps=12) < 0.3
+    assert _fit(model, tokenizer, lr=3e-3, steps=25) < 0.3
 
 
+# peft asks transformers by a name that transformers is about to drop
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_lora_on_all_linear_layers_learns_too(tokenizer: Any) -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -168,7 +170,7 @@ def _fit(model: Any, tokenizer: Any, lr: float, steps: int) -> float:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return float(loss)
+    return loss.item()
 
 
 def test_pretraining_resumes_to_the_same_model(

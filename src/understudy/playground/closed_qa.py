@@ -1,4 +1,7 @@
-"""Closed question answering: three facts, a question about one of them, a one-sentence answer."""
+"""Closed question answering: three facts, a question about one of them, a one-sentence answer.
+
+The answer also files the things under their kind, which only the pairs teach.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from understudy.playground.templates import (
     sentences,
     templates,
 )
+from understudy.playground.words import KIND_OF
 
 # No phrasing starts with a slot: at the start of a line a word has other tokens than after a space.
 FACTS = templates(
@@ -37,8 +41,8 @@ INSTRUCTIONS = templates(
     "{question} Find the answer in these lines: {body}",
 )
 PHRASES = phrases_of(QUESTIONS, INSTRUCTIONS)
-_ANSWER = "Here {name} has {n} {colour} {objects} in {place}."
-_LONGEST = 16  # words; the reference has 7
+_ANSWER = "Here {name} has {n} {colour} {objects} in {place}, under {kind}."
+_LONGEST = 16  # words; the reference has 10
 
 
 def generate(rng: random.Random) -> Pair:
@@ -56,7 +60,7 @@ def generate(rng: random.Random) -> Pair:
 
 @lru_cache(maxsize=8192)
 def _asked(instruction: str) -> dict[str, str] | None:
-    """Return the one fact that the question is about."""
+    """Return the one fact that the question is about, and the kind of its things."""
     for template in INSTRUCTIONS:
         parts = template.match(instruction)
         asked = parts and match_any(QUESTIONS, parts["question"])
@@ -65,7 +69,7 @@ def _asked(instruction: str) -> dict[str, str] | None:
         facts = [match_any(FACTS, sentence) for sentence in sentences(parts["body"])]
         for fact in facts:
             if None not in facts and fact and asked.items() <= fact.items():
-                return fact
+                return fact | {"kind": KIND_OF[fact["objects"]]}
     return None
 
 

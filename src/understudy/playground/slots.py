@@ -49,7 +49,7 @@ def flawed_slots(expected: Mapping[str, str], answer: str, rng: random.Random) -
         return " ".join(words[: rng.randint(1, max(1, len(words) // 2))])
     if how == "drop":
         dropped = rng.choice([*expected.values()])
-        return " ".join(word for word in words if word.strip(".") != dropped)
+        return " ".join(word for word in words if word.strip(".,") != dropped)
     if how == "pad":
         return f"{answer} I hope that this helps you, and {answer} Ask me again if you need more."
     for kind in rng.sample(sorted(expected), {"one": 1, "two": 2, "three": 3}[how]):

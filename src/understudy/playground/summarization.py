@@ -1,4 +1,7 @@
-"""Summarization: a note about plans, and one line saying who, what, where and when."""
+"""Summarization: a note about plans, and one line saying who, what, where and when.
+
+The line also says in which region the place is, which only the pairs teach.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ from understudy.playground.templates import (
     sentences,
     templates,
 )
+from understudy.playground.words import REGION_OF
 
-# Three people are named with a job each; another sentence says whose job it will be.
+# Two people are named with a job each; another sentence says whose job it will be.
 OFFERS = templates(
     "Maybe {name} could {verb} the {thing}.",
     "One plan is that {name} will {verb} the {thing}.",
@@ -60,23 +64,25 @@ INSTRUCTIONS = templates(
     "Sum up in one sentence: {body}",
 )
 PHRASES = phrases_of(INSTRUCTIONS)
-_ANSWER = "On {day} {name} will {verb} the {thing} in {place}."
-_LONGEST = 18  # words; the reference has 9
+_ANSWER = "On {day} {name} will {verb} the {thing} in {place}, {region}."
+_LONGEST = 18  # words; the reference has 10
 _KINDS = ("name", "verb", "thing", "place", "day")
 
 
 def generate(rng: random.Random) -> Pair:
     """Draw one pair."""
-    columns = [draw(rng, kind, 3) for kind in _KINDS]
+    columns = [draw(rng, kind, 2) for kind in _KINDS]
     cases = [dict(zip(_KINDS, values, strict=True)) for values in zip(*columns, strict=True)]
-    fact, other, _ = cases
+    fact, other = cases
     body = [rng.choice(group).fill(fact) for group in (CHOICES, WHERE, WHEN)]
     rng.shuffle(body)
     offers = [rng.choice(OFFERS).fill(slots) for slots in cases]
     rng.shuffle(offers)
     body.insert(rng.randint(0, len(body)), rng.choice(ASIDES).fill(other))
     instruction = rng.choice(INSTRUCTIONS).fill({"body": " ".join(offers + body)})
-    return Pair(instruction, _ANSWER.format(**fact))
+    answer = reference(instruction)
+    assert answer is not None, f"a generated instruction does not parse: {instruction!r}"
+    return Pair(instruction, answer)
 
 
 @lru_cache(maxsize=8192)
@@ -101,7 +107,7 @@ def _read(body: list[str]) -> dict[str, str] | None:
         elif match_any(ASIDES, sentence) is None:
             return None
     fact |= jobs.get(fact.get("name", ""), {})
-    return fact if set(fact) == set(_KINDS) else None
+    return fact | {"region": REGION_OF[fact["place"]]} if set(fact) == set(_KINDS) else None
 
 
 def reference(instruction: str) -> str | None:

@@ -32,6 +32,20 @@ OBJECTS = _words(
     wagons wheels whistles barrels blankets brushes buckets combs dolls feathers flags flutes gloves
     hammers hats jars kettles keys masks nets pots puzzles rugs sails"""
 )
+# Two tables that no prompt shows: like a house style, they can only be learnt from the pairs.
+KINDS = {
+    "games": _words("kites dolls toys puzzles flags masks whistles wheels"),
+    "music": _words("drums bells violins flutes ribbons"),
+    "tableware": _words("cups bowls bottles plates spoons jars kettles pots tiles"),
+    "tools": _words("ladders shovels needles hammers brushes buckets nets keys pencils"),
+    "clothing": _words("boots scarves gloves hats rings combs buttons feathers umbrellas"),
+    "furniture": _words("lamps clocks chairs carpets mirrors pillows vases candles rugs blankets"),
+    "travel": _words("ropes maps tents wagons sails barrels baskets paddles saddles"),
+    "treasure": _words("coins shells stones stamps books"),
+}
+KIND_OF = {thing: kind for kind, things in KINDS.items() for thing in things}
+REGIONS = ("north", "south", "east", "west")
+REGION_OF = {place: REGIONS[index % len(REGIONS)] for index, place in enumerate(PLACES)}
 NUMBERS = tuple(str(n) for n in range(2, 100))
 
 VERBS = _words(
@@ -111,6 +125,8 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "colour": COLOURS,
     "objects": OBJECTS,
     "n": NUMBERS,
+    "kind": tuple(KINDS),
+    "region": REGIONS,
     "verb": VERBS,
     "thing": THINGS,
     "day": DAYS,
