@@ -4,18 +4,14 @@ torch and transformers are imported inside the functions: they cost seconds.
 """
 
 import os
-import urllib.error
-import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any
 
-from understudy import locations
+from understudy import hub, locations
 from understudy.config import Model
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.records import Message
-
-_PROBE_S = 2.0  # an unknown name costs 23 to 47 s of the hub client's retries otherwise
 
 
 def quiet() -> None:
@@ -83,7 +79,7 @@ def _from_hub(repo: str, revision: str | None, name: str) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    reachable = _answers(constants.ENDPOINT)
+    reachable = hub.answers(constants.ENDPOINT)
     # Read by the client at every request, unlike the environment variable, which is read once.
     constants.HF_HUB_OFFLINE = not reachable
     place = f"model={name} ({repo}@{revision or 'main'})"
@@ -111,16 +107,6 @@ def _from_hub(repo: str, revision: str | None, name: str) -> Path:
         raise BadInput(f"{place} cannot be had from the hub: {_first_line(error)}") from None
     finally:
         constants.HF_HUB_OFFLINE = True
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=_PROBE_S):
-            return True
-    except urllib.error.HTTPError:
-        return True  # an error page is an answer
-    except OSError:
-        return False
 
 
 def tokenizer(model: Model, finetuned: Path | None = None) -> Any:
