@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve test slow check format
+.PHONY: help install demo curve test slow soak check format
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -28,8 +28,11 @@ curve: .venv/.installed ## four tasks x the ladder, two at a time (about half an
 test: .venv/.installed ## the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
-slow: .venv/.installed ## the slow tests: whole runs, the wheel from another directory
-	$(BIN)/pytest -m slow
+slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wheel elsewhere
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
+
+soak: .venv/.installed ## the kill tests with 20 kills of each kind (half an hour)
+	UNDERSTUDY_KILLS=20 $(BIN)/pytest -m slow tests/test_crashes.py
 
 check: .venv/.installed ## lint, format, types, shell
 	$(BIN)/ruff check .
