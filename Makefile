@@ -31,8 +31,8 @@ test: .venv/.installed ## the fast tests
 slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wheel elsewhere
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
-soak: .venv/.installed ## the kill tests with 20 kills of each kind (half an hour)
-	UNDERSTUDY_KILLS=20 $(BIN)/pytest -m slow tests/test_crashes.py
+soak: .venv/.installed ## 60 more kills (a quarter of an hour)
+	UNDERSTUDY_KILLS=15 $(BIN)/pytest -m slow tests/test_crashes.py
 
 check: .venv/.installed ## lint, format, types, shell
 	$(BIN)/ruff check .
