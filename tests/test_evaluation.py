@@ -138,7 +138,7 @@ def test_every_answer_of_the_split_is_judged_m_times_and_summed_up(tmp_path: Pat
     assert list(summary) == [
         *("judge", "judge_family", "generator", "family", "prompt_variant", "order", "m", "k"),
         *("n_prompts", "n_groups", "n_answers", "n_verdicts", "n_unscored", "unscored"),
-        *("n_missing_answers", "similarity", "precision", "interval", "rule"),
+        *("n_missing_answers", "similarity", "precision", "interval", "rule", "executes"),
     ]
     counts = {key: summary[key] for key in summary if key.startswith("n_")} | {"k": summary["k"]}
     assert counts == {
@@ -382,3 +382,19 @@ def test_limits_end_where_the_scale_does() -> None:
     assert described["high"] == 100.0
     assert described["low"] is not None
     assert described["low"] > 0
+
+
+def test_code_is_run_only_when_the_task_allows_it(tmp_path: Path) -> None:
+    rows = coverage(4)
+    texts = ["Sure:\n```python\nx = 1\n```\nDone.", "def f(:", "1 / 0", "def f(a):\n    return a"]
+    answers = [
+        replace(answer, text=text)
+        for answer, text in zip(answers_to(rows, k=1), texts, strict=True)
+    ]
+    for allowed in (False, True):
+        settings = config()
+        settings.task.execute_code = allowed
+        work = job(tmp_path / str(allowed), settings, rows, answers)
+        judge.run(work)
+        executes = outcome(work)[1]["executes"]
+        assert executes is None if not allowed else (executes["n"], executes["passed"]) == (4, 2)

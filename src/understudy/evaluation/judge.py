@@ -7,6 +7,7 @@ from understudy.artifacts import Job, RowLog
 from understudy.config import Config
 from understudy.errors import Internal
 from understudy.evaluation import scores
+from understudy.evaluation.execution import executes
 from understudy.progress import track
 from understudy.prompts import judge as prompt
 from understudy.records import Answer, Coverage, Message, Verdict
@@ -56,6 +57,7 @@ def run(job: Job) -> None:
             "m": config.evaluation.m,
             **scores.summarize(answers, verdicts),
             "rule": scores.rule(answers, prompts),
+            "executes": executes(answers) if config.task.execute_code else None,
         }
     )
 
