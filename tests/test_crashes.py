@@ -78,7 +78,8 @@ def kill_when(root: Path, moment: Callable[[], bool], how: str) -> bool:
                 return False
             time.sleep(0.001)
         if how == "group":
-            os.killpg(process.pid, signal.SIGKILL)
+            for pid in (process.pid, *workers(root)):
+                os.kill(pid, signal.SIGKILL)
         elif how == "parent":
             process.kill()  # the worker must follow by itself
         else:

@@ -47,9 +47,16 @@ MACHINE = {
     *("coverage.path", "synthesis.path", "inference.path"),  # likewise
     *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
     "trainer.per_device_batch",
-    "synthesis.service.concurrency",
-    "judges.offline.concurrency",
-    "baseline.service.concurrency",
+    *(
+        f"{role}.{leaf}"
+        for role in ("synthesis.service", "judges.offline", "baseline.service")
+        for leaf in (
+            *("concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts"),
+            *("context", "key_env", "prices", "retired", "mode"),
+        )
+    ),
+    "budget.usd",
+    "rehearsal.url",
     "cluster.kind",
     "cluster.threads",
     "cluster.processes",

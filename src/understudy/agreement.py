@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.config import Config
+    from understudy.config import Config, Service
 
 
 def check(config: "Config") -> None:
     """Raise BadInput, one sentence, for the first disagreement."""
     _check_sources(config)
+    for service in config.services:
+        _check_service(service, config.rehearsal.url)
     if config.inference.kind != "local":
         _check_ready_made(config)
     elif not config.judges:
@@ -46,6 +48,31 @@ def check(config: "Config") -> None:
         raise BadInput(
             f"trainer.batch_size={config.trainer.batch_size} is no multiple of "
             f"trainer.per_device_batch={config.trainer.per_device_batch}"
+        )
+
+
+def _check_service(service: "Service", rehearsal_url: str | None) -> None:
+    """Whether anybody is there to answer for this service."""
+    if service.rehearsal and rehearsal_url is None:
+        raise BadInput(
+            f"service {service.name} has rehearsal=true, but rehearsal.url is not set; "
+            "start the command with `understudy rehearse`"
+        )
+    if service.retired and service.base_url is None and not service.rehearsal:
+        raise BadInput(
+            f"service {service.name} ({service.model}) was withdrawn by its maker on "
+            f"{service.retired.date}; choose {service.retired.successor}, or give the base_url "
+            "of an endpoint that still serves it"
+        )
+    if service.provider == "openai_compatible" and not (service.base_url or service.rehearsal):
+        raise BadInput(
+            f"service {service.name} needs base_url=… (e.g. http://127.0.0.1:8000/v1), "
+            "the address of its OpenAI-compatible server"
+        )
+    if service.mode == "batch" and (service.prices is None or service.prices.batch is None):
+        raise BadInput(
+            f"service {service.name} has mode=batch, but its maker has no batch API; "
+            "choose mode=online"
         )
 
 

@@ -115,6 +115,9 @@ class Job:
     inputs: dict[str, Path]  # role -> out/ of the upstream stage
     out: Path  # becomes the stage's out/
     scratch: Path  # survives a crash, is never published
+    root: Path = Path("runs")  # of the runs; the call journal lies below it
+    stage: str = ""  # its directory, below the root
+    purse: str = ""  # the run or sweep that pays for its calls
     notes: dict[str, Any] = field(default_factory=dict)  # for meta.json
 
     def rows(self, role: str, kind: type[R]) -> list[R]:

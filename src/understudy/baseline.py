@@ -6,6 +6,7 @@ They are generated anew, K times a prompt, and never taken from the references.
 from understudy.artifacts import Job, RowLog
 from understudy.progress import track
 from understudy.records import Answer, Coverage
+from understudy.service.account import account_of
 from understudy.service.base import Request
 from understudy.service.client import ask
 
@@ -22,20 +23,22 @@ def run(job: Job) -> None:
         for k in range(job.config.inference.k)
         if (row.id, service.name, k) not in log.rows
     ]
+    account = account_of(job)
     requests = (Request(tuple(row.prompt), index=k) for row, k in wanted)
     with track("baseline", len(wanted), "answers") as advance:
-        for position, reply in ask(service, requests):
+        for position, reply in ask(service, requests, account):
             row, k = wanted[position]
             answer = Answer(
                 prompt_id=row.id,
                 group_id=row.group_id,
                 k=k,
                 text=reply.text,
-                tokens=reply.output_tokens,
+                tokens=reply.usage.output if reply.usage else None,
                 finish=reply.finish,
                 generator=service.name,
                 family=service.family,
             )
             log.append([answer])
-            advance()
+            advance(note=account.note)
     log.finish()
+    job.notes.update(account.summary())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy import __version__
-from understudy.errors import BadInput, UnderstudyError, from_system
+from understudy.errors import BadInput, BudgetSpent, UnderstudyError, from_system
 
 if TYPE_CHECKING:
     from understudy.compose import Composed
@@ -31,11 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.captureWarnings(True)
     try:
-        return int(arguments.verb(arguments) or 0)
+        code = int(arguments.verb(arguments) or 0)
     except UnderstudyError as error:
         if str(error):
             print(f"understudy: {error}", file=sys.stderr)
-        return error.exit_code
+        code = error.exit_code
     except KeyboardInterrupt:
         print(f"\ninterrupted; nothing is lost. To go on: {_command(argv)}", file=sys.stderr)
         return 130
@@ -46,7 +46,18 @@ def main(argv: list[str] | None = None) -> int:
         if (machine := from_system(error, Path.cwd())) is None:
             raise
         print(f"understudy: {machine}", file=sys.stderr)
-        return machine.exit_code
+        code = machine.exit_code
+    if code == BudgetSpent.exit_code:
+        print(f"nothing is lost. To go on: {_command(_raised(argv))}", file=sys.stderr)
+    return code
+
+
+def _raised(argv: list[str] | None) -> list[str]:
+    """The command with twice its budget."""
+    words = sys.argv[1:] if argv is None else argv
+    usd = [float(word.partition("=")[2]) for word in words if word.startswith("budget.usd=")]
+    others = [word for word in words if not word.startswith("budget.usd=")]
+    return [*others, f"budget.usd={2 * usd[-1]:g}" if usd else "budget.usd=MORE"]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,10 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from understudy import agreement, schema
+from understudy.config_service import Bias as Bias
+from understudy.config_service import Prices as Prices
+from understudy.config_service import Retired as Retired
+from understudy.config_service import Service as Service
 from understudy.config_source import STRICT, Columns, Format, Share, Source, added, machine
 from understudy.errors import BadInput
 
@@ -82,33 +86,6 @@ class Model:
     stop: list[str]
     lora_targets: list[str] | Literal["all-linear"]
     path: str | None = machine()  # a directory counts by its contents
-
-
-@dataclass(config=STRICT)
-class Bias:
-    """The planted bias of an offline judge; formulas in `service/offline_judge.py`."""
-
-    offset: float = 0.0
-    compression: Annotated[float, Field(gt=0)] = 1.0
-    ceiling: Score = 100.0
-    length: float = 0.0
-    noise: Annotated[float, Field(ge=0)] = 0.0
-
-
-@dataclass(config=STRICT)
-class Service:
-    """The facts about one API, or about the offline stand-in."""
-
-    name: str
-    provider: Literal["offline"]
-    model: str
-    family: str
-    terms: str | None
-    temperature: float | None
-    max_output_tokens: PositiveInt
-    skill: Share | None = None
-    bias: Bias | None = None
-    concurrency: PositiveInt = machine(default=16)
 
 
 @dataclass(config=STRICT)
@@ -206,6 +183,20 @@ class Cluster:
 
 
 @dataclass(config=STRICT)
+class Budget:
+    """The most that one run or sweep may spend on services; null = no cap."""
+
+    usd: Annotated[float, Field(gt=0)] | None
+
+
+@dataclass(config=STRICT)
+class Rehearsal:
+    """The loopback server of `understudy rehearse` that plays every paid service; null = none."""
+
+    url: str | None
+
+
+@dataclass(config=STRICT)
 class Tracking:
     """Where metrics go beside our own files."""
 
@@ -245,6 +236,8 @@ class Config:
     loop: Loop
     data_size: Size | None
     seed: int
+    budget: Budget = machine()
+    rehearsal: Rehearsal = machine()
     cluster: Cluster = machine()
     tracking: Tracking = machine()
     paths: Paths = machine()
@@ -259,7 +252,7 @@ class Config:
     @property
     def is_rehearsal(self) -> bool:
         """Whether any role is played offline; such results never mix with real ones."""
-        return any(service.provider == "offline" for service in self.services)
+        return any(s.provider == "offline" or s.rehearsal for s in self.services)
 
     @property
     def sizes(self) -> list[int]:
@@ -284,5 +277,7 @@ def build(values: dict[str, Any]) -> Config:
         config = _ADAPTER.validate_python(values)
     except ValidationError as error:
         raise BadInput(schema.sentence(error, values, LEAVES)) from None
+    for service in config.services:
+        service.rehearsal |= config.rehearsal.url is not None and service.provider != "offline"
     agreement.check(config)
     return config

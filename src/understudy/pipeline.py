@@ -18,6 +18,7 @@ from understudy.config import Config
 from understudy.data.prepare import prepare
 from understudy.flow import flow_of
 from understudy.launch.local import Workers
+from understudy.service import facts
 from understudy.stages import Stage
 from understudy.status import closing_table
 from understudy.tracking import open_tracker
@@ -54,17 +55,22 @@ class Task:
 class Run:
     """One run and its record, `run/<name>/run.json`, written after every stage.
 
-    `prefix` marks the lines of a run that shares the terminal with others.
+    `prefix` marks the lines of a run that shares the terminal with others, `purse` names what
+    `budget.usd` caps when that is more than this run.
     """
 
-    def __init__(self, config: Config, command: list[str], prefix: str = "") -> None:
+    def __init__(
+        self, config: Config, command: list[str], prefix: str = "", purse: str | None = None
+    ) -> None:
         self.config = config
         self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
+        self.notices += facts.notices(config)
         self.flow = flow_of(config)
         self.root = run_root(config)
         self.directory = self.root / "run" / run_name(config)
         self.command = shlex.join(command)
         self.prefix = prefix
+        self.purse = purse or f"run/{self.directory.name}"
         self.computed = 0
         self.record: dict[str, Any] = {
             "name": self.directory.name,
@@ -143,6 +149,7 @@ class Run:
         inputs = {
             "command": self.command,
             "inputs": {name: upstream.path for name, upstream in stage.inputs.items()},
+            "purse": self.purse,
         }
         directory.prepare(stages.frozen(stage, self.config), inputs)
         started = time.monotonic()

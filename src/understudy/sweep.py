@@ -29,7 +29,9 @@ class Sweep:
         self.processes = first.cluster.processes
         self.root = Path(first.paths.root).expanduser().absolute()
         is_rehearsal = any(cell.config.is_rehearsal for cell in cells)
-        self.lanes = [Lane(cell.label, _run(cell, typed, self.processes)) for cell in cells]
+        purse = f"sweep/{sweep.name}"
+        runs = [_run(cell, typed, self.processes, purse) for cell in cells]
+        self.lanes = [Lane(cell.label, run) for cell, run in zip(cells, runs, strict=True)]
         base = self.root / "rehearsal" if is_rehearsal else self.root
         self.directory = base / "sweep" / sweep.name
         # at most these: a cell ends with the round that passes
@@ -99,9 +101,9 @@ class Sweep:
         write_atomically(self.file, json.dumps(self.record, indent=1))
 
 
-def _run(cell: Cell, typed: Typed, processes: int) -> Run:
+def _run(cell: Cell, typed: Typed, processes: int, purse: str) -> Run:
     prefix = f"{cell.label} | " if processes > 1 else ""
-    return Run(cell.config, typed(cell.overrides), prefix)
+    return Run(cell.config, typed(cell.overrides), prefix, purse)
 
 
 def find_sweep(root: Path, name: str | None) -> Path | None:

@@ -17,6 +17,7 @@ from understudy.errors import BadInput
 from understudy.progress import track
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage, Message, Synthetic, dumps
+from understudy.service.account import Account, account_of
 from understudy.service.base import Reply, Request
 from understudy.service.client import ask
 
@@ -26,6 +27,7 @@ def run(job: Job) -> None:
     seeds = [row for row in job.rows("split", Coverage) if row.split == "train"]
     first_call = _first_call(job)
     acceptance = Acceptance(job, seeds)
+    account = account_of(job)
     replies = ReplyLog(job.scratch / "replies.jsonl")
     call, most = first_call, first_call + _most_calls(job)
     with track(f"synthesis block {job.params['block']}", job.params["rows"]) as advance:
@@ -33,11 +35,13 @@ def run(job: Job) -> None:
             if call >= most:
                 raise BadInput(acceptance.failure(call - first_call))
             wave = range(call, min(call + acceptance.calls_needed(), most))
-            _ask_missing(job, seeds, wave, replies)
+            _ask_missing(job, seeds, wave, replies, account)
             for number in wave:
                 if acceptance.missing:
-                    advance(acceptance.add(number, _seed(job, seeds, number), replies[number]))
+                    seed = _seed(job, seeds, number)
+                    advance(acceptance.add(number, seed, replies[number]), account.note)
                     call = number + 1
+    job.notes.update(account.summary())
     log = RowLog(job.out, Synthetic)
     log.append(row for row in acceptance.rows if row.key not in log.rows)
     log.finish()
@@ -69,7 +73,11 @@ def _seed(job: Job, seeds: list[Coverage], call: int) -> Coverage:
 
 
 def _ask_missing(
-    job: Job, seeds: list[Coverage], calls: Iterable[int], replies: "ReplyLog"
+    job: Job,
+    seeds: list[Coverage],
+    calls: Iterable[int],
+    replies: "ReplyLog",
+    account: Account,
 ) -> None:
     config = job.config
     assert config.synthesis.service is not None, "synthesis.kind=service has a service"
@@ -87,7 +95,7 @@ def _ask_missing(
         )
         for call in missing
     ]
-    for position, reply in ask(config.synthesis.service, requests):
+    for position, reply in ask(config.synthesis.service, requests, account):
         replies.add(missing[position], reply)
 
 

@@ -77,6 +77,9 @@ def _job(stage: StageDir, attempt: Path) -> Job:
         inputs={role: root / path / "out" for role, path in inputs["inputs"].items()},
         out=attempt / "out",
         scratch=attempt / "scratch",
+        root=root,
+        stage=f"{stage.path.parent.name}/{stage.path.name}",
+        purse=inputs["purse"],
     )
 
 

@@ -11,11 +11,12 @@ from understudy.evaluation.execution import executes
 from understudy.progress import track
 from understudy.prompts import judge as prompt
 from understudy.records import Answer, Coverage, Message, Verdict
+from understudy.service.account import account_of
 from understudy.service.base import Reply, Request
 from understudy.service.client import ask
 
 SCALE = "0-100"
-_UNPARSED = {"length": "cut_off", "refusal": "refused", "error": "error"}
+_UNPARSED = {"length": "cut_off", "refusal": "refused", "blocked": "blocked", "error": "error"}
 
 
 def run(job: Job) -> None:
@@ -39,11 +40,13 @@ def run(job: Job) -> None:
 
     texts = {answer.key: answer.text for answer in answers}
     requests = (_request(config, prompts[row.prompt_id], texts[row.key[:3]], row) for row in to_ask)
+    account = account_of(job)
     with track(f"judge {name}", len(wanted), "verdicts") as advance:
         advance(len(wanted) - len(to_ask))
-        for position, reply in ask(config.judges[name], requests):
+        for position, reply in ask(config.judges[name], requests, account, repair):
             log.append([judged(to_ask[position], reply)])
-            advance()
+            advance(note=account.note)
+    job.notes.update(account.summary())
 
     verdicts = log.finish()
     job.write_summary(
@@ -60,6 +63,14 @@ def run(job: Job) -> None:
             "executes": executes(answers) if config.task.execute_code else None,
         }
     )
+
+
+def repair(request: Request, reply: Reply) -> Request | None:
+    """The call that asks again for a verdict that cannot be read; None where it can, or never."""
+    if reply.finish != "stop":
+        return None
+    messages = prompt.repair(request.messages, reply.text)
+    return None if messages is None else replace(request, messages=messages)
 
 
 def _unjudged(config: Config, judge: str, answer: Answer, m: int) -> Verdict:
@@ -109,3 +120,12 @@ def judged(blank: Verdict, reply: Reply) -> Verdict:
     if isinstance(parsed, prompt.Unscored):
         return replace(blank, status=parsed.status)
     return replace(blank, **parsed._asdict(), status="scored")
+
+
+def mend(request: Request, reply: Reply) -> Request | None:
+    """The one request that may follow a reply without usable scores; None where it is vain."""
+    parsed = prompt.parse(reply.text)
+    if reply.finish != "stop" or isinstance(parsed, prompt.Scores):
+        return None
+    messages = prompt.repair(request.messages, reply.text, parsed.status)
+    return None if messages is None else replace(request, messages=messages)

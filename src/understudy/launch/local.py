@@ -5,12 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 from understudy.errors import BY_EXIT_CODE, EnvironmentFailed, UnderstudyError
-
-_GRACE_S = 2.0
 
 
 class StageFailed(UnderstudyError):
@@ -52,36 +49,39 @@ class Workers:
                 text=True,
                 stdout=subprocess.PIPE if prefix else None,
                 stderr=subprocess.STDOUT if prefix else None,
+                process_group=0,  # Ctrl-C reaches it through `stop` alone, once each time
             )
             self._live.add(worker)
         try:
-            with worker:
-                for line in worker.stdout or ():
-                    print(f"{prefix}{line}", end="", file=sys.stderr, flush=True)
-                code = worker.wait()
+            for line in worker.stdout or ():
+                print(f"{prefix}{line}", end="", file=sys.stderr, flush=True)
+            code = worker.wait()
         except KeyboardInterrupt:
             self.stop()
-            worker.wait()
             raise
         finally:
+            if worker.stdout is not None:
+                worker.stdout.close()
             with self._lock:
                 self._live.discard(worker)
         _raise_for(code, stage_dir)
         return worker.pid
 
     def stop(self) -> None:
-        """Interrupt every worker that still lives after a while.
-
-        A terminal has sent Ctrl-C to them too, a `kill` has not; twice would spoil their clean-up.
-        """
+        """Interrupt every worker and wait; they keep what is paid for. Ctrl-C again aborts them."""
         with self._lock:
             self._is_stopped = True
-        deadline = time.monotonic() + _GRACE_S
-        while time.monotonic() < deadline and any(w.poll() is None for w in set(self._live)):
-            time.sleep(0.05)
-        with self._lock:
-            for worker in self._live:
+            live = list(self._live)
+        for worker in live:
+            worker.send_signal(signal.SIGINT)
+        try:
+            for worker in live:
+                worker.wait()
+        except KeyboardInterrupt:
+            for worker in live:
                 worker.send_signal(signal.SIGINT)
+            for worker in live:
+                worker.wait()
 
 
 def _raise_for(code: int, stage_dir: Path) -> None:

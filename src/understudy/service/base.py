@@ -1,9 +1,13 @@
-"""What every provider is asked, and what it answers."""
+"""What every provider is asked, what it answers, and how a call can fail."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from understudy.records import Message
+
+Finish = Literal["stop", "length", "refusal", "blocked", "error"]
+Fate = Literal["heal", "wait", "row", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +20,101 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider bills them."""
+
+    input: int = 0  # all of the prompt, cached tokens included
+    cached: int = 0  # of `input`: read from the provider's prompt cache
+    output: int = 0  # everything generated and billed as output, reasoning included
+    reasoning: int = 0  # of `output`: hidden reasoning
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a response's headers say about the limits; None where they say nothing."""
+
+    requests_per_minute: int | None = None
+    requests_left: int | None = None
+    requests_reset_s: float | None = None  # seconds until the requests are all there again
+    tokens_per_minute: int | None = None
+    tokens_left: int | None = None
+    tokens_reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. `finish` is "stop", "length", "refusal" or "error"."""
+    """What came back and was paid for.
+
+    `finish`: stop · length (cut at the output limit) · refusal (the model declined) · blocked (the
+    provider's safety filter) · error (given up; nothing was answered, and `text` says why).
+    """
 
     text: str
-    finish: str = "stop"
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    finish: Finish = "stop"
+    usage: Usage | None = None  # None where the provider reports none
+    model: str | None = None  # the version that the provider says answered
+    request_id: str | None = None
+    room: Room | None = field(default=None, compare=False)
+
+
+class CallFailed(Exception):
+    """A call without a reply, and what to do about it.
+
+    `fate`: heal (try again after a back-off: 5xx, time-out, reset, unreadable body) · wait (the
+    provider is too busy for us: 429, 529; slow down and try again) · row (this request can never be
+    answered: 400, too long) · stop (no request can be: bad key, unknown model, quota used up).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        fate: Fate,
+        retry_after_s: float | None = None,
+        is_uncertain: bool = False,
+        room: Room | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.fate = fate
+        self.retry_after_s = retry_after_s
+        self.is_uncertain = is_uncertain  # it may have been answered and billed all the same
+        self.room = room
 
 
 class Provider(Protocol):
-    """An adapter: one coroutine."""
+    """An adapter for online calls."""
 
     async def complete(self, request: Request) -> Reply:
-        """Answer one request; raises UnderstudyError subclasses only."""
+        """Answer one request, or raise CallFailed."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """Where a submitted batch stands."""
+
+    id: str
+    label: str | None  # the label it was submitted under, where the provider keeps one
+    is_ended: bool  # nothing more will come
+    requests: int | None  # number of requests in it
+    created: float | None  # seconds since the epoch
+
+
+class BatchProvider(Protocol):
+    """An adapter for a provider's batch API (half price, within a day)."""
+
+    async def submit(self, requests: Sequence[tuple[str, Request]], label: str) -> str:
+        """Submit (custom id, request) pairs under a label of ours; the batch's id."""
+
+    async def poll(self, batch_id: str) -> BatchState:
+        """How far a batch is."""
+
+    async def recent(self, since: float) -> list[BatchState]:
+        """The batches created at or after `since` (seconds since the epoch), newest first."""
+
+    def results(self, batch_id: str) -> AsyncIterator[tuple[str, Reply | CallFailed]]:
+        """(custom id, outcome) of an ended batch; expired and failed items are CallFailed."""
+
+    async def close(self) -> None:
+        """Close the connections."""

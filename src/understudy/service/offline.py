@@ -13,7 +13,7 @@ from understudy.config import Bias, Service
 from understudy.prompts import judge, synthesis
 from understudy.records import dumps
 from understudy.service import offline_judge, offline_teacher
-from understudy.service.base import Reply, Request
+from understudy.service.base import Finish, Reply, Request, Usage
 
 _CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
 
@@ -33,9 +33,12 @@ class Offline:
         if len(text) > limit:
             text, finish = text[:limit], "length"
         heard = sum(estimate_tokens(message["content"]) for message in request.messages)
-        return Reply(text, finish, heard, estimate_tokens(text))
+        return Reply(text, finish, Usage(input=heard, output=estimate_tokens(text)))
 
-    def _reply(self, request: Request) -> tuple[str, str]:
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _reply(self, request: Request) -> tuple[str, Finish]:
         """The whole text and how it finished."""
         service, index = self._service, request.index
         messages = dumps(request.messages)

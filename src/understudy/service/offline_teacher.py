@@ -5,11 +5,12 @@ import random
 from understudy import playground
 from understudy.prompts.synthesis import Asked
 from understudy.records import dumps
+from understudy.service.base import Finish
 
 REFUSAL = "I cannot write pairs like this example: offline I only know the tasks of the playground."
 
 
-def teach(lesson: Asked, rng: random.Random) -> tuple[str, str]:
+def teach(lesson: Asked, rng: random.Random) -> tuple[str, Finish]:
     """The reply to a synthesis prompt and how it finished; the seed itself is never in it."""
     task = playground.identify(lesson.instruction)
     if task is None:

@@ -1,0 +1,68 @@
+"""Names and types of `conf/service/`: the facts about one API, stated once."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from understudy.config_source import STRICT, Share, added, machine
+
+
+@dataclass(config=STRICT)
+class Bias:
+    """The planted bias of an offline judge; formulas in `service/offline_judge.py`."""
+
+    offset: float = 0.0
+    compression: Annotated[float, Field(gt=0)] = 1.0
+    ceiling: Annotated[float, Field(ge=0, le=100)] = 100.0
+    length: float = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(config=STRICT)
+class Prices:
+    """USD per million tokens, read on `date` at `source`; `batch` is the batch API's share."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    date: str
+    source: str
+    cached: Annotated[float, Field(ge=0)] | None = None  # null = as input
+    batch: Share | None = None  # null = no batch API
+
+
+@dataclass(config=STRICT)
+class Retired:
+    """The maker has withdrawn the model on `date`; `successor` is a service of ours."""
+
+    date: str
+    successor: str
+
+
+@dataclass(config=STRICT)
+class Service:
+    """The facts about one API, or about the offline stand-in."""
+
+    name: str
+    provider: Literal["offline", "openai", "anthropic", "google", "openai_compatible"]
+    model: str
+    family: str
+    terms: str | None
+    temperature: float | None
+    max_output_tokens: PositiveInt
+    skill: Share | None = None
+    bias: Bias | None = None
+    base_url: str | None = added(None)  # null = the maker's own
+    rehearsal: bool = added(False)  # set by rehearsal.url: no LLM answers
+    reasoning: str | PositiveInt | None = added(None)  # an effort, or a budget in tokens
+    structured: bool = added(True)  # whether the endpoint takes a JSON schema
+    context: PositiveInt | None = machine(default=None)  # tokens
+    key_env: str | None = machine(default=None)  # the environment variable that holds the key
+    prices: Prices | None = machine(default=None)
+    retired: Retired | None = machine(default=None)
+    mode: Literal["online", "batch"] = machine(default="online")
+    concurrency: PositiveInt = machine(default=16)
+    requests_per_minute: PositiveInt | None = machine(default=None)
+    tokens_per_minute: PositiveInt | None = machine(default=None)
+    timeout_s: PositiveFloat = machine(default=120.0)
+    attempts: PositiveInt = machine(default=10)
