@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.artifacts import Job, RowLog
 from understudy.config import Config, Split
-from understudy.data import coverage, subset
+from understudy.data import card, coverage, subset
 from understudy.data.split import split
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic, read_rows
@@ -146,3 +147,15 @@ def test_subsets_are_nested_and_keep_every_human_row(
         assert {"1", "2", "3", "4"} <= ids[size]
     assert ids[0] < ids[100] < ids[125] < ids[200]
     assert {i for i in ids[125] if i.startswith("s0")} == ids[125] - ids[0]
+
+
+def test_the_card_of_a_training_set_names_licences_and_the_teachers_terms() -> None:
+    human = [row(i, str(i), "train") for i in range(3)]
+    terms = {"t": "https://example.com/terms"}
+    text = card.card(human, synthetic(0, 2), terms)
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["license"] == (human[0].licence or "not given").lower()
+    assert "synthetic" in front["tags"]
+    assert "| 2 | t | https://example.com/terms |" in text
+    assert "| 2 | t | not given |" in card.card(human, synthetic(0, 2), {})
+    assert "synthetic" not in yaml.safe_load(card.card(human, [], {}).split("---")[1])["tags"]

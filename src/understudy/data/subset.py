@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import fields
 
-from understudy.artifacts import Job, RowLog
+from understudy.artifacts import Job, RowLog, write_atomically
+from understudy.data.card import card
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic
 
@@ -29,9 +30,13 @@ def run(job: Job) -> None:
     if len(synthetic) < size:
         raise BadInput(f"data_size={size}, but the pool has {len(synthetic)} accepted rows")
     log = RowLog(job.out, Coverage)
-    wanted = [*human, *map(_as_coverage, first_by_rank(synthetic, size))]
+    taken = first_by_rank(synthetic, size)
+    wanted = [*human, *map(_as_coverage, taken)]
     log.append(row for row in wanted if row.key not in log.rows)
     log.finish()
+    teacher = job.config.synthesis.service
+    terms = {teacher.name: teacher.terms} if teacher else {}
+    write_atomically(job.out / "README.md", card(human, taken, terms))
     job.notes["rows"] = {"human": len(human), "synthetic": size}
 
 
