@@ -62,6 +62,8 @@ def config(m: int = 3, judges: list[dict[str, Any]] | None = None, **gate: Any) 
             "loop": {"sizes": [0], "max_rounds": None},
             "data_size": None,
             "seed": 0,
+            "budget": {"usd": None},
+            "rehearsal": {"url": None},
             "cluster": {"kind": "local", "threads": 1},
             "tracking": {"kind": "none", "project": "understudy", "mode": "offline"},
             "paths": {"root": "runs"},
@@ -248,6 +250,7 @@ def verdict(prompt: str, k: int, m: int, score: float | None) -> Verdict:
     [
         (Reply("{}", "length"), "cut_off"),
         (Reply("I would rather not.", "refusal"), "refused"),
+        (Reply("", "blocked"), "blocked"),
         (Reply("", "error"), "error"),
         (Reply("90 of 100"), "not_json"),
     ],

@@ -1,12 +1,10 @@
-"""The client's promises, and the offline judge, teacher and service."""
+"""The offline judge, teacher and service."""
 
-import asyncio
 import itertools
 import json
 import math
 import random
-import signal
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,15 +12,16 @@ from hypothesis import strategies as st
 
 from understudy import playground
 from understudy.config import Bias, Service
-from understudy.errors import EnvironmentFailed
 from understudy.prompts import judge, synthesis
 from understudy.records import Message
-from understudy.service.base import Reply, Request
-from understudy.service.client import ask, ask_provider
+from understudy.service.account import Account
+from understudy.service.base import Request, Usage
+from understudy.service.client import ask
 from understudy.service.offline import UNKNOWN, estimate_tokens
 from understudy.service.offline_judge import bend, token_f1, true_effect, truth
 from understudy.service.offline_teacher import teach
 
+NOBODY = Account(Path("nowhere"), "stage", "purse")
 QUICK = ("summarization", "classification", "closed_qa")  # coding runs code: one test below
 
 
@@ -33,85 +32,21 @@ def service(name: str = "offline", **changed: object) -> Service:
 
 
 def replies(to: Service, requests: list[Request]) -> list[str]:
-    return [reply.text for _, reply in sorted(ask(to, requests), key=lambda item: item[0])]
+    return [reply.text for _, reply in sorted(ask(to, requests, NOBODY), key=lambda item: item[0])]
 
 
 def user(text: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": text},)
 
 
-class Scripted:
-    """A provider that answers request n after `delays[n]` turns of the loop, or fails at it."""
-
-    def __init__(self, delays: list[int], fails_at: int | None = None) -> None:
-        self.delays, self.fails_at = delays, fails_at
-        self.open = self.most_open = self.cancelled = 0
-
-    async def complete(self, request: Request) -> Reply:
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        try:
-            for _ in range(self.delays[request.index % len(self.delays)]):
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.open -= 1
-        if request.index == self.fails_at:
-            raise EnvironmentFailed("the line is dead")
-        return Reply(f"reply {request.index}")
-
-
-def numbered() -> Iterator[Request]:
-    return (Request(user("hello"), index) for index in itertools.count())
-
-
-def test_replies_come_in_order_of_arrival_with_their_positions() -> None:
-    requests = itertools.islice(numbered(), 3)
-    arrived = list(ask_provider(Scripted([50, 1, 20]), requests, concurrency=3))
-    assert [(n, reply.text) for n, reply in arrived] == [(n, f"reply {n}") for n in (1, 2, 0)]
-
-
-def test_no_more_requests_are_taken_than_may_be_open() -> None:
-    provider, source = Scripted([1, 3, 2]), numbered()
-    stream = ask_provider(provider, source, concurrency=4)
-    received = list(itertools.islice(stream, 10))
-    stream.close()  # type: ignore[attr-defined]
-    assert len(received) == 10
-    assert provider.most_open == 4
-    assert next(source).index <= 10 + 4
-
-
-def test_closing_the_iterator_cancels_what_is_open() -> None:
-    provider = Scripted([0, 10**9])
-    stream = ask_provider(provider, itertools.islice(numbered(), 2), concurrency=2)
-    assert next(stream)[0] == 0
-    stream.close()  # type: ignore[attr-defined]
-    assert (provider.open, provider.cancelled) == (0, 1)
-
-
-def test_what_arrived_with_a_failure_is_handed_out_before_the_error() -> None:
-    stream = ask_provider(Scripted([1], fails_at=1), itertools.islice(numbered(), 3), 3)
-    assert [next(stream)[0], next(stream)[0]] == [0, 2]
-    with pytest.raises(EnvironmentFailed, match="the line is dead"):
-        next(stream)
-
-
-class PressesCtrlC(Scripted):
-    """Like Scripted, but somebody presses Ctrl-C while request 1 is open."""
-
-    async def complete(self, request: Request) -> Reply:
-        if request.index == 1:
-            signal.raise_signal(signal.SIGINT)
-        return await super().complete(request)
-
-
-def test_ctrl_c_ends_the_wait_and_cancels_what_is_open() -> None:
-    provider = PressesCtrlC([10**9])
-    with pytest.raises(KeyboardInterrupt):
-        next(ask_provider(provider, numbered(), concurrency=3))
-    assert (provider.open, provider.cancelled) == (0, 3)
+def test_the_offline_service_answers_one_request_at_a_time_and_writes_nothing(
+    tmp_path: Path,
+) -> None:
+    source = (Request(user("hello"), index) for index in itertools.count())
+    stream = ask(service(), source, Account(tmp_path / "journal", "stage", "purse"))
+    assert [position for position, _ in itertools.islice(stream, 10)] == list(range(10))
+    assert next(source).index == 10
+    assert not (tmp_path / "journal").exists()
 
 
 @pytest.mark.parametrize("task", playground.TASKS)
@@ -146,7 +81,7 @@ def test_the_teacher_leaves_the_seed_out_even_when_it_draws_it() -> None:
 
 def test_the_teacher_refuses_a_seed_from_elsewhere_in_one_sentence() -> None:
     request = Request(synthesis.render("Write a poem about rain.", "Drip.", "Poems", 3))
-    ((_, reply),) = ask(service(), [request])
+    ((_, reply),) = ask(service(), [request], NOBODY)
     assert reply.finish == "refusal"
     assert reply.text.count(".") == 1
     assert synthesis.parse(reply.text).rejected == {"refused": 1}
@@ -175,9 +110,9 @@ def test_the_service_repeats_nothing_of_a_prompt_that_it_does_not_know() -> None
 def test_a_reply_over_the_limit_is_cut_off_and_says_so() -> None:
     seed = playground.generate("closed_qa", seed=0, start=0, count=1)[0]
     request = Request(synthesis.render(*seed, topic="QA", count=20))
-    ((_, reply),) = ask(service(max_output_tokens=50), [request])
-    assert (reply.finish, reply.output_tokens, len(reply.text)) == ("length", 50, 200)
-    assert reply.input_tokens == estimate_tokens(request.messages[0]["content"])
+    ((_, reply),) = ask(service(max_output_tokens=50), [request], NOBODY)
+    heard = estimate_tokens(request.messages[0]["content"])
+    assert (reply.finish, reply.usage, len(reply.text)) == ("length", Usage(heard, output=50), 200)
 
 
 def judgement(to: Service, variant: judge.Variant, order: judge.Order, *texts: str) -> judge.Scores:

@@ -45,6 +45,8 @@ VALUES: dict[str, Any] = {
     "loop": {"sizes": [0], "max_rounds": None},
     "data_size": 0,
     "seed": 0,
+    "budget": {"usd": None},
+    "rehearsal": {"url": None},
     "cluster": {"kind": "local", "threads": 1},
     "tracking": {"kind": "none", "project": "test", "mode": "offline"},
     "paths": {"root": "runs"},

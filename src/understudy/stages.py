@@ -46,7 +46,9 @@ SPECS = {
     "inference": Spec("understudy.inference:run", ("model", "inference", "seed")),
     "baseline": Spec("understudy.baseline:run", ("baseline", "inference.k")),
     "evaluation": Spec(
-        "understudy.evaluation.judge:run", ("evaluation", "judges.{judge}", "task.execute_code")
+        "understudy.evaluation.judge:run",
+        ("evaluation", "judges.{judge}", "task.execute_code"),
+        version=2,  # equal answers of another k are judged anew; an unreadable verdict once again
     ),
     "split.imported": Spec(
         "understudy.data.answers:run_prompts", _source("inference", "task.name")

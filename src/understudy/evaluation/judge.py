@@ -16,6 +16,7 @@ from understudy.service.base import Reply, Request
 from understudy.service.client import ask
 
 SCALE = "0-100"
+_REPEATS = 10**6  # more than any m, so that (k, m) is one number
 _UNPARSED = {"length": "cut_off", "refusal": "refused", "blocked": "blocked", "error": "error"}
 
 
@@ -97,7 +98,12 @@ def _request(config: Config, row: Coverage, candidate: str, verdict: Verdict) ->
     variant, order = config.evaluation.prompt, config.evaluation.order
     messages = prompt.render(variant, order, conversation(row.prompt), row.response, candidate)
     assert verdict.m is not None, f"{verdict.key} is an imported average, not a call"
-    return Request(messages, verdict.m, prompt.schema(variant))
+    return Request(messages, index_of(verdict.k, verdict.m), prompt.schema(variant))
+
+
+def index_of(k: int, m: int) -> int:
+    """The index of the m-th call about answer k: equal answers of another k are judged anew."""
+    return k * _REPEATS + m
 
 
 def conversation(messages: Sequence[Message]) -> str:
@@ -120,12 +126,3 @@ def judged(blank: Verdict, reply: Reply) -> Verdict:
     if isinstance(parsed, prompt.Unscored):
         return replace(blank, status=parsed.status)
     return replace(blank, **parsed._asdict(), status="scored")
-
-
-def mend(request: Request, reply: Reply) -> Request | None:
-    """The one request that may follow a reply without usable scores; None where it is vain."""
-    parsed = prompt.parse(reply.text)
-    if reply.finish != "stop" or isinstance(parsed, prompt.Scores):
-        return None
-    messages = prompt.repair(request.messages, reply.text, parsed.status)
-    return None if messages is None else replace(request, messages=messages)

@@ -6,10 +6,12 @@
 
 import itertools
 import json
+import re
 from typing import Any, Literal, NamedTuple
 
-from understudy.prompts import object_in, read_template, storable
+from understudy.prompts import read_template, storable
 from understudy.prompts.blocks import fence, parse_blocks
+from understudy.prompts.objects import objects_in
 from understudy.records import Message
 
 Variant = Literal["default", "paper"]
@@ -20,6 +22,19 @@ ORDERS: tuple[Order, ...] = ("reference_first", "candidate_first")
 _TEMPLATES = {variant: read_template(f"judge_{variant}") for variant in VARIANTS}
 _SLOTS = ("Answer 1", "Answer 2")
 _REFERENCE, _CANDIDATE = "Human Response", "Language Model Response"
+_REPAIR = read_template("judge_repair")
+_PROBLEMS = {  # what a second try can mend, by status
+    "empty": "it is empty",
+    "not_json": "it holds no JSON object that can be read",
+    "cut_off": "it ends inside its JSON object",
+    "missing_field": "it lacks an assessment or its score",
+    "not_a_number": "a score in it is not a number",
+    "out_of_range": "a score in it is not within 0 and 100",
+    "wrong_scale": "a score in it is on another scale than 0 to 100",
+    "ambiguous": "it gives two different scores for the same",
+}
+_ASSESSMENTS = ("similarity_assessment", "precision_assessment")
+_WRITTEN = re.compile(r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)\s*(?:%|(?:/|out of)\s*([0-9.]+))?\s*")
 
 
 class Scores(NamedTuple):
@@ -63,15 +78,32 @@ def render(
     return ({"role": "user", "content": text},)
 
 
+def repair(messages: tuple[Message, ...], reply: str) -> tuple[Message, ...] | None:
+    """The messages that ask once more after an unusable reply; None after any other.
+
+    A judge that refused is not pressed.
+    """
+    parsed = parse(reply)
+    if isinstance(parsed, Scores) or parsed.status not in _PROBLEMS:
+        return None
+    shown = fence({"Reply": storable(reply)})["Reply"]
+    text = _REPAIR.substitute(reply=shown, problem=_PROBLEMS[parsed.status])
+    *before, last = messages
+    return (*before, last | {"content": f"{last['content']}\n\n{text}"})
+
+
 def asked(messages: tuple[Message, ...]) -> Asked | None:
     """What was rendered into the messages; None when they are no judge prompt of ours."""
-    blocks = list(parse_blocks(messages[-1]["content"]).values())
-    if len(blocks) != 3:
+    content = messages[-1]["content"]
+    texts = parse_blocks(content)
+    is_repair = texts.pop("Reply", None) is not None
+    if len(texts) != 3:
         return None
-    instruction, first, second = blocks
+    instruction, first, second = texts.values()
     for variant, order in itertools.product(VARIANTS, ORDERS):
         pair = (first, second) if order == "reference_first" else (second, first)
-        if render(variant, order, instruction, *pair) == messages:
+        rendered = render(variant, order, instruction, *pair)
+        if rendered == messages or (is_repair and content.startswith(rendered[0]["content"])):
             return Asked(instruction, *pair)
     return None
 
@@ -99,20 +131,44 @@ def template(variant: Variant) -> str:
 
 
 def parse(text: str) -> Scores | Unscored:
-    """The judgement in a reply; anything but two numbers within 0 and 100 is Unscored."""
-    reply = object_in(text)
-    if isinstance(reply, str):
-        return Unscored(reply, text)
+    """The judgement in a reply; anything but two numbers within 0 and 100 is Unscored.
+
+    The assessments may stand in several objects; where they differ, the reply is "ambiguous".
+    """
+    objects = objects_in(text)
+    if isinstance(objects, str):
+        return Unscored(objects, text)
     found: list[tuple[float, str | None]] = []
-    for name in ("similarity_assessment", "precision_assessment"):
-        assessment = reply.get(name)
-        if not isinstance(assessment, dict) or "score" not in assessment:
+    for name in _ASSESSMENTS:
+        given = [_assessment(item[name]) for item in objects if name in item]
+        if not given:
             return Unscored("missing_field", text)
-        score, reason = assessment["score"], assessment.get("reason")
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            return Unscored("not_a_number", text)
-        if not 0 <= score <= 100:  # NaN, which Python's JSON reads, is outside too
-            return Unscored("out_of_range", text)
-        found.append((float(score), storable(reason) if isinstance(reason, str) else None))
+        (score, reason), *others = given
+        if any(other != score for other, _ in others):
+            return Unscored("ambiguous", text)
+        if isinstance(score, str):
+            return Unscored(score, text)
+        found.append((score, reason))
     (similarity, why_similarity), (precision, why_precision) = found
     return Scores(similarity, precision, why_similarity, why_precision)
+
+
+def _assessment(value: Any) -> tuple[float | str, str | None]:
+    """The score, or why it is none, and the reason."""
+    if not isinstance(value, dict) or "score" not in value:
+        return "missing_field", None
+    reason = value.get("reason")
+    return _score(value["score"]), storable(reason) if isinstance(reason, str) else None
+
+
+def _score(value: Any) -> float | str:
+    """The number within 0 and 100, also of a text like "85", "85 %" or "85/100", or why not."""
+    if isinstance(value, str) and (written := _WRITTEN.fullmatch(value)):
+        if written[2] is not None and written[2] not in ("100", "100.0"):
+            return "wrong_scale"
+        value = float(written[1])
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "not_a_number"
+    if 0 < value < 1:  # a share: nobody grades in hundredths of a point
+        return "wrong_scale"
+    return float(value) if 0 <= value <= 100 else "out_of_range"  # NaN is outside too

@@ -1,12 +1,14 @@
 """The teacher's prompt: new (instruction, response) pairs after one example, in one JSON reply."""
 
+import itertools
 import json
 import re
 from collections import Counter
 from typing import Any, NamedTuple
 
-from understudy.prompts import object_in, read_template, storable
+from understudy.prompts import read_template, storable
 from understudy.prompts.blocks import fence, parse_blocks
+from understudy.prompts.objects import objects_in
 from understudy.records import Message
 
 _TEMPLATE = read_template("synthesis_default")
@@ -72,16 +74,20 @@ def template() -> str:
 
 
 def parse(text: str) -> Parsed:
-    """The pairs of a reply; a bad pair is counted and skipped, a bad reply has none."""
-    reply = object_in(text)
-    if isinstance(reply, str):
-        return Parsed([], {reply: 1})
-    contents = reply.get("contents")
-    if not isinstance(contents, list):
+    """The pairs of a reply; a bad pair is counted and skipped, a bad reply has none.
+
+    Pairs may stand in several objects; an object that is there twice counts once.
+    """
+    objects = objects_in(text)
+    if isinstance(objects, str):
+        return Parsed([], {objects: 1})
+    lists = [contents for item in objects if isinstance(contents := item.get("contents"), list)]
+    if not lists:
         return Parsed([], {"missing_field": 1})
     pairs: list[tuple[str, str]] = []
     rejected: Counter[str] = Counter()
-    for item in contents:
+    distinct = [items for n, items in enumerate(lists) if items not in lists[:n]]
+    for item in itertools.chain.from_iterable(distinct):
         if reason := _fault(item):
             rejected[reason] += 1
         else:

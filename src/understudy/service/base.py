@@ -104,6 +104,9 @@ class BatchState:
 class BatchProvider(Protocol):
     """An adapter for a provider's batch API (half price, within a day)."""
 
+    most_requests: int  # of one batch
+    most_bytes: int
+
     async def submit(self, requests: Sequence[tuple[str, Request]], label: str) -> str:
         """Submit (custom id, request) pairs under a label of ours; the batch's id."""
 

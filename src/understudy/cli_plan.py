@@ -1,0 +1,173 @@
+"""The verb `plan`: what `run` with the same overrides would do and cost; nothing is touched."""
+
+import argparse
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from understudy.cli_table import table
+
+if TYPE_CHECKING:
+    from understudy.plan import Item, Plan
+    from understudy.plan_range import Range
+
+_HELP = "show what a run or sweep would do and cost, touching nothing"
+_DETAIL = (
+    "An interval stands where rounds, a teacher's yield or the length of replies decide: "
+    "expected (least - most). Expected counts every round that may be needed and no repair call."
+)
+
+
+def register(verbs: Any) -> None:
+    """Add `plan` to the verbs."""
+    sub = verbs.add_parser("plan", help=_HELP, description=f"{_HELP}. {_DETAIL}")
+    sub.set_defaults(verb=_plan)
+    sub.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for `understudy run`")
+    sub.add_argument("--config-dir", metavar="DIR", help="a directory with options of your own")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from understudy import plan
+
+    made = plan.make(*_cells(arguments.overrides, arguments.config_dir))
+    print(json.dumps(to_dict(made), indent=1) if arguments.json else to_text(made))
+
+
+def _cells(overrides: list[str], config_dir: str | None) -> tuple[list[Any], str]:
+    """The config of every cell, and the purse that pays for all."""
+    from understudy import compose, config, pipeline, sweep_cells
+
+    grid = compose.grid(overrides, config_dir)
+    if grid.axes:
+        cells = sweep_cells.expand(grid, compose.Composer(config_dir))
+        return [cell.config for cell in cells.cells], f"sweep/{cells.name}"
+    one = config.build(compose.compose(overrides, config_dir).values)
+    return [one], f"run/{pipeline.run_name(one)}"
+
+
+def to_dict(plan: "Plan") -> dict[str, Any]:
+    """Everything, as plain values; a range is {low, expected, high}."""
+    return {
+        "cells": plan.cells,
+        "rehearsal": plan.is_rehearsal,
+        "usd": _ends(plan.usd),
+        "unpriced": plan.unpriced,
+        "seconds": _ends(plan.seconds),
+        "gpu_hours": _ends(plan.gpu_hours),
+        "budget_usd": plan.budget_usd,
+        "spent_usd": plan.spent_usd,
+        "stages": [
+            {
+                "stage": item.stage.path,
+                "state": item.state,
+                "cells": item.cells,
+                "service": item.service.name if item.service else None,
+                "seconds": _ends(item.seconds),
+                "gpu_hours": _ends(item.gpu_hours),
+                "calls": None if item.cost is None else _calls(item),
+            }
+            for item in plan.items
+        ],
+    }
+
+
+def _calls(item: "Item") -> dict[str, Any]:
+    assert item.cost is not None, f"{item.stage.path} has calls"
+    values = item.cost._asdict()
+    names = {"calls": "number", "repairs": "repairs_at_most", "input": "input_tokens"}
+    names |= {"output": "output_tokens"}
+    return {
+        names.get(name, name): _ends(value) if hasattr(value, "expected") else value
+        for name, value in values.items()
+        if name != "seconds"
+    }
+
+
+def _ends(value: "Range") -> dict[str, float]:
+    return {end: getattr(value, end) for end in ("low", "expected", "high")}
+
+
+def to_text(plan: "Plan") -> str:
+    """Two tables, stages and calls, and the sums."""
+    lines = [_stages(plan), ""]
+    if any(item.cost for item in plan.open):
+        lines += [_services(plan), ""]
+    paid = f"${_words(plan.usd, 2)}"
+    if plan.unpriced:
+        paid += f", without {', '.join(plan.unpriced)}, of which no price is stated"
+    if plan.budget_usd is not None:
+        paid += f"; budget.usd={plan.budget_usd:g}, spent so far ${plan.spent_usd:.2f}"
+    lines.append(f"dollars: {paid}")
+    lines.append(f"wall time: {_time(plan.seconds)}; GPU-hours: {_words(plan.gpu_hours, 1)}")
+    if plan.gpu_hours.high:
+        lines.append("GPU-hours are those of one A100, till a stage of the same model is finished")
+    if plan.is_rehearsal:
+        free = "no LLM is asked and nothing is paid" if plan.is_free else "the others are paid"
+        lines.append(f"rehearsal: stand-ins play services; {free}")
+    return "\n".join(lines)
+
+
+def _stages(plan: "Plan") -> str:
+    from understudy.plan_range import total
+
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in plan.items:
+        groups[item.kind].append(item)
+    rows = []
+    for kind, items in groups.items():
+        counts = [sum(i.state == state for i in items) for state in ("done", "to run", "perhaps")]
+        again = sum(item.cells - 1 for item in items)
+        time = _time(total(item.seconds for item in items))
+        hours = _words(total(item.gpu_hours for item in items), 1)
+        rows.append((kind, *map(str, (*counts, again)), time, hours))
+    header = ("stage", "done", "to run", "perhaps", "shared", "time", "GPU-hours")
+    return table(header, rows)
+
+
+def _services(plan: "Plan") -> str:
+    from understudy.plan_range import total
+
+    groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    for item in plan.open:
+        if item.service is not None:
+            groups[item.kind, item.service.name].append(item)
+    rows = []
+    for names, items in groups.items():
+        costs = [item.cost for item in items if item.cost is not None]
+        tokens = (total(c.input for c in costs), total(c.output for c in costs))
+        dollars = ([c.online_usd for c in costs], [c.batch_usd for c in costs])
+        rows.append(
+            (
+                *names,
+                _words(total(c.calls for c in costs)),
+                f"{sum(c.repairs for c in costs):,}",
+                *(_words(some) for some in tokens),
+                *(_dollars(some) for some in dollars),
+                ", ".join(sorted({c.basis for c in costs})),
+            )
+        )
+    header = ("stage", "service", "calls", "repairs ≤", "input tokens", "output tokens")
+    return table((*header, "$ online", "$ batch", "known from"), rows, left=2)
+
+
+def _dollars(parts: "list[Range | None]") -> str:
+    from understudy.plan_range import total
+
+    known = [part for part in parts if part is not None]
+    return _words(total(known), 2) if len(known) == len(parts) else "–"
+
+
+def _words(value: "Range", digits: int = 0) -> str:
+    """Expected (least - most), or the number alone where they round to the same."""
+    low, expected, high = (f"{getattr(value, e):,.{digits}f}" for e in ("low", "expected", "high"))
+    return expected if low == high else f"{expected} ({low} - {high})"
+
+
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (0.0, "s"))
+
+
+def _time(value: "Range") -> str:
+    size, unit = next(unit for unit in _UNITS if value.expected >= unit[0])
+    scaled = value * (1 / (size or 1.0))
+    return f"{_words(scaled, 1)} {unit}"

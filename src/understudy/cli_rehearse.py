@@ -1,0 +1,144 @@
+"""The verb `rehearse`: a loopback server that plays every paid service, alone or around a verb."""
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from understudy.errors import BadInput, EnvironmentFailed
+from understudy.service import rehearsal_options as options
+
+if TYPE_CHECKING:
+    from understudy.config import Prices
+    from understudy.service.rehearsal import Bill, RehearsalServer
+
+_HELP = "play every paid service on this machine: understudy rehearse -- run KEY=VALUE…"
+_DETAIL = "Alone it serves until Ctrl-C; no key is needed, nothing is paid."
+_VERBS = ("run", "plan", "config")
+
+
+def register(verbs: Any) -> None:
+    """Add `rehearse` to the verbs."""
+    sub = verbs.add_parser("rehearse", help=_HELP, description=f"{_HELP}. {_DETAIL}")
+    sub.set_defaults(verb=_rehearse)
+    options.add_to(sub)
+    sub.add_argument(
+        "command", nargs="*", metavar="-- VERB", help=f"{', '.join(_VERBS)} and their arguments"
+    )
+
+
+def _rehearse(arguments: argparse.Namespace) -> int:
+    try:
+        from understudy.service.rehearsal import RehearsalServer
+    except ModuleNotFoundError as error:
+        raise EnvironmentFailed(
+            f"rehearse needs a package that is not installed ({error.name}); "
+            "pip install 'understudy[services]'"
+        ) from None
+    settings = options.settings(arguments)
+    if not arguments.command:
+        with RehearsalServer(**settings) as server:
+            _serve(server)
+        return 0
+    command = _read(arguments.command)
+    with RehearsalServer(**settings, prices=command.prices) as server:
+        return _perform(command, server)
+
+
+def _serve(server: "RehearsalServer") -> None:
+    """Until Ctrl-C."""
+    print(server.url, flush=True)
+    print(f"give commands rehearsal.url={server.url}; Ctrl-C ends it", file=sys.stderr)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print(f"\n{_bill(server.bill())}", file=sys.stderr)
+
+
+class _Command(NamedTuple):
+    words: list[str]
+    place: int  # of the override that is added: argparse wants all of them in one row
+    prices: "dict[str, Prices]"  # by model
+    journal: Path
+
+
+def _read(words: list[str]) -> _Command:
+    """What a command asks for; BadInput when it is no verb that asks services."""
+    from understudy import pipeline
+
+    if words[0] not in _VERBS:
+        raise BadInput(f"rehearse cannot do {words[0]}; choose from {', '.join(_VERBS)}")
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--config-dir")
+    known, _ = parser.parse_known_intermixed_args(words[1:])
+    configs = _configs(known.overrides, known.config_dir)
+    services = [service for config in configs for service in config.services]
+    return _Command(
+        words,
+        words.index(known.overrides[0]) if known.overrides else 1,
+        {service.model: service.prices for service in services if service.prices is not None},
+        pipeline.run_root(configs[0]) / "journal",
+    )
+
+
+def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
+    """The config of every cell, as if a rehearsal server were there already."""
+    from understudy import compose, config, sweep_cells
+
+    given = [*overrides, "rehearsal.url=http://127.0.0.1"]
+    grid = compose.grid(given, config_dir)
+    if grid.axes:
+        cells = sweep_cells.expand(grid, compose.Composer(config_dir))
+        return [cell.config for cell in cells.cells]
+    return [config.build(compose.compose(given, config_dir).values)]
+
+
+def _perform(command: _Command, server: "RehearsalServer") -> int:
+    """Run the verb against the server, and print what both sides have written down."""
+    from understudy import cli  # which registers this verb
+
+    before = _ledger(command.journal)
+    words = list(command.words)
+    words.insert(command.place, f"rehearsal.url={server.url}")
+    code = cli.main(words)
+    spent = [now - then for now, then in zip(_ledger(command.journal), before, strict=True)]
+    calls, microusd, uncertain_calls, uncertain_microusd = spent
+    bill = server.bill()
+    print(_bill(bill), file=sys.stderr)
+    words = [f"the ledger: {calls} calls, {_dollars(microusd)}"]
+    if uncertain_calls:
+        words.append(f"{uncertain_calls} uncertain, {_dollars(uncertain_microusd)} at most")
+    if not uncertain_calls:
+        words.append("equal" if microusd == bill.microusd else "which differs")
+    print("; ".join(words), file=sys.stderr)
+    if code not in (0, BadInput.exit_code):
+        print("this server ends here; the same rehearse command goes on", file=sys.stderr)
+    return code
+
+
+def _bill(bill: "Bill") -> str:
+    played = ", ".join(f"{kind} {count}" for kind, count in bill.faults.most_common())
+    text = f"the bill:   {len(bill.log)} calls, {_dollars(bill.microusd)}"
+    return f"{text}; faults played: {played}" if played else text
+
+
+def _ledger(directory: Path) -> tuple[int, int, int, int]:
+    """Calls, micro-dollars, uncertain calls, and at most their micro-dollars."""
+    from understudy.service.journal import open_journal
+
+    if not directory.is_dir():
+        return 0, 0, 0, 0
+    with open_journal(directory) as journal:
+        totals = journal.totals()
+    return (
+        sum(total.calls for total in totals),
+        sum(total.microusd for total in totals),
+        sum(total.uncertain_calls for total in totals),
+        sum(total.uncertain_microusd for total in totals),
+    )
+
+
+def _dollars(microusd: int) -> str:
+    return f"${microusd / 1_000_000:.6f}"

@@ -1,0 +1,232 @@
+"""What a run or a sweep would do and cost; nothing below the runs' root is written.
+
+Exact where it is known, else an interval: rounds are needed only while the gate says no, a
+teacher's yield is a guess until a block is done, and how long replies are, the journal tells.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from understudy import pipeline
+from understudy.artifacts import StageDir
+from understudy.config import Config, Service
+from understudy.data.prepare import prepare
+from understudy.flow import flow_of
+from understudy.plan_calls import Known, accepted, calls_of
+from understudy.plan_compute import Compute, Load, load_of, uses_gpu
+from understudy.plan_cost import Cost, cost_of
+from understudy.plan_inputs import Inputs
+from understudy.plan_journal import Paid, opened
+from understudy.plan_learned import Learned
+from understudy.plan_range import NOTHING, Range, total
+from understudy.records import Coverage
+from understudy.stages import Stage
+
+State = Literal["done", "to run", "perhaps"]
+
+
+@dataclass
+class Item:
+    """One stage of the plan, whoever of the cells comes first."""
+
+    stage: Stage
+    config: Config
+    root: Path
+    state: State
+    cells: int = 1  # number of cells that use it
+    cost: Cost | None = None  # of its calls
+    seconds: Range = NOTHING
+    gpu_hours: Range = NOTHING
+
+    @property
+    def kind(self) -> str:
+        """The stage's name without where its rows come from."""
+        return self.stage.name.partition(".")[0]
+
+    @property
+    def role(self) -> str:
+        """What its calls have in common with others."""
+        of = self.stage.inputs.get("answers")
+        return f"{self.kind}.baseline" if of and of.name == "baseline" else self.kind
+
+    @property
+    def service(self) -> Service | None:
+        """Who is asked."""
+        if self.stage.name == "evaluation":
+            return self.config.judges[self.stage.params["judge"]]
+        roles = {
+            "synthesis": self.config.synthesis.service,
+            "baseline": self.config.baseline.service,
+        }
+        return roles.get(self.stage.name)
+
+    @property
+    def usd(self) -> Range | None:
+        """What its calls cost in the service's own mode; None where no price is stated."""
+        if self.cost is None or self.service is None:
+            return NOTHING
+        return self.cost.batch_usd if self.service.mode == "batch" else self.cost.online_usd
+
+    @property
+    def directory(self) -> StageDir:
+        """Where it is, or will be."""
+        return StageDir(self.root / self.stage.path)
+
+
+@dataclass
+class Plan:
+    """All stages, in the order to run them."""
+
+    items: list[Item]
+    cells: int
+    processes: int
+    is_rehearsal: bool
+    is_free: bool  # whether no real service is asked
+    budget_usd: float | None
+    spent_usd: float  # by this run or sweep so far
+
+    @property
+    def open(self) -> list[Item]:
+        """The stages that are not done."""
+        return [item for item in self.items if item.state != "done"]
+
+    @property
+    def usd(self) -> Range:
+        """Dollars, without the services of `unpriced`."""
+        return total(item.usd for item in self.open if item.usd is not None)
+
+    @property
+    def unpriced(self) -> list[str]:
+        """The services of which nobody has stated a price."""
+        return sorted({i.service.name for i in self.open if i.usd is None and i.service})
+
+    @property
+    def seconds(self) -> Range:
+        """Wall time: one stage after the other, at best all of `cluster.processes` busy."""
+        whole = total(item.seconds for item in self.open)
+        return Range(whole.low / self.processes, whole.expected / self.processes, whole.high)
+
+    @property
+    def gpu_hours(self) -> Range:
+        """Hours of one GPU."""
+        return total(item.gpu_hours for item in self.open)
+
+
+def make(cells: Sequence[Config], purse: str) -> Plan:
+    """The plan of one run, or of all cells of a sweep that `purse` pays."""
+    with tempfile.TemporaryDirectory(prefix="understudy-plan-") as scratch:
+        record = Path(scratch) / "hub.json"
+        kept = Path(cells[0].paths.root).expanduser() / "hub.json"
+        if kept.is_file():
+            shutil.copy(kept, record)
+        for config in cells:
+            prepare(config, record)
+        items = _items(cells)
+        inputs = Inputs(Path(scratch) / "rows")
+        spent = 0.0
+        for root in sorted({item.root for item in items}):
+            with opened(root / "journal") as paid:
+                _estimate(
+                    [item for item in items if item.root == root], inputs, paid, Compute(root)
+                )
+                spent += paid.spent_usd(purse)
+    first = cells[0]
+    return Plan(
+        items=items,
+        cells=len(cells),
+        processes=first.cluster.processes if len(cells) > 1 else 1,
+        is_rehearsal=any(config.is_rehearsal for config in cells),
+        is_free=all(
+            service.rehearsal or service.provider == "offline"
+            for config in cells
+            for service in config.services
+        ),
+        budget_usd=first.budget.usd,
+        spent_usd=spent,
+    )
+
+
+def _items(cells: Sequence[Config]) -> list[Item]:
+    """Every stage once; needed for sure when any cell needs it for sure."""
+    found: dict[Path, Item] = {}
+    for config in cells:
+        root = pipeline.run_root(config)
+        mine: set[Path] = set()
+        for stage, is_sure in _walk(config, root):
+            directory = StageDir(root / stage.path)
+            if directory.path in mine:
+                continue
+            mine.add(directory.path)
+            state: State = "done" if directory.is_done else "to run" if is_sure else "perhaps"
+            if (item := found.get(directory.path)) is None:
+                found[directory.path] = Item(stage, config, root, state)
+            else:
+                item.cells += 1
+                item.state = "to run" if "to run" in (item.state, state) else state
+    return list(found.values())
+
+
+def _walk(config: Config, root: Path) -> Iterator[tuple[Stage, bool]]:
+    """The stages of a run, and whether it is sure to come to them."""
+    flow = flow_of(config)
+    for stage in flow.shared.values():
+        yield stage, True
+    is_sure = True
+    for number in range(len(flow.sizes)):
+        stages = flow.round(number)
+        for stage in stages.values():
+            yield stage, is_sure
+        if flow.is_ladder:
+            gate = StageDir(root / stages["gate"].path)
+            decision = gate.read("out/summary.json")["decision"] if gate.is_done else None
+            if decision == "pass":
+                return
+            is_sure = is_sure and decision is not None
+
+
+def _estimate(items: Sequence[Item], inputs: Inputs, paid: Paid, compute: Compute) -> None:
+    """Fill in what every stage that is not done takes, learning from those that are."""
+    yields: dict[str, Range] = {}
+    for item in items:
+        if item.state == "done" and item.stage.name == "synthesis":
+            assert item.service is not None, f"{item.stage.path} has a teacher"
+            yields[item.service.name] = accepted(item.directory.out, item.config)
+    judged: set[tuple[str, str]] = set()
+    asked = Known(inputs, lambda *_: False, set(), judged, yields)
+    mine = Known(inputs, paid.has_reply, set(), judged, yields)
+    calls = {
+        item.stage.path: calls_of(
+            item.root, item.stage, item.config, asked if item.state == "done" else mine
+        )
+        for item in items
+    }
+    seen = {
+        item.stage.path: (item.role, found.size)
+        for item in items
+        if (found := calls[item.stage.path]) is not None
+    }
+    learned = Learned(paid.facts(seen))
+    for item in items:
+        if item.state == "done":
+            continue
+        if (found := calls[item.stage.path]) is not None:
+            item.cost = cost_of(found, item.role, learned)
+            item.seconds = item.cost.seconds
+        else:
+            item.seconds = compute.seconds(_load(item, inputs), item.kind, item.config)
+            if item.kind in ("finetune", "inference") and uses_gpu(item.config):
+                item.gpu_hours = item.seconds * (1 / 3600)
+        if item.state == "perhaps":
+            item.seconds, item.gpu_hours = item.seconds.or_nothing(), item.gpu_hours.or_nothing()
+            item.cost = item.cost and item.cost.or_nothing()
+
+
+def _load(item: Item, inputs: Inputs) -> Load | None:
+    split = item.stage.inputs.get("split")
+    if split is None:
+        return None
+    return load_of(item.stage, item.config, inputs.rows(item.root, split, item.config, Coverage))

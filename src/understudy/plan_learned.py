@@ -1,0 +1,99 @@
+"""How long and how dear a call is: learnt from the journal's calls, else a stated prior.
+
+What is learnt of the same model in the same role comes first, then in a role of the same kind, then
+the same of any model, then anything.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from understudy.config import Service
+from understudy.plan_range import Range
+
+TOKENS_PER_BYTE = Range(0.15, 0.25, 0.5)  # of the size; 4 bytes a token, as makers say of English
+FIRST_TOKEN_S = Range(0.2, 0.7, 3.0)  # until a hosted model begins, and
+TOKENS_PER_S = 60.0  # how fast it goes on
+OFFLINE_S = Range(0.0003, 0.002, 0.02)  # an offline stand-in, one call after the other
+_WEAKER = 1.1  # a judge has that much more to say about the local model's answers (measured with
+# the offline judges: 1.01 to 1.08 on flawed answers, 1.4 on nonsense)
+_SURE = 1.08  # what is learnt of the same model and role is right within this factor,
+_RELATED = 1.4  # of a kind of role within this,
+_VAGUE = 2.0  # and of anything else within this
+
+
+class Fact(NamedTuple):
+    """Answered calls of one model in one role, summed up."""
+
+    model: str
+    role: str  # evaluation, evaluation.baseline (of the service's answers), baseline, synthesis
+    calls: int
+    size: float  # bytes of all messages
+    input: int  # tokens
+    output: int  # tokens
+    latency_s: float
+
+
+@dataclass
+class Learned:
+    """Estimates of calls not made yet."""
+
+    facts: list[Fact]
+
+    def tokens_per_byte(self, service: Service, role: str) -> Range:
+        """Input tokens of a call by its size."""
+        known = self._near(service, role, lambda fact: fact.size > 0 and fact.input > 0)
+        if known is None:
+            return TOKENS_PER_BYTE
+        facts, factor = known
+        return Range.around(sum(f.input for f in facts) / sum(f.size for f in facts), factor)
+
+    def reply_tokens(self, service: Service, role: str, prior: Range) -> Range:
+        """Output tokens of a call, hidden reasoning included."""
+        known = self._near(service, role, lambda fact: _kind(fact.role) == _kind(role))
+        if known is None:
+            return prior
+        facts, factor = known
+        mean = sum(f.output for f in facts) / sum(f.calls for f in facts)
+        if role == "evaluation" and all(fact.role != role for fact in facts):
+            mean *= _WEAKER
+        return Range.around(mean, factor)
+
+    def basis(self, service: Service, role: str) -> str:
+        """What estimates of these calls rest on."""
+        akin = [fact for fact in self.facts if _kind(fact.role) == _kind(role)]
+        if any(fact.model == service.model and fact.role == role for fact in akin):
+            return "its calls"
+        return "similar calls" if akin else "priors"
+
+    def latency_s(self, service: Service, role: str, reply: Range) -> Range:
+        """Seconds until a reply is there."""
+        if service.provider == "offline":
+            return OFFLINE_S
+        known = self._near(service, role, lambda fact: _kind(fact.role) == _kind(role))
+        if known is None:
+            return FIRST_TOKEN_S + reply * (1 / TOKENS_PER_S)
+        facts, factor = known
+        return Range.around(sum(f.latency_s for f in facts) / sum(f.calls for f in facts), factor)
+
+    def _near(
+        self, service: Service, role: str, fits: Callable[[Fact], bool]
+    ) -> tuple[list[Fact], float] | None:
+        """The facts nearest to a model in a role, and the factor they are right within."""
+        facts = [fact for fact in self.facts if fits(fact)]
+        akin = [fact for fact in facts if _kind(fact.role) == _kind(role)]
+        same = [fact for fact in akin if fact.model == service.model]
+        for known, factor in (
+            ([fact for fact in same if fact.role == role], _SURE),
+            (same, _RELATED),
+            ([fact for fact in akin if fact.role == role], _RELATED),
+            (akin, _RELATED),
+            (facts, _VAGUE),
+        ):
+            if known:
+                return known, factor
+        return None
+
+
+def _kind(role: str) -> str:
+    return role.partition(".")[0]

@@ -1,0 +1,168 @@
+"""How many calls may be open, and how fast they may leave.
+
+Concurrency: additive increase, multiplicative decrease (Chiu and Jain 1989) from the configured
+value down; one cut per burst of "too busy". A cut is followed by a pause, and by no further cut
+until a call that left after it was answered. Rates: a token bucket each for requests and tokens.
+"""
+
+import asyncio
+import math
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from understudy.service.base import Room
+from understudy.service.retry import back_off
+
+_CUT = 0.5
+_TICK_S = 1e-6  # what rounding leaves over is no reason to wait
+_LONG_PAUSE_S = 60.0  # worth a line on the terminal
+_BURST = (
+    0.01  # of a minute's share at once; the rest evenly: no minute ever has more than its share
+)
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A limit per minute, as evenly spread as its provider may count it; None = no limit."""
+
+    per_minute: float | None
+    level: float = 0.0
+    _filled: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.level = self._capacity
+
+    def wait(self, amount: float, now: float | None = None) -> float:
+        """Seconds until an amount may be taken; more than the bucket holds may leave it in debt."""
+        if self.per_minute is None:
+            return 0.0
+        now = time.monotonic() if now is None else now
+        rate = self.per_minute * (1 - _BURST) / 60
+        self.level = min(self._capacity, self.level + (now - self._filled) * rate)
+        self._filled = now
+        delay = (min(amount, self._capacity) - self.level) / rate
+        return delay if delay > _TICK_S else 0.0
+
+    def take(self, amount: float) -> None:
+        """Use an amount; a negative one gives it back."""
+        self.level -= amount
+
+    def learn(self, per_minute: int | None, left: int | None) -> None:
+        """Take over what a provider says, where it is stricter."""
+        if per_minute is not None and per_minute < (self.per_minute or math.inf):
+            if self.per_minute is None:
+                self.level, self._filled = math.inf, time.monotonic()
+            self.per_minute = max(1, per_minute)
+            self.level = min(self.level, self._capacity)
+        if left is not None:
+            self.level = min(self.level, left)
+
+    @property
+    def _capacity(self) -> float:
+        return max(1.0, (self.per_minute or 0.0) * _BURST)
+
+
+class Limits:
+    """The gate that every call passes; tickets are numbered in the order of leaving."""
+
+    def __init__(self, concurrency: int, requests: int | None, tokens: int | None) -> None:
+        self.allowed = float(concurrency)  # at once; a slow start would cost a run of minutes more
+        self.cuts = 0
+        self.paused_s = 0.0
+        self._most = concurrency
+        self._requests, self._tokens = Bucket(requests), Bucket(tokens)
+        self._open = 0
+        self._ticket = 0
+        self._cut_at = 0  # tickets below are of bursts that were dealt with
+        self._busy = 0  # bursts in a row without an answer between them
+        self._paused_until = 0.0
+        self._waiting: deque[tuple[float, asyncio.Future[int | None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
+
+    async def enter(self, tokens: float, is_again: bool = False) -> int | None:
+        """Wait for the turn of a call of about so many tokens; its ticket, or None once stopped."""
+        place: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        (self._waiting.appendleft if is_again else self._waiting.append)((tokens, place))
+        self._pump()
+        return await place
+
+    def leave(self) -> None:
+        """The call has ended, one way or another."""
+        self._open -= 1
+        self._pump()
+
+    def answered(self, ticket: int) -> None:
+        """A call succeeded: one more at once per round trip."""
+        if ticket >= self._cut_at:
+            self._busy = 0
+        self.allowed = min(float(self._most), self.allowed + 1 / self.allowed)
+
+    def busy(self, ticket: int, retry_after_s: float | None) -> None:
+        """The provider is too busy for us: cut once per burst, and let nothing leave for now."""
+        if ticket >= self._cut_at:
+            if not self._busy:
+                self.allowed = max(1.0, self.allowed * _CUT)
+                self.cuts += 1
+            self._busy += 1
+            self._cut_at = self._ticket
+            if retry_after_s is None:
+                self._pause(back_off(self._busy))
+        if retry_after_s is not None:
+            self._pause(retry_after_s)
+
+    def learn(self, room: Room | None) -> None:
+        """What the headers of a response say."""
+        if room is not None:
+            self._requests.learn(room.requests_per_minute, room.requests_left)
+            self._tokens.learn(room.tokens_per_minute, room.tokens_left)
+
+    def correct(self, expected: float, used: float) -> None:
+        """Book the tokens that a call really took."""
+        self._tokens.take(used - expected)
+
+    def stop(self) -> None:
+        """Let nothing leave any more."""
+        self._is_stopped = True
+        self._pump()
+
+    def _pause(self, seconds: float) -> None:
+        now = time.monotonic()
+        until = max(self._paused_until, now + seconds)
+        self.paused_s += until - max(self._paused_until, now)
+        if seconds >= _LONG_PAUSE_S and until > self._paused_until + 1:
+            print(f"  the service asks to wait {seconds:.0f} s", file=sys.stderr, flush=True)
+        self._paused_until = until
+
+    def _pump(self) -> None:
+        """Let everybody leave whose turn it is, and come back when it is the next one's."""
+        while self._waiting and (self._is_stopped or self._open < int(self.allowed)):
+            tokens, place = self._waiting[0]
+            if place.done():  # cancelled
+                self._waiting.popleft()
+                continue
+            if self._is_stopped:
+                self._waiting.popleft()
+                place.set_result(None)
+                continue
+            if (delay := self._delay(tokens)) > 0:
+                self._come_back(delay)
+                return
+            self._waiting.popleft()
+            self._requests.take(1)
+            self._tokens.take(tokens)
+            self._open += 1
+            place.set_result(self._ticket)
+            self._ticket += 1
+
+    def _delay(self, tokens: float) -> float:
+        pause = self._paused_until - time.monotonic()
+        return max(pause, self._requests.wait(1), self._tokens.wait(tokens))
+
+    def _come_back(self, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(delay, self._pump)

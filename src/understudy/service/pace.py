@@ -1,0 +1,31 @@
+"""How many tokens a call will take, as learnt from those before; for limits per minute."""
+
+from understudy.config_service import Service
+from understudy.service.base import Reply, Request
+from understudy.service.money import most_input
+
+_BYTES_PER_TOKEN = 4.0  # the usual rule of thumb, until the service has told
+
+
+class Pace:
+    """How many tokens a call will take, as learnt from those before; for tokens per minute."""
+
+    def __init__(self, service: Service) -> None:
+        self._heard = self._spoken = self._bytes = self._calls = 0
+        self._most = service.max_output_tokens
+
+    def expected(self, request: Request) -> float:
+        """Prompt and reply together."""
+        per_byte = self._heard / self._bytes if self._bytes else 1 / _BYTES_PER_TOKEN
+        spoken = self._spoken / self._calls if self._calls else self._most
+        return most_input(request) * per_byte + spoken
+
+    def learn(self, request: Request, reply: Reply) -> float:
+        """Take a reply into account; how many tokens it took."""
+        if reply.usage is None:
+            return self.expected(request)
+        self._bytes += most_input(request)
+        self._heard += reply.usage.input
+        self._spoken += reply.usage.output
+        self._calls += 1
+        return reply.usage.input + reply.usage.output

@@ -1,0 +1,16 @@
+"""The server alone: `python -m understudy.service.rehearsal --latency 1` prints its URL."""
+
+import argparse
+import contextlib
+import threading
+
+from understudy.service import rehearsal_options as options
+from understudy.service.rehearsal import RehearsalServer
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="understudy.service.rehearsal")
+    options.add_to(parser)
+    with RehearsalServer(**options.settings(parser.parse_args())) as server:
+        print(server.url, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()

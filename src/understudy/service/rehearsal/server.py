@@ -1,0 +1,145 @@
+"""The loopback server in a thread of its own, and its paths."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from understudy.errors import EnvironmentFailed
+from understudy.service.rehearsal.anthropic import Anthropic
+from understudy.service.rehearsal.anthropic_batches import AnthropicBatches
+from understudy.service.rehearsal.batches import Batches
+from understudy.service.rehearsal.bill import Bill, Charge
+from understudy.service.rehearsal.desk import VISIT, Desk, Settings
+from understudy.service.rehearsal.google import Google
+from understudy.service.rehearsal.google_batches import GoogleBatches
+from understudy.service.rehearsal.openai import OpenAI
+from understudy.service.rehearsal.openai_batches import OpenAIBatches
+from understudy.service.rehearsal.wire import Wire, reading
+
+_LARGEST_BODY = 256 << 20  # bytes; OpenAI's limit of a batch file is 200 MB
+_HOST = "127.0.0.1"
+
+
+class RehearsalServer:
+    """`with RehearsalServer(latency_s=0.1, faults="all=0.3") as server:`; keywords: Settings."""
+
+    def __init__(self, port: int = 0, **settings: Any) -> None:
+        self._port = port
+        self._desk = Desk(Settings(**settings), [OpenAI(), Anthropic(), Google()])
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """What `rehearsal.url` takes."""
+        return f"http://{_HOST}:{self._port}"
+
+    @property
+    def log(self) -> list[Charge]:
+        """Every billed call so far."""
+        return list(self._desk.bill.log)
+
+    def bill(self) -> Bill:
+        """What was sold so far."""
+        return self._desk.bill.copy()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._call(self._start())
+        except OSError as error:
+            self._stop_loop()
+            raise EnvironmentFailed(
+                f"port {self._port} of {_HOST} cannot be opened ({error.strerror}); "
+                "choose another --port, or 0 for a free one"
+            ) from None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._call(self._stop())
+        self._stop_loop()
+
+    def _call(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _start(self) -> None:
+        # A client that leaves does not undo its call: providers go on, and bill.
+        runner = web.AppRunner(
+            application(self._desk),
+            access_log=None,
+            handler_cancellation=False,
+            shutdown_timeout=0.1,
+        )
+        await runner.setup()
+        await web.TCPSite(runner, _HOST, self._port, backlog=4096).start()
+        self._port, self._runner = runner.addresses[0][1], runner
+
+    async def _stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}  # batches
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._loop.shutdown_default_executor()
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def application(desk: Desk) -> web.Application:
+    """All paths of the three protocols, and GET /rehearsal/bill."""
+    app = web.Application(middlewares=[desk.door], client_max_size=_LARGEST_BODY)
+    app.on_response_prepare.append(_mark)
+    for wire, path in (
+        (OpenAI(), "/openai/v1/chat/completions"),
+        (Anthropic(), "/anthropic/v1/messages"),
+        (Google(), "/google/{version}/models/{model:[^/]+}:generateContent"),
+    ):
+        app.router.add_post(path, _online(desk, wire), name=f"{wire.name}.call")
+
+    batches = Batches(desk)
+    for paths in (OpenAIBatches(batches), AnthropicBatches(batches), GoogleBatches(batches)):
+        paths.add_to(app.router)
+
+    async def bill(request: web.Request) -> web.Response:
+        return web.json_response(desk.bill.to_dict(request.query.get("log") != "0"))
+
+    async def models(request: web.Request) -> web.Response:
+        data = [
+            {"id": model, "object": "model", "owned_by": "rehearsal"}
+            for model in desk.speaker.models
+        ]
+        return web.json_response({"object": "list", "data": data})
+
+    app.router.add_get("/rehearsal/bill", bill)
+    app.router.add_get("/openai/v1/models", models, name="openai.models")
+    return app
+
+
+async def _mark(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["x-understudy-rehearsal"] = "1"
+
+
+def _online(desk: Desk, wire: Wire) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        body = await request.read()
+        with reading():
+            asked = wire.asked(json.loads(body), request.match_info.get("model"))
+        said = await desk.online(wire, request, asked)
+        return web.json_response(wire.reply(said, asked.model, request[VISIT].turn.id))
+
+    return handle

@@ -1,0 +1,174 @@
+"""What every adapter reads from a provider's responses: marks, limits, waits, failures."""
+
+import json
+import math
+import os
+import re
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any
+
+import httpx2
+
+from understudy.config import Service
+from understudy.service.base import CallFailed, Fate
+
+MARK = "x-understudy-rehearsal"
+_WAIT = (429, 529)
+_HEAL = (408, 409, 425, 499)
+_STOP = (401, 402, 403, 404)
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_CANNOT_BE_SENT = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+USED_UP = "the quota is used up: "  # the client ends such a run as one whose budget is spent
+_LONGEST = 300  # characters of a provider's message that are repeated
+
+
+def client_options(service: Service) -> dict[str, Any]:
+    """Arguments of the HTTP client under an SDK: connections to keep, and the check of marks."""
+    limits = httpx2.Limits(max_keepalive_connections=service.concurrency)
+    hooks = {"response": [check_mark(service)]}
+    return {"limits": limits, "event_hooks": hooks, "verify": _certificates()}
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The usual ones, read once: each reading takes 50 ms."""
+    return httpx2.create_ssl_context()
+
+
+def check_mark(service: Service) -> Callable[[httpx2.Response], Awaitable[None]]:
+    """A hook that stops the run when rehearsal and real replies are about to mix."""
+
+    async def check(response: httpx2.Response) -> None:
+        is_rehearsal = MARK in response.headers
+        if is_rehearsal and not service.rehearsal:
+            raise CallFailed(
+                f"service {service.name}: a rehearsal server answers at {response.url.host}, but "
+                "this is no rehearsal; start the command with `understudy rehearse`, or mend "
+                "base_url",
+                "stop",
+            )
+        if service.rehearsal and response.is_success and not is_rehearsal:
+            raise CallFailed(
+                f"service {service.name}: what answers at {response.url.host} is no rehearsal "
+                "server; mend rehearsal.url",
+                "stop",
+            )
+
+    return check
+
+
+def sendable(text: str) -> str:
+    """The text with a question mark for every lone surrogate, which UTF-8 cannot carry."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def fate_of(status: int) -> Fate:
+    """What to do about an HTTP status, where the body says nothing better."""
+    if status in _WAIT:
+        return "wait"
+    if status in _HEAL or status >= 500:
+        return "heal"
+    return "stop" if status in _STOP else "row"
+
+
+def refused(
+    service: Service,
+    response: httpx2.Response,
+    fate: Fate,
+    message: object,
+    retry_after_s: float | None = None,
+) -> CallFailed:
+    """The failure that an error status stands for; nothing was billed."""
+    status = response.status_code
+    if status == 401:  # its message repeats parts of the key
+        return CallFailed(f"service {service.name}: the key in {service.key_env} is refused", fate)
+    wait = retry_after(response.headers) if retry_after_s is None else retry_after_s
+    text = f"service {service.name} ({service.model}): {status} {_short(service, message)}"
+    return CallFailed(text.rstrip(), fate, wait)
+
+
+def lost(service: Service, error: BaseException) -> CallFailed:
+    """The failure behind an error without a response: a time-out, a lost connection."""
+    is_cause = isinstance(error, (httpx2.HTTPError, TimeoutError))
+    cause = error if is_cause else error.__cause__ or error
+    if isinstance(cause, CallFailed):  # of the hook, which some SDKs wrap
+        return cause
+    if isinstance(cause, (TimeoutError, httpx2.ReadTimeout)):
+        text = f"no answer within timeout_s={service.timeout_s:g}"
+    else:
+        text = f"{type(cause).__name__} {_short(service, cause)}".rstrip()
+    fate: Fate = "stop" if isinstance(cause, _CANNOT_BE_SENT) else "heal"
+    may_be_billed = not isinstance(cause, _NEVER_SENT + _CANNOT_BE_SENT)
+    return CallFailed(f"service {service.name}: {text}", fate, is_uncertain=may_be_billed)
+
+
+def object_in(service: Service, headers: Mapping[str, str], text: str) -> dict[str, Any]:
+    """The JSON object that a delivered body holds; raises CallFailed for anything else."""
+    kind = headers.get("content-type", "").partition(";")[0]
+    with reading(service):
+        if not kind.endswith("json"):
+            raise ValueError(f"it is {kind or 'without a content type'}, not JSON")
+        body = json.loads(text)
+        if not isinstance(body, dict):
+            raise TypeError("it is no JSON object")
+    return body
+
+
+@contextmanager
+def reading(service: Service) -> Iterator[None]:
+    """Turn what goes wrong in reading a delivered body into CallFailed: it may have been billed."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        why = f"no {error} in it" if isinstance(error, (KeyError, IndexError)) else str(error)
+        raise CallFailed(
+            f"service {service.name}: the response is unreadable: {_short(service, why)}",
+            "heal",
+            is_uncertain=True,
+        ) from None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by retry-after-ms or Retry-After (RFC 9110, 10.2.3: seconds or a date)."""
+    if (wait := _number(headers.get("retry-after-ms"))) is not None:
+        return wait / 1000
+    text = headers.get("retry-after")
+    if text is None or (wait := _number(text)) is not None:
+        return wait
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def duration(text: str | None) -> float | None:
+    """Seconds in a duration such as 120ms, 1.5s or 6m0s; None where there is none."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text or "")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else None
+
+
+def count(text: str | None) -> int | None:
+    """The whole number in a header; None where there is none."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
+
+
+def _short(service: Service, message: object) -> str:
+    """A provider's message on one short line; the key is never repeated."""
+    text = " ".join(str(message or "").split())
+    if service.key_env and (key := os.environ.get(service.key_env, "").strip()):
+        text = text.replace(key, "[key]")
+    return text[:_LONGEST]
