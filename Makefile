@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve test slow soak check format
+.PHONY: help install demo curve test slow soak bench check format
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -31,8 +31,11 @@ test: .venv/.installed ## the fast tests
 slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wheel elsewhere
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
-soak: .venv/.installed ## 60 more kills (a quarter of an hour)
-	UNDERSTUDY_KILLS=15 $(BIN)/pytest -m slow tests/test_crashes.py
+soak: .venv/.installed ## 119 more kills, 51 of them of a paid run (half an hour)
+	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/test_crashes.py tests/test_paid_runs.py
+
+bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
 
 check: .venv/.installed ## lint, format, types, shell
 	$(BIN)/ruff check .

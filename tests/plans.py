@@ -7,7 +7,7 @@ from understudy import flow, pipeline, plan, stages, worker
 from understudy.artifacts import RowLog, StageDir
 from understudy.config import Config, Prices, Service
 from understudy.plan import Item, Plan
-from understudy.plan_range import Range, total
+from understudy.plan.ranges import Range, total
 from understudy.records import Answer, Coverage, read_rows
 from understudy.stages import Stage
 

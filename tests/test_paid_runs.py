@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from paid_runs import KEYS, contents, finish, ledger, quick, start, verdicts
 
+from paid_runs import KEYS, contents, finish, ledger, quick, start, verdicts
 from understudy.service.journal import open_journal
 from understudy.service.rehearsal import RehearsalServer
 

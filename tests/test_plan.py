@@ -20,7 +20,7 @@ from plans import (
 )
 from understudy import flow, pipeline
 from understudy.artifacts import StageDir
-from understudy.plan_range import NOTHING, Range, exactly, total
+from understudy.plan.ranges import NOTHING, Range, exactly, total
 from understudy.records import Answer, read_rows
 
 

@@ -9,9 +9,9 @@ from plans import ONE_ROUND, Make, answers_of, items, planned, priced, rows_of, 
 from understudy import flow, pipeline
 from understudy.config import Config
 from understudy.evaluation.judge import index_of
-from understudy.plan_cost import Cost
-from understudy.plan_learned import TOKENS_PER_BYTE, Fact, Learned
-from understudy.plan_range import Range, exactly
+from understudy.plan.cost import Cost
+from understudy.plan.learned import TOKENS_PER_BYTE, Fact, Learned
+from understudy.plan.ranges import Range, exactly
 from understudy.prompts import judge
 from understudy.records import Coverage
 from understudy.service.base import Reply, Request, Usage

@@ -8,7 +8,7 @@ import pytest
 from plans import SMALL, Make, planned, priced, work_off
 from understudy.config import Config, Prices
 from understudy.plan import Plan
-from understudy.plan_range import Range, total
+from understudy.plan.ranges import Range, total
 from understudy.service.rehearsal.server import RehearsalServer
 
 PRICES = {

@@ -1,7 +1,6 @@
 """The verb `journal`: what was paid for, as sums or as JSON lines; and how to forget replies."""
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -85,7 +84,9 @@ def _totals(journal: "Journal", arguments: argparse.Namespace) -> None:
 
 
 def _plain(by: tuple[str, ...], total: "Total") -> dict[str, Any]:
-    values = dataclasses.asdict(total)
+    from dataclasses import asdict  # late: it would slow every --help
+
+    values = asdict(total)
     groups: dict[str, Any] = dict(zip(by, total.by, strict=True))
     usage: dict[str, Any] = values.pop("usage")
     return values | usage | groups

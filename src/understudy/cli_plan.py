@@ -9,7 +9,7 @@ from understudy.cli_table import table
 
 if TYPE_CHECKING:
     from understudy.plan import Item, Plan
-    from understudy.plan_range import Range
+    from understudy.plan.ranges import Range
 
 _HELP = "show what a run or sweep would do and cost, touching nothing"
 _DETAIL = (
@@ -109,7 +109,7 @@ def to_text(plan: "Plan") -> str:
 
 
 def _stages(plan: "Plan") -> str:
-    from understudy.plan_range import total
+    from understudy.plan.ranges import total
 
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in plan.items:
@@ -126,7 +126,7 @@ def _stages(plan: "Plan") -> str:
 
 
 def _services(plan: "Plan") -> str:
-    from understudy.plan_range import total
+    from understudy.plan.ranges import total
 
     groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for item in plan.open:
@@ -152,7 +152,7 @@ def _services(plan: "Plan") -> str:
 
 
 def _dollars(parts: "list[Range | None]") -> str:
-    from understudy.plan_range import total
+    from understudy.plan.ranges import total
 
     known = [part for part in parts if part is not None]
     return _words(total(known), 2) if len(known) == len(parts) else "–"

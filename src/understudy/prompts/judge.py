@@ -127,7 +127,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 def template(variant: Variant) -> str:
     """Everything of the prompt that no answer changes: what a fingerprint hashes."""
-    return f"{_TEMPLATES[variant].template}\n{json.dumps(schema(variant))}"
+    return "\n".join([_TEMPLATES[variant].template, json.dumps(schema(variant)), _REPAIR.template])
 
 
 def parse(text: str) -> Scores | Unscored:

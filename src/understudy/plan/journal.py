@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from understudy.config import Service
-from understudy.plan_learned import Fact
+from understudy.plan.learned import Fact
 from understudy.service.base import Request
 from understudy.service.journal import Journal, key_of, open_journal
 from understudy.service.money import MICRO

@@ -4,9 +4,9 @@ import math
 from typing import Any, NamedTuple
 
 from understudy.config import Service
-from understudy.plan_calls import Calls
-from understudy.plan_learned import Learned
-from understudy.plan_range import NOTHING, Range, exactly
+from understudy.plan.calls import Calls
+from understudy.plan.learned import Learned
+from understudy.plan.ranges import NOTHING, Range, exactly
 from understudy.service import money
 from understudy.service.base import Usage
 

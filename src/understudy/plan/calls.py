@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from understudy.config import Config, Service
 from understudy.evaluation.judge import conversation, index_of
-from understudy.plan_inputs import Inputs, begun
-from understudy.plan_range import Range, exactly
+from understudy.plan.inputs import Inputs, begun
+from understudy.plan.ranges import Range, exactly
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import Answer, Coverage

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from understudy.config import Service
-from understudy.plan_range import Range
+from understudy.plan.ranges import Range
 
 TOKENS_PER_BYTE = Range(0.15, 0.25, 0.5)  # of the size; 4 bytes a token, as makers say of English
 FIRST_TOKEN_S = Range(0.2, 0.7, 3.0)  # until a hosted model begins, and

@@ -16,13 +16,13 @@ from understudy.artifacts import StageDir
 from understudy.config import Config, Service
 from understudy.data.prepare import prepare
 from understudy.flow import flow_of
-from understudy.plan_calls import Known, accepted, calls_of
-from understudy.plan_compute import Compute, Load, load_of, uses_gpu
-from understudy.plan_cost import Cost, cost_of
-from understudy.plan_inputs import Inputs
-from understudy.plan_journal import Paid, opened
-from understudy.plan_learned import Learned
-from understudy.plan_range import NOTHING, Range, total
+from understudy.plan.calls import Known, accepted, calls_of
+from understudy.plan.compute import Compute, Load, load_of, uses_gpu
+from understudy.plan.cost import Cost, cost_of
+from understudy.plan.inputs import Inputs
+from understudy.plan.journal import Paid, opened
+from understudy.plan.learned import Learned
+from understudy.plan.ranges import NOTHING, Range, total
 from understudy.records import Coverage
 from understudy.stages import Stage
 

@@ -16,7 +16,7 @@ from understudy import locations
 from understudy.artifacts import StageDir
 from understudy.config import Config
 from understudy.finetune_data import plan_steps
-from understudy.plan_range import Range
+from understudy.plan.ranges import Range
 from understudy.records import Coverage
 from understudy.stages import Stage
 
