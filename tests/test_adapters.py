@@ -140,7 +140,8 @@ def test_a_reply_has_its_text_its_bill_and_its_names(wire: str) -> None:
     names = {"x-request-id": "req-1", "request-id": "req-1"}
     reply = call(wire, Answer(good(wire), headers=names))
     assert (reply.text, reply.finish, reply.model) == ("hi", "stop", "model-1-dated")
-    assert reply.usage == Usage(input=20, cached=8, output=12, reasoning=5)
+    written = 2 if wire == "anthropic" else 0
+    assert reply.usage == Usage(input=20, cached=8, output=12, reasoning=5, written=written)
     assert reply.request_id == ("resp-1" if wire == "google" else "req-1")
 
 

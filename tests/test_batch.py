@@ -15,7 +15,7 @@ from test_client import check_books, drain, rows
 from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed
 from understudy.service.base import BatchState, CallFailed, Reply, Request
 from understudy.service.batch import ask_in_batches
-from understudy.service.client import ask
+from understudy.service.client import ask, ask_provider
 from understudy.service.rehearsal import RehearsalServer
 
 PRICE = 225  # micro-dollars of one reply, at half price
@@ -128,6 +128,22 @@ def test_a_kill_at_any_point_submits_nothing_twice(
     assert account.spent == 120 * PRICE
     check_books(tmp_path, account)
     assert rows(tmp_path, "SELECT count(*) FROM replies WHERE finish IS NOT NULL") == [(120,)]
+
+
+def test_calls_of_a_batch_under_way_are_not_bought_online_as_well(tmp_path: Path) -> None:
+    remote, online = Remote(), paid.Scripted()
+    remote.dies_at = {"poll"}
+    with pytest.raises(Died):
+        run(tmp_path, remote)
+    stream = ask_provider(paid.service(), online, paid.requests(9), paid.account(tmp_path))
+    arrived, error = drain(stream)
+    assert (arrived, online.log) == ([], [])
+    assert isinstance(error, BadInput)
+    assert "collect it with mode=batch" in str(error)
+    assert run(tmp_path, remote)[1] is None
+    stream = ask_provider(paid.service(), online, paid.requests(9), paid.account(tmp_path))
+    assert len(list(stream)) == 9
+    assert online.log == []
 
 
 def test_a_batch_that_never_reached_the_provider_is_submitted_again(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from test_client import check_books, drain
 
 import paid
+from test_client import check_books, drain
 from understudy.errors import BadInput, BudgetSpent
 from understudy.service.base import Request
 from understudy.service.client import ask

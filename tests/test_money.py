@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def test_reasoning_tokens_are_billed_once_as_part_of_the_output() -> None:
 
 
 @given(st.text(max_size=400), st.integers(1, 5))
+def test_tokens_written_to_the_cache_have_their_own_price_and_a_reservation_covers_them() -> None:
+    prices = replace(paid.PRICES, written=3.125)
+    assert money.cost(Usage(input=100, output=20, written=40), prices) == 150 + 125 + 200
+    (request,) = paid.requests(1)
+    dear, plain = (paid.service(prices=p, max_output_tokens=1) for p in (prices, paid.PRICES))
+    most = money.most_input(request)
+    assert money.bound(request, dear) - money.bound(request, plain) == math.ceil(0.625 * most)
+
+
 def test_a_reservation_covers_every_byte_every_message_and_the_whole_output(
     text: str, count: int
 ) -> None:

@@ -55,11 +55,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _raised(argv: list[str] | None) -> list[str]:
-    """The command with twice its budget."""
+    """The command with twice the budget that it names; a provider's quota has nothing to raise."""
     words = sys.argv[1:] if argv is None else argv
     usd = [float(word.partition("=")[2]) for word in words if word.startswith("budget.usd=")]
     others = [word for word in words if not word.startswith("budget.usd=")]
-    return [*others, f"budget.usd={2 * usd[-1]:g}" if usd else "budget.usd=MORE"]
+    return [*others, f"budget.usd={2 * usd[-1]:g}"] if usd else words
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,6 +28,7 @@ class Prices:
     date: str
     source: str
     cached: Annotated[float, Field(ge=0)] | None = None  # null = as input
+    written: Annotated[float, Field(ge=0)] | None = None  # to the cache; null = as input
     batch: Share | None = None  # null = no batch API
 
 

@@ -200,6 +200,7 @@ def _usage(counts: dict[str, Any] | None) -> Usage | None:
         cached=cached,
         output=counts.get("output_tokens") or 0,
         reasoning=(counts.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+        written=written,
     )
 
 

@@ -27,6 +27,7 @@ class Usage:
     cached: int = 0  # of `input`: read from the provider's prompt cache
     output: int = 0  # everything generated and billed as output, reasoning included
     reasoning: int = 0  # of `output`: hidden reasoning
+    written: int = 0  # of `input`: written to the provider's prompt cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from understudy.artifacts import fingerprint
 from understudy.config_service import Service
-from understudy.errors import BudgetSpent
+from understudy.errors import BadInput, BudgetSpent
 from understudy.service import money
 from understudy.service.account import Account
 from understudy.service.base import CallFailed, Fate, Provider, Reply, Request
-from understudy.service.journal import Journal, key_of
+from understudy.service.journal import Journal, identity, key_of
 from understudy.service.limits import Limits
 from understudy.service.pace import Pace
 from understudy.service.retry import back_off, gives_up, silent, stopped
@@ -36,8 +37,8 @@ class Exchange:
         segment: Segment,
         repair: Repair | None = None,
     ) -> None:
-        # Half as many again as may be open: the next calls are reserved, and noted on the disk, when
-        # a place becomes free. Without them, group commits turn the calls into lock-step batches.
+        # Half as many again as may be open: the next calls are reserved and on the disk when a
+        # place becomes free. Without them, group commits turn the calls into lock-step batches.
         self.ahead = service.concurrency + service.concurrency // 2
         self.limits = Limits(
             service.concurrency, service.requests_per_minute, service.tokens_per_minute
@@ -49,6 +50,7 @@ class Exchange:
         self._journal, self._segment, self._repair = journal, segment, repair
         self._purse = account.open_purse(service, journal)
         self._pace = Pace(service)
+        self._batched = journal.batched(fingerprint(identity(service)))
         self._stopping = asyncio.Event()
         self._in_flight: dict[bytes, asyncio.Future[Reply | None]] = {}
         self._last_answer = 0.0
@@ -113,6 +115,11 @@ class Exchange:
         if found := self._journal.find(key):
             self._account.counts["from_journal"] += 1
             return found
+        if key in self._batched:
+            raise BadInput(
+                f"service {self._service.name} has a batch under way with calls of this stage; "
+                "collect it with mode=batch before going on with mode=online"
+            )
         if other := self._in_flight.get(key):
             self._account.counts["shared"] += 1
             return await other

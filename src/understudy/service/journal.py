@@ -27,7 +27,7 @@ COLUMNS = {
     "day": "strftime('%Y-%m-%d', at, 'unixepoch')",  # UTC
     **{name: name for name in ("stage", "purse", "service", "model", "mode")},
 }
-_REPLY_COLUMNS = "finish, input, cached, output, reasoning, answered_by, request_id, text"
+_REPLY_COLUMNS = "finish, input, cached, output, reasoning, written, answered_by, request_id, text"
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Journal:
         )
         for database in self._segments:
             for row in self._rows(database, sql, *where.values()):
-                group, (calls, *tokens, microusd, latency_s, attempts) = row[: len(by)], row[-8:]
+                group, (calls, *tokens, microusd, latency_s, attempts) = row[: len(by)], row[-9:]
                 total = totals[group]
                 total.calls += calls
                 total.usage = _sum(total.usage, tokens)
@@ -137,6 +137,11 @@ class Journal:
         columns = "call, key, stage, purse, service, model, mode, reserved, batch"
         rows = self._open(f"SELECT {columns} FROM sent WHERE batch = ?", label)
         return {key: (number, Call(key, *rest)) for number, key, *rest in rows}
+
+    def batched(self, endpoint: str) -> set[bytes]:
+        """The keys of all calls whose batch is under way."""
+        under_way = [b for _, b in self.batches(endpoint) if b.state in ("intent", "submitted")]
+        return {key for batch in under_way for key in self.calls_of(batch.label)}
 
     def export(self) -> Iterator[dict[str, Any]]:
         """Every answered call that is not purged, as plain values, oldest segment first."""

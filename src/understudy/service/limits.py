@@ -18,9 +18,8 @@ from understudy.service.retry import back_off
 _CUT = 0.5
 _TICK_S = 1e-6  # what rounding leaves over is no reason to wait
 _LONG_PAUSE_S = 60.0  # worth a line on the terminal
-_BURST = (
-    0.01  # of a minute's share at once; the rest evenly: no minute ever has more than its share
-)
+_SHARE = 0.99  # of a limit is used: with a burst, no minute ever holds more than the limit
+_BURST = 1 / 600  # of a minute's share may leave at once, a tenth of a second's worth
 
 
 @dataclass(slots=True)
@@ -39,7 +38,7 @@ class Bucket:
         if self.per_minute is None:
             return 0.0
         now = time.monotonic() if now is None else now
-        rate = self.per_minute * (1 - _BURST) / 60
+        rate = self.per_minute * _SHARE / 60
         self.level = min(self._capacity, self.level + (now - self._filled) * rate)
         self._filled = now
         delay = (min(amount, self._capacity) - self.level) / rate

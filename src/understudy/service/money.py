@@ -23,9 +23,11 @@ MICRO = 1_000_000
 def cost(usage: Usage, prices: Prices, mode: Mode = "online") -> int:
     """What a call costs: exact, rounded up to the micro-dollar, as the makers' bills are."""
     cached = prices.input if prices.cached is None else prices.cached
+    written = prices.input if prices.written is None else prices.written
     total = (
-        (usage.input - usage.cached) * _exact(prices.input)
+        (usage.input - usage.cached - usage.written) * _exact(prices.input)
         + usage.cached * _exact(cached)
+        + usage.written * _exact(written)
         + usage.output * _exact(prices.output)
     )
     if mode == "batch":
@@ -41,7 +43,9 @@ def bound(request: Request, service: Service, mode: Mode = "online") -> int:
     """
     if service.prices is None:
         return 0
-    most = Usage(input=most_input(request), output=service.max_output_tokens)
+    heard = most_input(request)
+    is_dearer = (service.prices.written or 0.0) > service.prices.input
+    most = Usage(heard, output=service.max_output_tokens, written=heard if is_dearer else 0)
     return cost(most, service.prices, mode)
 
 

@@ -187,6 +187,7 @@ def _usage(counts: dict[str, Any] | None) -> Usage | None:
         cached=heard.get("cached_tokens") or 0,
         output=counts.get("completion_tokens") or 0,
         reasoning=said.get("reasoning_tokens") or 0,
+        written=heard.get("cache_write_tokens") or 0,
     )
 
 

@@ -14,13 +14,13 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from understudy.errors import EnvironmentFailed
-from understudy.service.base import Reply
+from understudy.service.base import Reply, Usage
 from understudy.service.money import Mode
 
 _GATHER_S = 0.005  # one commit for all that arrives meanwhile; it costs about as long itself
@@ -35,8 +35,8 @@ CREATE TABLE IF NOT EXISTS sent (
     call INTEGER PRIMARY KEY, key BLOB, at REAL, {_CALL}, reserved INTEGER);
 CREATE TABLE IF NOT EXISTS replies (
     call INTEGER PRIMARY KEY, key BLOB, at REAL, {_CALL}, microusd INTEGER, input INTEGER,
-    cached INTEGER, output INTEGER, reasoning INTEGER, finish TEXT, answered_by TEXT,
-    request_id TEXT, latency_s REAL, attempts INTEGER);
+    cached INTEGER, output INTEGER, reasoning INTEGER, written INTEGER, finish TEXT,
+    answered_by TEXT, request_id TEXT, latency_s REAL, attempts INTEGER);
 CREATE TABLE IF NOT EXISTS texts (call INTEGER PRIMARY KEY, text TEXT);
 CREATE TABLE IF NOT EXISTS batches (
     event INTEGER PRIMARY KEY, at REAL, label TEXT, service TEXT, endpoint TEXT, requests INTEGER,
@@ -114,18 +114,14 @@ class Segment:
     ) -> None:
         """Note the reply to a call and what it cost."""
         usage = reply.usage
-        tokens = (
-            (None,) * 4
-            if usage is None
-            else (usage.input, usage.cached, usage.output, usage.reasoning)
-        )
+        tokens = astuple(usage) if usage else (None,) * len(fields(Usage))
         said = (reply.finish, reply.model, reply.request_id, latency_s, attempts)
         values = (number, call.key, time.time(), *call.place, microusd, *tokens, *said)
         await self._write(("texts", (number, json.dumps(reply.text))), ("replies", values))
 
     async def void(self, number: int, call: Call, attempts: int) -> None:
         """Note that a call has certainly not been billed, and will not be tried again."""
-        values = (number, None, time.time(), *call.place, 0, *(None,) * 8, attempts)
+        values = (number, None, time.time(), *call.place, 0, *(None,) * 9, attempts)
         await self._write(("replies", values))
 
     async def batch(self, batch: Batch, calls: Iterable[Call] = ()) -> list[int]:
