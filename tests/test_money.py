@@ -58,7 +58,6 @@ def test_reasoning_tokens_are_billed_once_as_part_of_the_output() -> None:
     assert money.cost(Usage(output=50, reasoning=40), paid.PRICES) == 500
 
 
-@given(st.text(max_size=400), st.integers(1, 5))
 def test_tokens_written_to_the_cache_have_their_own_price_and_a_reservation_covers_them() -> None:
     prices = replace(paid.PRICES, written=3.125)
     assert money.cost(Usage(input=100, output=20, written=40), prices) == 150 + 125 + 200
@@ -68,6 +67,7 @@ def test_tokens_written_to_the_cache_have_their_own_price_and_a_reservation_cove
     assert money.bound(request, dear) - money.bound(request, plain) == math.ceil(0.625 * most)
 
 
+@given(st.text(max_size=400), st.integers(1, 5))
 def test_a_reservation_covers_every_byte_every_message_and_the_whole_output(
     text: str, count: int
 ) -> None:

@@ -182,9 +182,9 @@ def server(*options: str) -> Iterator[str]:
         process.communicate()
 
 
-def measure(client: str, url: str, calls: int) -> dict[str, Any]:
+def measure(client: str, url: str, calls: int, python: str = sys.executable) -> dict[str, Any]:
     """What a client did, from a process of its own; its imports do not count."""
-    command = [sys.executable, __file__, "--client", client, "--url", url, "--calls", str(calls)]
+    command = [python, __file__, "--client", client, "--url", url, "--calls", str(calls)]
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     result: dict[str, Any] = json.loads(told.splitlines()[-1])
     return result
@@ -193,9 +193,8 @@ def measure(client: str, url: str, calls: int) -> dict[str, Any]:
 def run_client(arguments: argparse.Namespace) -> None:
     import openai  # noqa: F401  not part of what is measured
 
-    import understudy.service.client
-
     if arguments.client == "ours":
+        import understudy.service.client
         import understudy.service.openai  # noqa: F401
     began, used = time.monotonic(), time.process_time()
     result = CLIENTS[arguments.client](arguments.url, arguments.calls)
@@ -223,12 +222,11 @@ def main(arguments: argparse.Namespace) -> None:
         line("ours: journal, limits, ledger", calls, ours_, bare_)
         added = 1000 * (ours_["cpu_s"] - bare_["cpu_s"]) / calls
         print(f"{'  CPU that we add to a call':<34}{added:9.2f} ms")
-        try:
-            import inspect_ai  # noqa: F401
-        except ModuleNotFoundError:
-            print("inspect-ai is not installed: not measured")
+        if has_inspect(arguments.inspect):
+            told = measure("inspect", url, calls, arguments.inspect)
+            line("inspect-ai", calls, told, bare_)
         else:
-            line("inspect-ai", calls, measure("inspect", url, calls), bare_)
+            print("inspect-ai: not measured; --inspect PYTHON names one that can import it")
     with server("--latency", latency, "--spread") as url:
         print(f"log-normal latencies, median {latency} s, standard deviation of the log {SPREAD}")
         step = measure("lock_step", url, calls)
@@ -239,6 +237,11 @@ def main(arguments: argparse.Namespace) -> None:
     for variant, words in (("openai", "told by headers"), ("plain", "told by 429s alone")):
         with server("--latency", "0.2", "--rpm", str(rpm)) as url:
             limited(f"{url}#{variant}", words, rpm)
+
+
+def has_inspect(python: str) -> bool:
+    done = subprocess.run([python, "-c", "import inspect_ai"], capture_output=True)
+    return done.returncode == 0
 
 
 def limited(url: str, words: str, rpm: int) -> None:
@@ -258,6 +261,7 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, default=1.0)
     parser.add_argument("--rpm", type=int, help="requests per minute of the limited server")
     parser.add_argument("--spread", action="store_true", help="log-normal latencies")
+    parser.add_argument("--inspect", metavar="PYTHON", default=sys.executable)
     parser.add_argument("--serve", action="store_true")
     parser.add_argument("--client", choices=list(CLIENTS))
     parser.add_argument("--url")
