@@ -4,5 +4,6 @@ Reads what stages wrote, runs no model and asks no judge. `understudy.report` lo
 """
 
 from .assemble import write_curve, write_report
+from .routing import fig_routing, table_routing
 
-__all__ = ["write_curve", "write_report"]
+__all__ = ["fig_routing", "table_routing", "write_curve", "write_report"]

@@ -1,0 +1,127 @@
+"""Routing: the accuracy-cost figure, and the table of a study beside the published numbers.
+
+Both read what `understudy route` wrote and know no router.
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from understudy.artifacts import write_atomically
+
+from . import labels
+from .draw import save
+from .draw_routing import routing_figure
+
+_HEADS = [
+    *("Split", "Router", "Labels", "Best single (accuracy, USD)", "Highest accuracy"),
+    *("Saving at best single", "Reached", "Gain over hull (points)", "IGD", "Δ"),
+    *("Brier", "ECE", "Seconds"),
+]
+
+
+def fig_routing(picture: dict[str, Any], out: Path, rehearsal: bool = False) -> Path:
+    """Draw accuracy against cost to `out`: routers, single LLMs, hull, oracle, band."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(routing_figure(picture, rehearsal), out)
+    return out
+
+
+def table_routing(study_json: Path) -> str:
+    """Write the study's table beside its file as .csv, .md and .tex; returns the Markdown."""
+    study = json.loads(study_json.read_text(encoding="utf-8"))
+    rows = [_cells(line) for line in study["lines"]]
+    rows += [_published(one) for one in study["published"]]
+    markdown = "\n".join([*_markdown(rows), "", *_remarks(study)]) + "\n"
+    write_atomically(study_json.with_suffix(".md"), markdown)
+    write_atomically(study_json.with_suffix(".csv"), _csv(study["lines"]))
+    write_atomically(study_json.with_suffix(".tex"), _latex(rows))
+    return markdown
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    deviation = line["saving_sd"]
+    saving = labels.percent(line["saving"])
+    if deviation is not None:
+        saving += f" ± {labels.number(100 * deviation)}"
+    gain = labels.number(100 * line["gain"], 2)
+    if line["gain_sd"] is not None:
+        gain += f" ± {labels.number(100 * line['gain_sd'], 2)}"
+    if line["gain"] < 0:
+        gain += " (loses)"
+    return [
+        line["split"].replace("_", " "),
+        line["router"],
+        labels.count(line["labels"]),
+        f"{line['best_single']} ({labels.number(line['best_accuracy'], 4)}, "
+        f"{labels.number(line['best_cost'], 3)})",
+        labels.number(line["highest_accuracy"], 4),
+        saving,
+        f"{line['reached']}/{line['seeds']}",
+        gain,
+        labels.number(line["igd"], 2),
+        labels.number(line["delta"], 2),
+        labels.number(line["brier"], 3),
+        labels.number(line["ece"], 3),
+        labels.number(line["seconds"]),
+    ]
+
+
+def _published(one: dict[str, Any]) -> list[str]:
+    missing = labels.MISSING
+    single = missing
+    if one["best_single"] is not None:
+        numbers = (labels.number(one[name], 2) for name in ("best_accuracy", "best_cost"))
+        single = f"{one['best_single']} ({', '.join(numbers)})"
+    highest = labels.number(one["highest_accuracy"], 2)
+    saving = labels.percent(one["saving"], 2)
+    metrics = [labels.number(one["igd"], 2), labels.number(one["delta"], 2)]
+    seconds = labels.count(one["seconds"])
+    cells = ["random", one["source"], missing, single, highest, saving]
+    return [*cells, missing, missing, *metrics, missing, missing, seconds]
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(_HEADS)} |", "|" + " --- |" * len(_HEADS)]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _remarks(study: dict[str, Any]) -> list[str]:
+    remarks = [
+        f"{study['dataset']}, {labels.percent(study['share'], 0)} of the queries labelled. Means "
+        "± standard deviation over seeds; the saving is over those that reached the best single "
+        "LLM's accuracy. The gain is the mean accuracy above the hull of single LLMs (the zero "
+        "router) over its range of costs; a router that is below it loses."
+    ]
+    remarks += [f"- {split.replace('_', ' ')}: {why}" for split, why in study["leaks"].items()]
+    remarks += [
+        f"- {split.replace('_', ' ')} does not apply: {why}"
+        for split, why in study["inapplicable"].items()
+    ]
+    return remarks
+
+
+def _csv(lines: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    rows = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(lines)
+    return text.getvalue()
+
+
+def _latex(rows: list[list[str]]) -> str:
+    """A booktabs table; every cell is text."""
+    body = [r"\begin{tabular}{ll" + "r" * (len(_HEADS) - 2) + "}", r"\toprule"]
+    for number, row in enumerate([_HEADS, *rows]):
+        body.append(" & ".join(map(_escaped, row)) + r" \\")
+        if number == 0:
+            body.append(r"\midrule")
+    return "\n".join([*body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _escaped(text: str) -> str:
+    for special in "&%$#_{}":
+        text = text.replace(special, f"\\{special}")
+    return text.replace("±", r"$\pm$").replace("–", "--").replace("Δ", r"$\Delta$")

@@ -1,0 +1,1 @@
+"""Which LLM answers which query: exact fronts, the published search, predictors, guarantees."""

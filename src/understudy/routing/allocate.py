@@ -1,0 +1,175 @@
+"""Give each query its LLM: from a table that is believed, or from labels that are learnt from."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.errors import BadInput
+from understudy.routing import guarantee, optllm
+from understudy.routing.artifact import Router
+from understudy.routing.costs import fit_costs, lengths
+from understudy.routing.data import Outcomes
+from understudy.routing.exact import Front, Plan, assign, front
+from understudy.routing.fitting import Quality, fit
+from understudy.routing.predict import Array, optimistic
+from understudy.routing.splits import Split, duplicates, halves, leak
+
+
+class Goal(NamedTuple):
+    """What is wanted of the front: USD, a share of right answers, successes per USD, or a knee."""
+
+    kind: Literal["budget", "accuracy", "price", "knee"] = "knee"
+    value: float = 0.0
+
+
+class Learnt(NamedTuple):
+    """What came of learning from labels."""
+
+    quality: Quality
+    promise: guarantee.Promise | None  # for an accuracy only
+    router: Router
+    leak: str | None  # a warning when queries to route repeat labelled ones
+
+
+class Allocation(NamedTuple):
+    """The queries routed, and how well."""
+
+    queries: Outcomes
+    p: Array  # (N, M) expected success, as routed by
+    c: Array  # (N, M) USD, as routed by
+    path: Front
+    plan: Plan
+    band: guarantee.Band  # of the accuracy that will be realised
+    learnt: Learnt | None = None
+
+    @property
+    def realised(self) -> tuple[float, float] | None:
+        """True accuracy and true cost in USD, where the queries routed are labelled."""
+        if self.learnt is None or not self.queries.is_labelled.all():
+            return None
+        accuracy = chosen(self.queries.success, self.plan.assignment).mean()
+        return float(accuracy), float(chosen(self.queries.cost, self.plan.assignment).sum())
+
+
+SOLVERS = ("exact", "optllm")
+
+
+def of_table(outcomes: Outcomes, goal: Goal, solver: str = "exact") -> Allocation:
+    """Take the successes as they are: predictions, or labels in hindsight.
+
+    The solver "optllm" is the published search; the certificate tells what it leaves on the table.
+    Raises BadInput when a query has no success, or the solver cannot serve the goal.
+    """
+    missing = int((~outcomes.is_labelled).sum())
+    if missing:
+        raise BadInput(
+            f"{missing:,} of {len(outcomes.ids):,} queries have no success: give one for each LLM, "
+            "or a text column to predict it from"
+        )
+    p, c = outcomes.success, outcomes.cost
+    path = front(p, c)
+    plan = plan_for(path, goal)
+    if solver != "exact":
+        plan = _searched(p, c, goal, solver, plan)
+    return Allocation(outcomes, p, c, path, plan, guarantee.band(chosen(p, plan.assignment)))
+
+
+def learn(
+    outcomes: Outcomes,
+    goal: Goal,
+    delta: float = 0.05,
+    held_out: float = 0.5,
+    learner: str = "auto",
+    seed: int = 0,
+) -> Allocation:
+    """Learn from the labelled queries and route the others; where all are labelled, the held-out.
+
+    The predictor and the costs, which are taken from a query's length, are fitted on one part of
+    the labelled queries. The share `held_out` of them, cut by whole groups, is for promise and
+    band: one query of each group, so that their errors are independent. Where the goal is an
+    accuracy that can be promised, the promised price is the plan; where it is more than any plan
+    is expected to reach, the most accurate one is. Raises BadInput without a text column or
+    labels, and for a share that leaves a part empty.
+    """
+    if outcomes.text is None:
+        raise BadInput("there is no text column to learn from")
+    groups = outcomes.groups.get("group", duplicates(outcomes.text))
+    labelled = np.flatnonzero(outcomes.is_labelled)
+    if not 0 < held_out < 1 or len({groups[row] for row in labelled}) < 2:
+        raise BadInput(
+            f"{len(labelled):,} labelled queries and held_out={held_out:g}: learning needs two "
+            "groups of labelled queries or more, and a share between 0 and 1"
+        )
+    cut = halves(len(labelled), held_out, seed, [groups[row] for row in labelled])
+    once = {groups[row]: row for row in labelled[cut.test][::-1]}
+    fitted, held = outcomes.rows(labelled[cut.labelled]), outcomes.rows(np.sort([*once.values()]))
+    is_unknown = len(labelled) < len(groups)
+    to_route = outcomes.rows(~outcomes.is_labelled if is_unknown else labelled[cut.test])
+    assert fitted.text is not None, "rows() keeps the texts"
+    predictor, quality = fit(
+        fitted.text,
+        fitted.success,
+        fitted.cost,
+        groups=[groups[row] for row in labelled[cut.labelled]],
+        kind=learner,
+        seed=seed,
+    )
+    costs = fit_costs(lengths(fitted.text), fitted.cost)
+
+    def tables(part: Outcomes) -> tuple[Array, Array, Array]:
+        """Success to route by, calibrated success, USD; each (N, M)."""
+        assert part.text is not None, "rows() keeps the texts"
+        estimate = predictor.estimate(part.text)
+        return optimistic(estimate, predictor.alpha), estimate.mean, costs(lengths(part.text))
+
+    p, mean, c = tables(to_route)
+    path = front(p, c)
+    held_p, held_mean, held_c = tables(held)
+    promise = None
+    if goal.kind == "accuracy":
+        fitted_p, _, fitted_c = tables(fitted)
+        prices = guarantee.prices(front(fitted_p, fitted_c))
+        promise = guarantee.promise(held_p, held_c, held.success, prices, goal.value, delta)
+    if promise is not None and promise.price is not None:
+        plan = path.at_price(promise.price)
+    elif promise is not None and goal.value > path.accuracy[-1]:
+        plan = path.at_price(0)  # what is expected is a guess, so it refuses nothing
+    else:
+        plan = plan_for(path, goal)
+    rule = assign(held_p, held_c, plan.price)
+    residuals = chosen(held.success, rule) - chosen(held_mean, rule)
+    band = guarantee.band(chosen(mean, plan.assignment), residuals)
+    asked = np.flatnonzero(~outcomes.is_labelled) if is_unknown else labelled[cut.test]
+    warning = leak(outcomes.text, Split(labelled[cut.labelled], asked))
+    router = Router(outcomes.llms, predictor, costs, plan.price)
+    return Allocation(to_route, p, c, path, plan, band, Learnt(quality, promise, router, warning))
+
+
+def plan_for(path: Front, goal: Goal) -> Plan:
+    """The point of the front that the goal asks for; BadInput when it is out of reach."""
+    if goal.kind == "knee":
+        return path.knee()
+    ask = {"budget": path.at_budget, "accuracy": path.at_accuracy, "price": path.at_price}
+    return ask[goal.kind](goal.value)
+
+
+def _searched(p: Array, c: Array, goal: Goal, solver: str, exact: Plan) -> Plan:
+    """The plan of the published search, held to the bound of the exact one."""
+    if solver not in SOLVERS:
+        raise BadInput(f"{solver} is no solver; choose from {', '.join(SOLVERS)}")
+    searches = {"budget": optllm.within_budget, "accuracy": optllm.for_accuracy}
+    if goal.kind not in searches:
+        raise BadInput(f"the published search serves a budget or an accuracy, not a {goal.kind}")
+    found = searches[goal.kind](p, c, goal.value)
+    cost, accuracy = float(found.cost[0]), float(found.accuracy[0])
+    proof = exact.certificate
+    value = accuracy if proof.quantity == "accuracy" else cost
+    certificate = proof._replace(gap=abs(proof.bound - value))
+    return Plan(found.assignments[0], cost, accuracy, exact.price, certificate)
+
+
+def chosen(table: Array, assignment: NDArray[np.intp]) -> Array:
+    """The table's value of each query at its LLM, (N,)."""
+    values: Array = table[np.arange(len(assignment)), assignment]
+    return values

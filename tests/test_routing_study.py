@@ -1,0 +1,176 @@
+"""The study of RQ1: its splits, its rows, its table, and the composed experiments."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from files import REAL, needs_real_data
+from routing_worlds import workload
+from understudy import locations
+from understudy.compose import Composer
+from understudy.errors import BadInput
+from understudy.routing import published, settings, study, study_table
+from understudy.routing.benchmarks import BENCHMARKS, logpai
+from understudy.routing.data import Outcomes
+from understudy.routing.value import Curve, curve, gain, value, zero_router
+
+EXPERIMENTS = sorted((locations.shared("conf") / "experiment" / "routing").glob("*.yaml"))
+
+
+def grouped(n: int = 240) -> Outcomes:
+    """A workload whose queries repeat, with 4 systems and no templates."""
+    made = workload(n // 2)
+    twice = made.rows(np.tile(np.arange(n // 2), 2))
+    assert twice.text is not None
+    systems = [f"s{number % 4}" for number in range(n)]
+    return replace(twice, groups={"line": twice.text, "system": systems})
+
+
+def test_rows_tell_splits_apart_and_warn_where_one_leaks() -> None:
+    splits = ["random", "unseen_line", "unseen_system"]
+    rows = list(study.measure(grouped(), splits, "ours", [0], 0.2))
+    assert [row.split for row in rows] == splits
+    assert rows[0].leak is not None
+    assert rows[1].leak is None
+    assert {row.labels for row in rows} == {48}
+    assert rows[0].tested == 192
+    assert rows[0].best_single == "large"
+    assert rows[0].saving > 0.2
+    assert rows[0].gain > 0.05
+
+
+@pytest.mark.slow  # 20,000 trees
+def test_the_published_predictor_is_routed_by_the_front_and_by_its_own_search() -> None:
+    rows = list(study.measure(grouped(120), ["random"], "published", [0], 0.2))
+    assert [row.router for row in rows] == ["published, exact front", "published, OptLLM-M"]
+    assert rows[0].labels == 24
+    assert rows[0].tested == 120 - 2 * 24  # as many again were for validation
+
+
+def test_the_published_predictor_survives_a_single_class() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((12, 3))
+    success = np.column_stack([np.ones(12), np.zeros(12), features[:, 0] > 0]).astype(float)
+    train = published.Labelled(features[:8], success[:8])
+    check = published.Labelled(features[8:], success[8:])
+    found = published.predict(train, check, features, seed=0, bootstraps=3)
+    np.testing.assert_array_equal(found.plain[:, 0], 1)
+    np.testing.assert_array_equal(found.bootstrap.mean[:, 1], 0)
+    assert found.bootstrap.sigma[:, 2].max() > 0
+    np.testing.assert_allclose(
+        found.robust(0.5), found.bootstrap.mean + 0.5 * found.bootstrap.sigma
+    )
+
+
+def test_splits_that_do_not_apply_say_why() -> None:
+    unique = replace(workload(20), groups={"line": [f"{n}" for n in range(20)]})
+    assert study.inapplicable(unique, "random") is None
+    assert study.inapplicable(unique, "unseen_line") == (
+        "each line occurs once, so the random split is this split"
+    )
+    assert study.inapplicable(unique, "unseen_system") == "the data know no system"
+    with pytest.raises(BadInput, match="the split unseen_template does not apply: the data know"):
+        list(study.measure(unique, ["unseen_template"], "ours", [0], 0.2))
+    with pytest.raises(BadInput, match="nobody is no predictor; choose from ours, published"):
+        list(study.measure(unique, ["random"], "nobody", [0], 0.2))
+    graded = replace(unique, success=unique.success * 0.5)
+    with pytest.raises(BadInput, match="these scores are graded"):
+        list(study.measure(graded, ["random"], "published", [0], 0.2))
+    with pytest.raises(BadInput, match="neither a text column nor features"):
+        list(study.measure(replace(unique, text=None), ["random"], "ours", [0], 0.2))
+
+
+def row(split: str, router: str, seed: int, saving: float, gain: float) -> study.Row:
+    numbers = (320, 1000, "large", 0.9, 2.0, 0.8, saving, gain, 0.3, 0.9, 0.1, 0.05, 1.5)
+    path = Curve(np.array([1.0, 2.0]), np.array([0.5, 0.8]))
+    return study.Row(split, router, seed, *numbers, None, path)
+
+
+def test_the_table_counts_the_seeds_that_reach_the_best_single_llm() -> None:
+    nan = float("nan")
+    rows = [row("random", "ours", 0, 0.5, 0.1), row("random", "ours", 1, nan, -0.3)]
+    zero, ours = study_table.summarise(rows)
+    assert (zero["router"], zero["saving"], zero["gain"], zero["reached"]) == (
+        "zero router",
+        0,
+        0,
+        2,
+    )
+    assert zero["highest_accuracy"] == 0.9
+    assert (ours["saving"], ours["reached"], ours["seeds"]) == (0.5, 1, 2)
+    assert ours["gain"] == pytest.approx(-0.1)
+    assert ours["saving_sd"] is None
+    never = study_table.summarise([row("random", "ours", 0, nan, 0.0)])[1]
+    assert never["saving"] is None
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_composes_and_names_a_benchmark(path: Path) -> None:
+    overrides = [f"experiment=routing/{path.stem}", "routing.data=somewhere"]
+    built = settings.build(Composer(None).values(overrides))
+    assert built.dataset == path.stem
+    assert built.dataset in BENCHMARKS
+    assert built.data == "somewhere"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"splits": ["sideways"]}, "routing.splits: sideways is none of random, unseen_line"),
+        ({"dataset": "mmlu"}, "routing.dataset: mmlu is none of logpai"),
+        ({"seeds": {"theirs": 1}}, "routing.seeds: theirs is none of ours, published"),
+        ({"share": 2}, "routing: share=2 is not valid"),
+        ({"learner": "oracle"}, "routing.learner: oracle is none of auto, forest"),
+    ],
+)
+def test_odd_settings_are_one_sentence(changed: dict[str, object], said: str) -> None:
+    values = Composer(None).values(["experiment=routing/overruling"])
+    values["routing"] |= changed
+    with pytest.raises(BadInput) as error:
+        settings.build(values)
+    assert said in str(error.value)
+
+
+def test_a_study_needs_a_name_and_a_directory() -> None:
+    with pytest.raises(BadInput, match="nothing to reproduce is named"):
+        settings.build({})
+    with pytest.raises(BadInput, match=r"routing\.data is not set"):
+        settings.build(Composer(None).values(["experiment=routing/logpai"])).load()
+
+
+def test_the_true_labels_as_predictions_are_worth_the_oracle() -> None:
+    made = workload(600)
+    y, c = made.success, made.cost
+    oracle = value(curve(y, c, y), c, y)
+    assert oracle.highest == pytest.approx(y.max(axis=1).mean())
+    assert oracle.saving > 0.4
+    assert oracle.gain > 0
+    zero = zero_router(c, y)
+    assert gain(zero, zero) == pytest.approx(0)
+    useless = value(curve(np.tile(y.mean(axis=0), (600, 1)), c, y), c, y)
+    assert abs(useless.gain) < 0.03
+
+
+def test_the_document_of_a_study_is_json(tmp_path: Path) -> None:
+    made = grouped(80)
+    rows = list(
+        study.run(made, ["random", "unseen_line"], {"ours": 1, "published": 0}, 0.2, "auto")
+    )
+    overrides = ["experiment=routing/logpai"]
+    document = study_table.document(settings.build(Composer(None).values(overrides)), made, rows)
+    again = json.loads(json.dumps(document, allow_nan=False))
+    assert [line["router"] for line in again["lines"]] == ["zero router", "ours"] * 2
+    assert set(again["picture"]["curves"]) == {"ours"}
+    assert again["published"][0]["saving"] == 0.4918
+    assert "unseen_template" in again["inapplicable"]
+
+
+@needs_real_data
+@pytest.mark.slow
+def test_logpai_with_one_percent_of_labels_saves_at_least_65_percent() -> None:
+    outcomes = logpai(Path(str(REAL)) / "routing")
+    savings = [row.saving for row in study.measure(outcomes, ["random"], "ours", range(3))]
+    assert np.mean(savings) >= 0.65
