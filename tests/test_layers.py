@@ -27,7 +27,8 @@ LAYERS = {
 }
 ROOM = {name: layer for layer, names in LAYERS.items() for name in names}
 # Modules of layer 3 that others of that layer may read, and why.
-SHARED = {"local_model", "generation"}  # loading and sampling, for several stages
+# Loading and sampling, for several stages; how scores are pooled, for the router.
+SHARED = {"local_model", "generation", "evaluation"}
 TORCH_ROOMS = {"finetune", "inference", "local_model", "generation", "tiny_base"}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers"}
 PLOTTING = {"matplotlib", "seaborn", "pandas"}
