@@ -161,6 +161,6 @@ def test_a_local_model_without_a_single_score_fails_and_has_no_p_match(tmp_path:
     summary = json.loads((out / "summary.json").read_text())
     assert summary["decision"] == "fail"
     assert "offline precision is missing" in summary["reason"]
-    nothing = {"value": None, "low": None, "high": None}
+    nothing = {"value": None, "low": None, "high": None, "form": None}
     assert summary["table"][0]["p_match"] == {"similarity": nothing, "precision": nothing}
     assert summary["table"][0]["n_missing_answers"] == 2

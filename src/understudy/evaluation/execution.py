@@ -22,8 +22,9 @@ def executes(answers: Sequence[Answer]) -> dict[str, Any] | None:
     # Asked for no function: "no function" then means that all of the code was run.
     states = [run_python(code(answer.text), "", []).status for answer in given]
     passed = [state == "no function" for state in states]
-    rate, low, high = cluster_rate(passed, [answer.group_id for answer in given])
-    return {"n": len(given), "passed": sum(passed), "rate": rate, "low": low, "high": high}
+    found = cluster_rate(passed, [answer.group_id for answer in given])
+    limits = {"rate": found.mean, "low": found.low, "high": found.high}
+    return {"n": len(given), "passed": sum(passed), **limits}
 
 
 def code(text: str) -> str:

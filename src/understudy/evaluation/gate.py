@@ -27,7 +27,7 @@ class Line:
     n_prompts: int
     n_unscored: int
     n_missing_answers: int
-    p_match: dict[str, dict[str, float | None]] | None
+    p_match: dict[str, Summary] | None  # per metric: value, low, high, form
 
 
 class Decision(NamedTuple):
@@ -67,7 +67,7 @@ def _cut(score: float) -> str:
 
 def p_match(
     local: Sequence[Verdict], baseline: Sequence[Verdict], groups: dict[str, str]
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, Summary]:
     """Local over baseline in %, per metric, over the prompts that have a score of both."""
     return {metric: _ratio(local, baseline, metric, groups) for metric in METRICS}
 
@@ -77,13 +77,13 @@ def _ratio(
     baseline: Sequence[Verdict],
     metric: Metric,
     groups: dict[str, str],
-) -> dict[str, float | None]:
+) -> Summary:
     ours, theirs = pool(local, metric).prompts, pool(baseline, metric).prompts
     both = sorted(ours.keys() & theirs.keys())
     ratio = ratio_of_means(
         [ours[p] for p in both], [theirs[p] for p in both], [groups[p] for p in both]
     )
-    return {"value": ratio.mean, "low": ratio.low, "high": ratio.high}
+    return {"value": ratio.mean, "low": ratio.low, "high": ratio.high, "form": ratio.form}
 
 
 def run(job: Job) -> None:
@@ -125,7 +125,7 @@ def _line(
     judge: str,
     role: Literal["local", "baseline"],
     summary: Summary,
-    match: dict[str, dict[str, float | None]] | None,
+    match: dict[str, Summary] | None,
 ) -> Line:
     shared = ("generator", *METRICS, "rule", "n_prompts", "n_unscored", "n_missing_answers")
     return Line(judge=judge, role=role, p_match=match, **{name: summary[name] for name in shared})

@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from understudy import playground
-from understudy.evaluation.statistics import cluster_mean, cluster_rate
+from understudy.evaluation.statistics import Interval, cluster_mean, cluster_rate
 from understudy.records import Answer, Coverage, Verdict
 
 Metric = Literal["similarity", "precision"]
 METRICS: tuple[Metric, ...] = ("similarity", "precision")
 COVERAGE_AT = (50, 70)  # the paper's cut-offs (its Figure 2)
-INTERVAL = "95 % t interval of the mean over prompts, cluster-robust by group_id, G - 1 df"
+INTERVAL = "95 %, over prompts, cluster-robust by group_id; means: {form}; shares: Clopper-Pearson"
 
 
 class Pooled(NamedTuple):
@@ -22,13 +22,19 @@ class Pooled(NamedTuple):
     prompts: dict[str, float]  # prompt_id -> mean over its answers
 
 
-def pool(verdicts: Sequence[Verdict], metric: Metric) -> Pooled:
-    """Average the scored verdicts of each answer, then the answers of each prompt."""
+def scored(verdicts: Sequence[Verdict], metric: Metric) -> dict[tuple[str, int], list[float]]:
+    """The valid scores of each answer: (prompt_id, k) -> its repeats."""
     repeats: dict[tuple[str, int], list[float]] = defaultdict(list)
     for verdict in verdicts:
         score = getattr(verdict, metric)
         if verdict.status == "scored" and score is not None:
             repeats[verdict.prompt_id, verdict.k].append(score)
+    return repeats
+
+
+def pool(verdicts: Sequence[Verdict], metric: Metric) -> Pooled:
+    """Average the scored verdicts of each answer, then the answers of each prompt."""
+    repeats = scored(verdicts, metric)
     answers = {key: fmean(repeats[key]) for key in sorted(repeats)}
     samples: dict[str, list[float]] = defaultdict(list)
     for (prompt_id, _), score in answers.items():
@@ -36,21 +42,31 @@ def pool(verdicts: Sequence[Verdict], metric: Metric) -> Pooled:
     return Pooled(answers, {prompt_id: fmean(scores) for prompt_id, scores in samples.items()})
 
 
+def mean_over_prompts(pooled: Pooled, groups: Mapping[str, str]) -> Interval:
+    """The mean and its interval, whose limits end where the scale does."""
+    prompts = pooled.prompts
+    found = cluster_mean(list(prompts.values()), [groups[prompt] for prompt in prompts])
+    if found.low is None or found.high is None:
+        return found
+    return found._replace(low=max(found.low, 0.0), high=min(found.high, 100.0))
+
+
+def coverage(pooled: Pooled, groups: Mapping[str, str], cut: float) -> Interval:
+    """The share of answers scoring at least `cut`, as 0 to 1."""
+    answers = pooled.answers
+    passed = [score >= cut for score in answers.values()]
+    return cluster_rate(passed, [groups[prompt] for prompt, _ in answers])
+
+
 def describe(pooled: Pooled, groups: Mapping[str, str]) -> dict[str, float | None]:
-    """Mean over prompts, its interval, and coverage@k = share of answers scoring at least k."""
-    means = list(pooled.prompts.values())
-    mean, low, high = cluster_mean(means, [groups[prompt] for prompt in pooled.prompts])
-    scores = pooled.answers.values()
-    shares = {
-        f"coverage@{cut}": fmean(score >= cut for score in scores) if scores else None
-        for cut in COVERAGE_AT
-    }
-    return {
-        "mean": mean,
-        "low": low if low is None else max(low, 0.0),  # the limits end where the scale does
-        "high": high if high is None else min(high, 100.0),
-        **shares,
-    }
+    """Mean over prompts and coverage@k = share of answers scoring at least k, with intervals."""
+    found = mean_over_prompts(pooled, groups)
+    described = {"mean": found.mean, "low": found.low, "high": found.high}
+    shares = {f"coverage@{cut}": coverage(pooled, groups, cut) for cut in COVERAGE_AT}
+    described |= {name: share.mean for name, share in shares.items()}
+    for name, share in shares.items():
+        described |= {f"{name}.low": share.low, f"{name}.high": share.high}
+    return described
 
 
 def summarize(answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -68,7 +84,7 @@ def summarize(answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[st
         "unscored": dict(sorted(unscored.items())),
         "n_missing_answers": len(answers) - len(pooled["precision"].answers),
         **{metric: describe(pooled[metric], groups) for metric in METRICS},
-        "interval": INTERVAL,
+        "interval": INTERVAL.format(form=mean_over_prompts(pooled["precision"], groups).form),
     }
 
 
@@ -83,5 +99,6 @@ def rule(answers: Sequence[Answer], prompts: Mapping[str, Coverage]) -> dict[str
     if not known:
         return None
     passed = [grade.passed for _, grade in known]
-    rate, low, high = cluster_rate(passed, [answer.group_id for answer, _ in known])
-    return {"n": len(known), "passed": sum(passed), "rate": rate, "low": low, "high": high}
+    found = cluster_rate(passed, [answer.group_id for answer, _ in known])
+    limits = {"rate": found.mean, "low": found.low, "high": found.high}
+    return {"n": len(known), "passed": sum(passed), **limits}

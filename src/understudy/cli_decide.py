@@ -1,0 +1,148 @@
+"""`understudy decide RUN`: may the local model replace the service? One test on the holdout.
+
+Reads `holdout` of the run's run.json and the finished evaluations it names; asks no judge.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import BadInput
+
+if TYPE_CHECKING:
+    from understudy.evaluation.decision import Decision
+
+_ABOUT = "decide on the holdout whether the local model may replace the service (exit 0 yes, 1 no)"
+
+
+def register(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    sub = verbs.add_parser("decide", help=_ABOUT, description=_ABOUT)
+    sub.set_defaults(verb=_decide)
+    sub.add_argument("run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)")
+    sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
+    sub.add_argument("--margin", type=float, help="points that may be lost (default: the gate's)")
+    sub.add_argument("--alpha", type=float, help="error of the first look (default: the gate's)")
+
+
+def _decide(arguments: argparse.Namespace) -> int:
+    from understudy.artifacts import write_atomically
+    from understudy.compose import compose
+    from understudy.evaluation import decision
+    from understudy.status import find_run
+
+    root = arguments.root or compose([], None).values["paths"]["root"]
+    run_json = find_run(Path(root).expanduser().absolute(), arguments.run)
+    run = json.loads(run_json.read_text(encoding="utf-8"))
+    if run["decision"] is not None and not run["decision"]["passed"]:
+        print(
+            f"NOT YET: no round passed on the test split, so the holdout stays unseen.\n"
+            f"{run['decision']['reason']}"
+        )
+        return 1
+    gate = run["config"]["gate"]
+    margin = _given(arguments.margin, gate.get("margin"), decision.MARGIN)
+    alpha = _given(arguments.alpha, gate.get("alpha"), decision.ALPHA)
+    if not 0 < margin <= 100:
+        raise BadInput(f"margin={margin:g} is no number of points within 0 and 100")
+    if not 0 < alpha < 0.5:
+        raise BadInput(f"alpha={alpha:g} is no probability within 0 and 0.5")
+    decided = decide_run(run_json, margin, alpha)
+    text = json.dumps(decided.to_dict(), indent=1, allow_nan=False)
+    write_atomically(run_json.parent / "decision.json", text)
+    show(decided)
+    return 0 if decided.decision == "MIGRATE" else 1
+
+
+def _given(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
+
+
+def decide_run(run_json: Path, margin: float, alpha: float) -> "Decision":
+    """Look at the run's holdout, which is recorded first, and decide."""
+    from understudy.evaluation import decision, looks
+    from understudy.evaluation.pairs import pair
+    from understudy.evaluation.scores import METRICS
+    from understudy.records import Coverage, Verdict, read_rows
+
+    run, root = json.loads(run_json.read_text(encoding="utf-8")), run_json.parents[2]
+    stages, judges = _holdout(run, root)
+    split = root / run["stages"]["split"] / "out" / "rows.jsonl"
+    groups = {row.id: row.group_id for row in read_rows(split, Coverage) if row.split == "holdout"}
+    local, service = (
+        {
+            judge: list(read_rows(root / stages[f"{role}.{judge}"] / "out/rows.jsonl", Verdict))
+            for judge in judges
+        }
+        for role in ("evaluation", "baseline")
+    )
+    pairs = {metric: pair(local, service, sorted(groups), metric) for metric in METRICS}
+    config, families = run["config"], {judge: _family(found) for judge, found in local.items()}
+    teacher, replaced = (_service(config, role) for role in ("synthesis", "baseline"))
+    evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
+    number = looks.look(looks.file_of(root, sorted(groups)), run["name"], evidence)
+    warnings = decision.family_warnings(families, teacher, replaced)
+    return decision.decide(
+        pairs, groups, margin=margin, alpha=alpha, look=number, warnings=warnings
+    )
+
+
+def _holdout(run: dict[str, Any], root: Path) -> tuple[dict[str, str], list[str]]:
+    """The holdout's evaluation stages by role, all finished, and the judges."""
+    from understudy.artifacts import StageDir
+
+    name, record = run["name"], run.get("holdout")
+    if record is None:
+        raise BadInput(
+            f"{name} has no judged holdout: it needs coverage.split.holdout > 0, a baseline and "
+            f"a round that passes its gate; go on with {run['command']}"
+        )
+    stages = {
+        role: path
+        for role, path in record["stages"].items()
+        if role.startswith(("evaluation.", "baseline."))
+    }
+    if unfinished := [role for role, path in stages.items() if not StageDir(root / path).is_done]:
+        raise BadInput(
+            f"{name} has not finished {', '.join(unfinished)} on the holdout; "
+            f"go on with {run['command']}"
+        )
+    judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]
+    return stages, judges
+
+
+def _family(verdicts: Any) -> str:
+    return verdicts[0].judge_family if verdicts else "unknown"
+
+
+def _service(config: dict[str, Any], role: str) -> tuple[str, str] | None:
+    """Name and family of the service in this role, where one was asked."""
+    service = config[role].get("service") if config[role]["kind"] == "service" else None
+    return None if service is None else (service["name"], service["family"])
+
+
+def show(decided: "Decision") -> None:
+    """Print the decision first, then what it rests on and what would change it."""
+    from understudy.evaluation.statistics import Interval
+
+    def said(found: Interval) -> str:
+        if found.mean is None:
+            return "no scores"
+        limits = "" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]"
+        return f"{found.mean:+.2f}{limits}"
+
+    print(f"{decided.decision}: {decided.reason}")
+    spent = f"look {decided.look}, one-sided level {decided.level:g}"
+    print(f"{decided.prompts} prompts ({decided.missing} missing), {spent}")
+    print(f"{decided.metric}: {said(decided.difference)}, {decided.difference.form}")
+    for judge, found in decided.judges.items():
+        print(f"  by {judge}: {said(found)}")
+    for metric, found in decided.beside.items():
+        print(f"{metric}, which does not decide: {said(found)}")
+    if decided.more_prompts:
+        print(f"about {decided.more_prompts:,} more prompts would decide it, if nothing changes")
+    if decided.verdicts_per_answer:
+        print(f"or {decided.verdicts_per_answer} verdicts per answer on the same prompts")
+    for warning in decided.warnings:
+        print(f"warning: {warning}")

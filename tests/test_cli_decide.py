@@ -1,0 +1,169 @@
+"""`understudy decide`: reads the judged holdout of a run, records the look, exits 0 or 1."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from test_evaluation import write
+from understudy import cli_decide
+from understudy.errors import BadInput
+from understudy.records import Coverage, Verdict
+
+COMMAND = "understudy run task=closed_qa"
+
+
+def stage(root: Path, path: str, rows: list[Any]) -> str:
+    write(root / path / "out", rows)
+    (root / path / "DONE").touch()
+    return path
+
+
+def verdicts(judge: str, generator: str, scores: Any, family: str = "third") -> list[Verdict]:
+    return [
+        Verdict(
+            *(f"p{number}", generator, 0, judge, family, "default", "reference_first", m, "0-100"),
+            *(score, score, None, None, "scored"),
+        )
+        for number, score in enumerate(scores.tolist())
+        for m in range(2)
+    ]
+
+
+def made(root: Path, difference: float, prompts: int = 80, judge_family: str = "third") -> Path:
+    """A finished run whose local model is `difference` points from the service on the holdout."""
+    rng = np.random.default_rng(0)
+    theirs = rng.uniform(80, 90, prompts)
+    ours = theirs + difference + rng.normal(0, 2, prompts)
+    message = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    rows = [
+        Coverage(f"p{n}", f"g{n}", message, "closed_qa", None, "file", "holdout")
+        for n in range(prompts)
+    ]
+    rows.append(Coverage("t", "t", message, "closed_qa", None, "file", "test"))
+    stages = {
+        "evaluation.j": stage(
+            root, f"evaluation/local{difference}", verdicts("j", "tiny", ours, judge_family)
+        ),
+        "baseline.j": stage(root, "evaluation/service", verdicts("j", "gpt", theirs, judge_family)),
+    }
+    service = {"kind": "service", "service": {"name": "gpt", "family": "openai"}}
+    record = {
+        "name": f"run{difference}",
+        "command": COMMAND,
+        "stages": {"split": stage(root, "split/s", rows)},
+        "config": {"gate": {"kind": "paper"}, "baseline": service, "synthesis": {"kind": "none"}},
+        "decision": {"passed": True, "round": 0, "reason": "All means reach."},
+        "holdout": {"round": 0, "stages": stages},
+    }
+    run_json = root / "run" / str(record["name"]) / "run.json"
+    run_json.parent.mkdir(parents=True)
+    run_json.write_text(json.dumps(record))
+    return run_json
+
+
+def decide(root: Path, *arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli_decide.register(parser.add_subparsers())
+    given = parser.parse_args(["decide", *arguments, "--root", str(root)])
+    return int(given.verb(given))
+
+
+def test_as_good_on_the_holdout_migrates_with_exit_code_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_json = made(tmp_path, -1.0)
+    assert decide(tmp_path, "run-1.0") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("MIGRATE: local - service is")
+    assert "80 prompts (0 missing), look 1, one-sided level 0.05" in said
+    written = json.loads((run_json.parent / "decision.json").read_text())
+    assert written["decision"] == "MIGRATE"
+    assert written["difference"]["clusters"] == 80
+    assert written["beside"].keys() == {"similarity"}
+
+
+def test_worse_on_the_holdout_does_not_with_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, -9.0)
+    assert decide(tmp_path) == 1
+    assert capsys.readouterr().out.startswith("NOT YET")
+
+
+def test_few_prompts_are_inconclusive_and_it_says_how_many_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, 0.0, prompts=40)
+    assert decide(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("INCONCLUSIVE")
+    assert "about 10 more prompts would decide it" in said
+
+
+def test_another_model_on_the_same_holdout_is_the_second_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for difference in (-1.0, -2.0):
+        made(tmp_path, difference)
+        decide(tmp_path, f"run{difference}")
+    decide(tmp_path, "run-1.0")
+    looks = [line for line in capsys.readouterr().out.splitlines() if " look " in line]
+    assert [line.partition("look ")[2][0] for line in looks] == ["1", "2", "1"]
+    assert looks[1].endswith("one-sided level 0.025")
+
+
+def test_another_margin_counts_as_a_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, -6.0)
+    assert decide(tmp_path) == 1
+    assert decide(tmp_path, "--margin", "10") == 0
+    assert "look 2" in capsys.readouterr().out
+
+
+def test_a_judge_of_the_services_family_is_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, 0.0, judge_family="openai")
+    decide(tmp_path)
+    assert "warning: judge j is of the family openai, as is the service gpt" in (
+        capsys.readouterr().out
+    )
+
+
+def change(run_json: Path, **changed: Any) -> None:
+    run_json.write_text(json.dumps(json.loads(run_json.read_text()) | changed))
+
+
+def test_a_run_that_passed_no_round_is_not_ready_and_nothing_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_json = made(tmp_path, 0.0)
+    change(run_json, decision={"passed": False, "round": None, "reason": "Short."})
+    assert decide(tmp_path) == 1
+    assert capsys.readouterr().out.startswith("NOT YET: no round passed on the test split")
+    assert not (tmp_path / "looks").exists()
+
+
+def test_a_holdout_that_is_not_judged_is_bad_input_and_no_look(tmp_path: Path) -> None:
+    run_json = made(tmp_path, 0.0)
+    (tmp_path / "evaluation/local0.0/DONE").unlink()
+    with pytest.raises(BadInput, match=f"not finished evaluation.j on the holdout.*{COMMAND}"):
+        decide(tmp_path)
+    change(run_json, holdout=None)
+    with pytest.raises(BadInput, match="no judged holdout"):
+        decide(tmp_path)
+    assert not (tmp_path / "looks").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--margin", "0"), ("--alpha", "0.9")])
+def test_a_margin_or_alpha_that_makes_no_sense_is_bad_input(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    made(tmp_path, 0.0)
+    with pytest.raises(BadInput, match=option.removeprefix("--")):
+        decide(tmp_path, option, value)
