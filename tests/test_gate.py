@@ -164,3 +164,16 @@ def test_a_local_model_without_a_single_score_fails_and_has_no_p_match(tmp_path:
     nothing = {"value": None, "low": None, "high": None, "form": None}
     assert summary["table"][0]["p_match"] == {"similarity": nothing, "precision": nothing}
     assert summary["table"][0]["n_missing_answers"] == 2
+
+
+def test_the_noninferiority_gate_compares_with_the_service_on_the_test_split(
+    tmp_path: Path,
+) -> None:
+    for skill, word in ((1.0, "pass"), (0.0, "fail")):
+        of = config(m=1, judges=PANEL)
+        of.gate.kind = "noninferiority"
+        _, summary = gate_job(tmp_path / word, of, skill=skill, baseline=True)
+        assert summary["decision"] == word
+        assert summary["reason"].startswith("On the test split, local - service is")
+        assert summary["screen"]["judges"].keys() == {"offline", "offline_strict"}
+        assert summary["screen"]["prompts"] == 8

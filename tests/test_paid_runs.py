@@ -114,13 +114,13 @@ def test_a_budget_is_never_passed_and_the_printed_command_goes_on(tmp_path: Path
     with RehearsalServer(latency_s=0.05) as server:
         run = [*JUDGING, "evaluation.m=10", "inference.k=4", f"rehearsal.url={server.url}"]
         run += quick(PANEL[0], concurrency=128, max_output_tokens=300)
-        _, err = finish(start(tmp_path, *run, "budget.usd=0.05"), code=3)
-        assert 0.6 * 50_000 < server.bill().microusd <= 50_000
+        _, err = finish(start(tmp_path, *run, "budget.usd=0.50"), code=3)
+        assert 0.9 * 500_000 < server.bill().microusd <= 500_000
         assert "budget.usd" in err
         assert "To go on: " in err
-        assert "budget.usd=0.1" in err
-        _, err = finish(start(tmp_path, *run, "budget.usd=0.05"), code=3)  # again: still spent
-        assert server.bill().microusd <= 50_000
+        assert "budget.usd=1" in err
+        _, err = finish(start(tmp_path, *run, "budget.usd=0.50"), code=3)  # again: still spent
+        assert server.bill().microusd <= 500_000
         finish(start(tmp_path, *run, "budget.usd=5"))
         total = ledger(tmp_path)
         assert (total.calls, total.microusd) == (10 * 4 * 10, server.bill().microusd)

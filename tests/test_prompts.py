@@ -55,7 +55,7 @@ def test_no_text_closes_its_block_even_when_it_quotes_an_earlier_prompt(a: str, 
 def test_a_judge_prompt_says_what_was_asked(
     variant: judge.Variant, order: judge.Order, texts: tuple[str, str, str]
 ) -> None:
-    assert judge.asked(judge.render(variant, order, *texts)) == texts
+    assert judge.asked(judge.render(variant, order, *texts)) == judge.Asked(*texts, variant)
 
 
 def test_text_that_is_no_judge_prompt_of_ours_is_not_taken_for_one() -> None:
@@ -258,10 +258,10 @@ def test_a_repair_asks_about_the_same_and_shows_the_bad_reply(
     variant: judge.Variant, order: judge.Order, texts: tuple[str, str, str], bad: str
 ) -> None:
     messages = judge.render(variant, order, *texts)
-    again = judge.repair(messages, bad)
+    again = judge.repair(messages, bad, variant)
     assert again is not None
     assert again != messages
-    assert judge.asked(again) == texts
+    assert judge.asked(again) == judge.Asked(*texts, variant)
     assert parse_blocks(again[-1]["content"])["Reply"] == storable(bad)
 
 
@@ -318,3 +318,16 @@ def test_pairs_of_several_objects_are_all_read_and_a_repeated_object_once() -> N
 )
 def test_a_reply_without_pairs_has_a_reason(text: str, reason: str) -> None:
     assert synthesis.parse(text) == synthesis.Parsed([], {reason: 1})
+
+
+def test_a_judgement_from_0_to_5_is_kept_as_0_to_100_and_more_is_out_of_range() -> None:
+    found = judge.parse(reply(3, 5), "scale_5")
+    assert isinstance(found, judge.Scores)
+    assert (found.similarity, found.precision) == (60, 100)
+    assert judge.parse(reply(3, 6), "scale_5") == judge.Unscored("out_of_range", reply(3, 6))
+
+
+def test_only_its_own_variant_speaks_of_0_to_5() -> None:
+    for variant in judge.VARIANTS:
+        text = judge.template(variant)
+        assert ("0 to 5" in text, "100" in text) == (variant == "scale_5", variant != "scale_5")

@@ -40,6 +40,8 @@ READERS = {
     "gate.kind": {"gate"},
     "gate.similarity": {"gate"},
     "gate.precision": {"gate"},
+    "gate.margin": {"gate"},
+    "gate.alpha": {"gate"},
     "seed": {"finetune", "inference"},
 }
 MACHINE = {
@@ -254,3 +256,16 @@ def test_no_machine_leaf_is_science(composed: Callable[..., Config]) -> None:
 )
 def test_blocks_end_at_125_times_powers_of_two(rows: int, ends: list[int]) -> None:
     assert block_ends(rows) == ends
+
+
+def test_the_holdout_is_judged_with_the_stages_of_a_round_on_another_split(
+    composed: Callable[..., Config],
+) -> None:
+    flow = Flow(composed("judge=offline_panel"))
+    tested, held = flow.round(1) | flow.baseline, flow.holdout(1)
+    assert held.keys() == {role for role in tested if role in held}
+    for role, stage in held.items():
+        assert stage.params == tested[role].params | {"split": "holdout"}
+        assert stage.fingerprint != tested[role].fingerprint
+    assert held["inference"].inputs == tested["inference"].inputs
+    assert Flow(composed("baseline=none")).holdout(1) == {}

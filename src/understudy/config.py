@@ -151,7 +151,7 @@ class Evaluation:
     """How a judge is asked: `m` times per answer, with which prompt."""
 
     m: PositiveInt
-    prompt: Literal["default", "paper"]
+    prompt: Literal["default", "paper", "paraphrased", "scale_5"]
     order: Literal["reference_first", "candidate_first"]
 
 
@@ -159,10 +159,12 @@ class Evaluation:
 class Gate:
     """When a round is good enough."""
 
-    kind: Literal["paper"]
-    similarity: Score
+    kind: Literal["paper", "noninferiority"]
+    similarity: Score  # of kind paper, as is precision
     precision: Score
     judges: list[str] | None
+    margin: Annotated[float, Field(gt=0, le=100)] = added(5.0)  # points that may be lost
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = added(0.05)  # of one look at the holdout
 
 
 @dataclass(config=STRICT)

@@ -58,9 +58,23 @@ class Flow:
             f"baseline.{judge}": self.evaluation(answers, judge) for judge in self.config.judges
         }
 
-    def evaluation(self, answers: Stage, judge: str) -> Stage:
+    def holdout(self, number: int) -> dict[str, Stage]:
+        """One round's model and the service on the holdout, judged; empty without a service."""
+        if self.config.baseline.kind == "none":
+            return {}
+        tested = self.round(number)["inference"]
+        local = make("inference", self.config, tested.params | {"split": "holdout"}, tested.inputs)
+        service = make("baseline", self.config, {"split": "holdout"}, {"split": self.split})
+        judged = {
+            f"{role}.{judge}": self.evaluation(answers, judge, "holdout")
+            for role, answers in (("evaluation", local), ("baseline", service))
+            for judge in self.config.gate_judges
+        }
+        return {"inference": local, "baseline": service} | judged
+
+    def evaluation(self, answers: Stage, judge: str, split: str = "test") -> Stage:
         """One judge on one answers stage."""
-        params = {"judge": judge, "split": "test"}
+        params = {"judge": judge, "split": split}
         return make("evaluation", self.config, params, {"answers": answers, "split": self.split})
 
     def blocks(self, rows: int) -> list[Stage]:

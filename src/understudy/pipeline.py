@@ -18,6 +18,7 @@ from understudy.config import Config
 from understudy.data.prepare import prepare
 from understudy.flow import flow_of
 from understudy.launch.local import Workers
+from understudy.records import Coverage, read_rows
 from understudy.service import facts
 from understudy.stages import Stage
 from understudy.status import closing_table
@@ -81,6 +82,7 @@ class Run:
             "config": dataclasses.asdict(config),
             "stages": {},
             "rounds": [],
+            "holdout": None,
             "decision": None,
         }
 
@@ -109,6 +111,8 @@ class Run:
                 if summary["decision"] == "pass" and self.flow.is_ladder:
                     break
         passed = [step["round"] for step in self.record["rounds"] if step["decision"] == "pass"]
+        if passed and self.flow.is_ladder:
+            yield from self._holdout(passed[0])
         self.record["decision"] = {
             "passed": bool(passed),
             "round": passed[0] if passed else None,
@@ -122,6 +126,18 @@ class Run:
         self.record["rounds"].append(entry)
         self.say(f"round {number}: {self.flow.title(number)}")
         yield from self._stages(self.flow.round(number), entry["stages"])
+
+    def _holdout(self, number: int) -> Iterator[Task]:
+        """Judge the round that passed on the holdout, where there is one; `decide` looks at it."""
+        split = StageDir(self.root / self.flow.split.path).out / "rows.jsonl"
+        plan = self.flow.holdout(number)
+        if not plan or all(row.split != "holdout" for row in read_rows(split, Coverage)):
+            return
+        entry: dict[str, Any] = {"round": number, "stages": {}}
+        self.record["holdout"] = entry
+        self.say(f"holdout: round {number}")
+        yield from self._stages(plan, entry["stages"])
+        self.say(f"judged; to decide: understudy decide {self.directory.name}")
 
     def _decide(self, number: int) -> dict[str, Any]:
         """The gate's summary of a round that is done."""

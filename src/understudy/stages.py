@@ -48,7 +48,7 @@ SPECS = {
     "evaluation": Spec(
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),
-        version=2,  # equal answers of another k are judged anew; an unreadable verdict once again
+        version=2,  # equal answers of another k are judged anew, an unreadable verdict once more
     ),
     "split.imported": Spec(
         "understudy.data.answers:run_prompts", _source("inference", "task.name")
@@ -61,7 +61,9 @@ SPECS = {
         _source("inference", "inference.families", "inference.repeats"),
     ),
     "gate": Spec(
-        "understudy.evaluation.gate:run", ("gate.kind", "gate.similarity", "gate.precision")
+        "understudy.evaluation.gate:run",
+        tuple(f"gate.{leaf}" for leaf in ("kind", "similarity", "precision", "margin", "alpha")),
+        version=2,  # limits say by which form they are
     ),
 }
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 from understudy.artifacts import Job
 from understudy.config import Gate
+from understudy.evaluation import decision
+from understudy.evaluation.pairs import pair
 from understudy.evaluation.scores import METRICS, Metric, pool
 from understudy.evaluation.statistics import ratio_of_means
 from understudy.records import Coverage, Verdict
@@ -100,18 +102,39 @@ def run(job: Job) -> None:
         table.append(_line(judge, "local", job.summary(local), match))
         if baseline in job.inputs:
             table.append(_line(judge, "baseline", job.summary(baseline), None))
-    decision, reason = decide(gate, table)
+    screened = _screen(job, groups) if gate.kind == "noninferiority" else None
+    word, reason = decide(gate, table) if screened is None else screen(screened)
     job.write_summary(
         {
             "kind": gate.kind,
-            "decision": decision,
+            "decision": word,
             "reason": reason,
             "thresholds": {"similarity": gate.similarity, "precision": gate.precision},
             "round": job.params["round"],
             "data_size": job.params["data_size"],
             "table": [asdict(line) for line in table],
+            **({} if screened is None else {"screen": screened.to_dict()}),
         }
     )
+
+
+def screen(found: decision.Decision) -> Decision:
+    """Pass when the lower limit on the test split is above the margin; the holdout decides."""
+    low = found.difference.low
+    passed = low is not None and low > -found.margin
+    return Decision("pass" if passed else "fail", f"On the test split, {found.reason}")
+
+
+def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:
+    """The comparison with the service by the gate's judges, on the prompts that were judged."""
+    gate, judges = job.config.gate, _judges(job)
+    local, service = (
+        {judge: job.rows(f"{role}.{judge}", Verdict) for judge in judges}
+        for role in ("evaluation", "baseline")
+    )
+    prompts = sorted({one.prompt_id for rows in local.values() for one in rows})
+    pairs = {metric: pair(local, service, prompts, metric) for metric in METRICS}
+    return decision.decide(pairs, groups, margin=gate.margin, alpha=gate.alpha)
 
 
 def _judges(job: Job) -> list[str]:

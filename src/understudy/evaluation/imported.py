@@ -7,9 +7,9 @@ stays empty: `m` is null, and `n_repeats` is known only if the user says it.
 from understudy.artifacts import Job, RowLog
 from understudy.data.answers import Score, load
 from understudy.evaluation import scores
-from understudy.evaluation.judge import SCALE
 from understudy.records import Answer, Coverage, Verdict
 
+_SCALE = "0-100"
 _UNKNOWN = "unknown"
 
 
@@ -55,7 +55,7 @@ def _verdict(
         prompt_variant=_UNKNOWN,
         order=_UNKNOWN,
         m=None,
-        scale=SCALE,
+        scale=_SCALE,
         similarity=score.similarity if is_scored else None,
         precision=score.precision if is_scored else None,
         reason_similarity=None,

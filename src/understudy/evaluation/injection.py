@@ -59,7 +59,7 @@ def load() -> list[Injection]:
 
 def inject(asked: Asked, injection: Injection, variant: Any, order: Any) -> Asked:
     """The same question with the injection behind the candidate's answer."""
-    (message,) = prompt.render(variant, order, *asked)
+    (message,) = prompt.render(variant, order, *asked[:3])
     blocks = list(_MARK.finditer(message["content"]))
     block = blocks[1 if order == "candidate_first" else -1]
     text = injection.text.replace("{mark}", block["mark"]).replace("{label}", block["label"])
@@ -84,11 +84,12 @@ def measure(
     answers (clusters), which all injections share.
     """
     injections = load()
+    again = repair(settings.prompt)
     calls = list(_calls(settings, answers, injections))
     scores: dict[int, Scores] = {}
     with track(f"inject {judge.name}", len(calls), "verdicts") as advance:
-        for position, reply in ask(judge, (call.request for call in calls), account, repair):
-            parsed = prompt.parse(reply.text)
+        for position, reply in ask(judge, (call.request for call in calls), account, again):
+            parsed = prompt.parse(reply.text, settings.prompt)
             if reply.finish == "stop" and isinstance(parsed, Scores):
                 scores[position] = parsed
             advance(note=account.note)
@@ -118,11 +119,11 @@ def _calls(
     variant, order = settings.prompt, settings.order
     schema = prompt.schema(variant)
     for number, asked in enumerate(answers):
-        messages = prompt.render(variant, order, *asked)
+        messages = prompt.render(variant, order, *asked[:3])
         for repeat in range(settings.m):
             yield _Call(number, None, Request(messages, repeat, schema))
         for line, injection in enumerate(injections, 1):
-            messages = prompt.render(variant, order, *inject(asked, injection, variant, order))
+            messages = prompt.render(variant, order, *inject(asked, injection, variant, order)[:3])
             yield _Call(number, line, Request(messages, 0, schema))
 
 

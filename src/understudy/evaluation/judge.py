@@ -1,6 +1,6 @@
 """The evaluation stage: one judge scores every answer of one generator, M times."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from understudy.artifacts import Job, RowLog
@@ -15,7 +15,6 @@ from understudy.service.account import account_of
 from understudy.service.base import Reply, Request
 from understudy.service.client import ask
 
-SCALE = "0-100"
 _REPEATS = 10**6  # more than any m, so that (k, m) is one number
 _UNPARSED = {"length": "cut_off", "refusal": "refused", "blocked": "blocked", "error": "error"}
 
@@ -41,10 +40,10 @@ def run(job: Job) -> None:
 
     texts = {answer.key: answer.text for answer in answers}
     requests = (_request(config, prompts[row.prompt_id], texts[row.key[:3]], row) for row in to_ask)
-    account = account_of(job)
+    account, again = account_of(job), repair(config.evaluation.prompt)
     with track(f"judge {name}", len(wanted), "verdicts") as advance:
         advance(len(wanted) - len(to_ask))
-        for position, reply in ask(config.judges[name], requests, account, repair):
+        for position, reply in ask(config.judges[name], requests, account, again):
             log.append([judged(to_ask[position], reply)])
             advance(note=account.note)
     job.notes.update(account.summary())
@@ -66,12 +65,16 @@ def run(job: Job) -> None:
     )
 
 
-def repair(request: Request, reply: Reply) -> Request | None:
-    """The call that asks again for a verdict that cannot be read; None where it can, or never."""
-    if reply.finish != "stop":
-        return None
-    messages = prompt.repair(request.messages, reply.text)
-    return None if messages is None else replace(request, messages=messages)
+def repair(variant: prompt.Variant) -> Callable[[Request, Reply], Request | None]:
+    """A function: the call that asks again for a verdict; None where it can be read, or never."""
+
+    def again(request: Request, reply: Reply) -> Request | None:
+        if reply.finish != "stop":
+            return None
+        messages = prompt.repair(request.messages, reply.text, variant)
+        return None if messages is None else replace(request, messages=messages)
+
+    return again
 
 
 def _unjudged(config: Config, judge: str, answer: Answer, m: int) -> Verdict:
@@ -85,7 +88,7 @@ def _unjudged(config: Config, judge: str, answer: Answer, m: int) -> Verdict:
         prompt_variant=config.evaluation.prompt,
         order=config.evaluation.order,
         m=m,
-        scale=SCALE,
+        scale=f"0-{prompt.most(config.evaluation.prompt)}",
         similarity=None,
         precision=None,
         reason_similarity=None,
@@ -122,7 +125,7 @@ def judged(blank: Verdict, reply: Reply) -> Verdict:
     """The blank filled in from a reply; without usable scores they stay null, and why is said."""
     if reply.finish != "stop":
         return replace(blank, status=_UNPARSED[reply.finish])
-    parsed = prompt.parse(reply.text)
+    parsed = prompt.parse(reply.text, blank.prompt_variant)
     if isinstance(parsed, prompt.Unscored):
         return replace(blank, status=parsed.status)
     return replace(blank, **parsed._asdict(), status="scored")

@@ -10,6 +10,8 @@ On any other text both are 100 F, and the reason says so. Then, for each score s
     judged = round(clip(50 + c (s - 50) + offset + length * tanh(z) + noise * e, 0, ceiling))
     z      = (log(1 + words of the answer) - log(1 + words of the reference)) / LENGTH_SD
 
+(on a scale of 0 to 5: the twentieth of that, rounded again)
+
 with c = compression, e standard Gaussian, and offset, length, noise and ceiling in points.
 """
 
@@ -24,6 +26,7 @@ from typing import NamedTuple
 from understudy import playground
 from understudy.config import Bias
 from understudy.prompts.judge import Asked
+from understudy.prompts.judge import most as highest
 from understudy.records import dumps
 
 LENGTH_SD = 0.5  # log words: an answer 1.6 times as long as the reference is one unit longer
@@ -53,6 +56,9 @@ def judge(asked: Asked, bias: Bias, rng: random.Random) -> str:
     similarity, precision = (
         bend(score, true.length, rng.gauss(), bias) for score in (true.similarity, true.precision)
     )
+    most = highest(asked.variant)
+    if most != 100:
+        similarity, precision = (round(score / 100 * most) for score in (similarity, precision))
     return dumps(
         {
             "similarity_assessment": {"reason": true.reason_similarity, "score": similarity},
