@@ -1,4 +1,4 @@
-"""From a run to the decision: rounds screen on the test split, `decide` looks at the holdout once."""
+"""From a run to the decision: rounds screen on test, `decide` looks at the holdout once."""
 
 import json
 import subprocess
