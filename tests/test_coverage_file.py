@@ -19,7 +19,6 @@ from files import REAL_FILE, job, llamaduo, needs_real_data, turns, write
 from understudy import playground
 from understudy.cli import main
 from understudy.config import Config
-from understudy.data import clusters as near
 from understudy.data import coverage, formats, hub
 from understudy.data.clusters import clusters
 from understudy.data.formats import BadRow
@@ -290,23 +289,25 @@ def test_no_robots_is_pinned_and_says_its_licence(composed: Composed) -> None:
 # --- near-duplicates -----------------------------------------------------------------------------
 
 
-def jaccard(a: str, b: str) -> float:
-    left, right = near._shingles(a), near._shingles(b)
-    return len(left & right) / len(left | right)
-
-
 WORDS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=9).map(" ".join)
 
 
 @settings(deadline=None)
-@given(st.lists(WORDS, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-def test_clusters_are_those_of_comparing_every_pair(texts: list[str], threshold: float) -> None:
+@given(st.lists(WORDS, max_size=12))
+def test_clusters_are_those_of_comparing_every_pair(texts: list[str]) -> None:
     expected = list(range(len(texts)))
     for i, j in combinations(range(len(texts)), 2):
-        if jaccard(texts[i], texts[j]) >= threshold:
+        if set(texts[i].split()) == set(texts[j].split()):
             low, high = sorted((expected[i], expected[j]))
             expected = [low if label == high else label for label in expected]
-    assert clusters(texts, threshold) == expected
+    assert clusters(texts) == expected
+
+
+def test_a_chain_of_near_duplicates_is_one_cluster() -> None:
+    words = [f"word{n}" for n in range(60)]
+    texts = [" ".join(words[start : start + 40]) for start in (0, 10, 20, 60)]
+    assert clusters(texts[:3]) == [0, 0, 0]
+    assert clusters([texts[0], texts[2]]) == [0, 1]
 
 
 def test_case_spacing_and_one_word_in_many_make_no_new_cluster() -> None:

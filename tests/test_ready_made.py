@@ -72,6 +72,13 @@ def test_a_ready_made_set_is_cleaned_and_what_is_dropped_is_counted(
         **{"bad_row": 1, "duplicate_instruction": 2},
         **{"held_out_instruction": 1, "human": 1},
     }
+    assert summary["contaminated"] == 1
+    report = [json.loads(line) for line in (made.out / "dropped.jsonl").read_text().splitlines()]
+    assert [(drop["id"], drop["reason"], drop["against"]) for drop in report] == [
+        ("pair 5", "duplicate_instruction", "pair 1"),
+        ("pair 6", "duplicate_instruction", "0"),
+        ("pair 7", "held_out_instruction", "1"),
+    ]
     assert {(r.teacher, r.split, r.depth) for r in pool(made)} == {("gpt-4o", "train", 1)}
 
 

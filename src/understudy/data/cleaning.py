@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from understudy.artifacts import Job, RowLog
 from understudy.config import Synthesis
 from understudy.data import formats, sources
-from understudy.data.clusters import same
+from understudy.data.screening import Drop, Pair, Screen, contamination, write_report
 from understudy.data.subset import block_ends
 from understudy.records import Coverage, Message, Synthetic
 
@@ -25,28 +25,37 @@ class Ready(NamedTuple):
 
 
 def run(job: Job) -> None:
-    """Write every row that is new, held out nowhere, and not human."""
+    """Write every row that is new, leaks nothing held out, and is not human.
+
+    `dropped.jsonl` says of every other pair why and because of which row; its pairs are numbered
+    from 1 in the source's order, human and bad rows left out.
+    """
     raws = sources.read(job.config.synthesis)
     taken = take(job.config.synthesis)
     sources.log(taken.bad)
-    dropped = taken.not_wanted + Counter(bad_row=len(taken.bad))
-    human = job.rows("split", Coverage)
-    held_out = {same(row.instruction) for row in human if row.split != "train"}
-    known = {same(row.instruction) for row in human if row.split == "train"}
     accepted: list[Ready] = []
-    for _, ready in taken.rows:
-        instruction = same(ready.messages[-2]["content"])
-        if instruction in held_out:
-            dropped["held_out_instruction"] += 1
-        elif instruction in known:
-            dropped["duplicate_instruction"] += 1
-        else:
-            known.add(instruction)
+    drops: list[Drop] = []
+    pairs = [
+        Pair(f"pair {number}", ready.messages[-2]["content"], ready.messages[-1]["content"])
+        for number, (_, ready) in enumerate(taken.rows, 1)
+    ]
+    sifted = Screen(list(job.rows("split", Coverage))).sift(pairs)
+    for (_, ready), (_, drop) in zip(taken.rows, sifted, strict=True):
+        if drop is None:
             accepted.append(ready)
+        else:
+            drops.append(drop)
+    dropped = taken.not_wanted + Counter(bad_row=len(taken.bad))
+    dropped += write_report(job.out / "dropped.jsonl", drops)
     log = RowLog(job.out, Synthetic)
     log.append(row for row in _rows(job, accepted) if row.key not in log.rows)
     log.finish()
-    summary = {"rows": len(accepted), "read": len(raws), "dropped": dict(sorted(dropped.items()))}
+    summary = {
+        "rows": len(accepted),
+        "read": len(raws),
+        "dropped": dict(sorted(dropped.items())),
+        "contaminated": contamination(dropped),
+    }
     job.write_summary(summary)
     job.notes.update(summary)
 
