@@ -35,11 +35,14 @@ SPECS = {
     "coverage": Spec(
         "understudy.data.coverage:run",
         _source("coverage", *(f"coverage.{leaf}" for leaf in _COVERAGE), "task.name"),
+        version=2,  # near-duplicate prompts by MinHash, word sets and ROUGE-L
     ),
     "split": Spec("understudy.data.split:run", ("coverage.split", "coverage.seed")),
     "synthesis": Spec("understudy.synthesis:run", ("synthesis", "task.name", "task.topic")),
     "cleaning": Spec(
-        "understudy.data.cleaning:run", _source("synthesis", "synthesis.format", "task.name")
+        "understudy.data.cleaning:run",
+        _source("synthesis", "synthesis.format", "task.name"),
+        version=2,  # near-duplicates and what is held out
     ),
     "subset": Spec("understudy.data.subset:run", ()),
     "finetune": Spec("understudy.finetune:run", ("model", "trainer", "seed")),
