@@ -1,5 +1,7 @@
 """The report page and the comparison figure, from frames, numbers and drawings."""
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
 
-from . import compute, draw, frame, labels
+from . import browser, compute, draw, frame, labels, runs, sections
+from .evaluations import Data, Run
+from .samples import samples
 
 _RESULTS = ["Task", "Synthetic rows", "Rule pass rate", "Judge", "Similarity", "Precision"]
 
@@ -20,30 +24,39 @@ def write_report(root: Path, run_json: Path, out: Path) -> Path:
     run = frame.load_run(run_json)
     scores = frame.scores_frame(root, run)
     stages = frame.stages_frame(root, run)
-    sampled = frame.sampled(root, run)
     gate = run["config"]["gate"]
     thresholds = {"similarity": gate["similarity"], "precision": gate["precision"]}
+    data = Data(runs.evaluations(Run(root, run), {}, set()), [])
+    rows = browser.collect(root, run)
     figures = {
         "scores": None
-        if _is_ready_made(run)
+        if sections.is_ready_made(run)
         else draw.scores_figure(scores, thresholds, run["rehearsal"]),
         "training": draw.training_figure(frame.training_frame(root, run), run["rehearsal"]),
     }
+    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         run=run,
-        decision=_decision(run, stages),
+        decision=sections.decision(run, run_json, stages),
         thresholds=thresholds,
         groups=_groups(scores, run),
         interval_kind=next(iter(scores["interval"].dropna()), "95 % interval"),
         figures={
             name: draw.svg(figure, name) for name, figure in figures.items() if figure is not None
         },
-        sampled_round=sampled.round if sampled else None,
-        samples=compute.samples(sampled) if sampled else [],
+        judges=sections.judges(data),
+        costs=sections.costs(root, run),
+        hygiene=sections.hygiene(root, run),
+        contaminated=sections.contaminated(data),
+        rows=browser.pack(rows) if rows else None,
+        samples=samples(rows) if rows else ("", []),
         stages=stages.to_dict("records"),
         seconds=compute.seconds_by_stage(stages),
         facts=_facts(root, run),
         config=json.dumps(run["config"], indent=2, ensure_ascii=False),
+        script=script,
+        # the one script that the page may run, whatever else a model's text looks like
+        allowed=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         labels=labels,
     )
     write_atomically(out, page)
@@ -52,14 +65,14 @@ def write_report(root: Path, run_json: Path, out: Path) -> Path:
 
 def write_curve(root: Path, names: list[str], out: Path) -> Path:
     """Draw several runs against data size to `out`; a table of the numbers goes beside, as .md."""
-    runs = [frame.load_run(root / "run" / name / "run.json") for name in names]
-    scores = [part for run in runs if not (part := frame.scores_frame(root, run)).empty]
+    records = [frame.load_run(root / "run" / name / "run.json") for name in names]
+    scores = [part for run in records if not (part := frame.scores_frame(root, run)).empty]
     points = compute.curve_order(pd.concat(scores)) if scores else pd.DataFrame()
     if points.empty:
         raise BadInput(f"none of the runs {', '.join(names)} has a finished evaluation yet")
-    absent = {run["name"]: compute.absent_share(*frame.references(root, run)) for run in runs}
+    absent = {run["name"]: compute.absent_share(*frame.references(root, run)) for run in records}
     out.parent.mkdir(parents=True, exist_ok=True)
-    rehearsal = any(run["rehearsal"] for run in runs)
+    rehearsal = any(run["rehearsal"] for run in records)
     draw.save(draw.curve_figure(points, rehearsal), out)
     write_atomically(out.with_suffix(".md"), _curve_table(points, absent, rehearsal))
     return out
@@ -74,36 +87,6 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2")
-
-
-def _decision(run: dict[str, Any], stages: pd.DataFrame) -> dict[str, str]:
-    """The verdict on the run: a word for the colour, a sentence and its reason."""
-    decision = run["decision"]
-    if decision is None:
-        done = f"{int(stages['is_done'].sum())} of the {len(stages)} stages begun so far"
-        return {
-            "word": "open",
-            "sentence": "Not decided yet.",
-            "reason": f"The run is unfinished: {done} are done.",
-        }
-    if _is_ready_made(run):
-        sentence = "Ready-made answers were judged; nothing was trained."
-        return {"word": "open", "sentence": sentence, "reason": decision["reason"]}
-    if not decision["passed"]:
-        sentence = "The local model does not pass the gate."
-        return {"word": "fail", "sentence": sentence, "reason": decision["reason"]}
-    rows = {step["round"]: step["data_size"] for step in run["rounds"]}[decision["round"]]
-    sentence = (
-        f"The local model passes the gate in round {decision['round']}, "
-        f"with {labels.count(rows)} synthetic rows."
-    )
-    return {"word": "pass", "sentence": sentence, "reason": decision["reason"]}
-
-
-def _is_ready_made(run: dict[str, Any]) -> bool:
-    """Whether the rounds are generators, whose training data nobody knows."""
-    kind: str = run["config"].get("inference", {}).get("kind", "local")
-    return kind != "local"
 
 
 def _groups(scores: pd.DataFrame, run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,54 +1,6 @@
-"""Numbers that no stage wrote: sample answers, novelty of the test answers, time by stage."""
-
-from typing import NamedTuple
+"""Numbers that no stage wrote: novelty of the test answers, time by stage."""
 
 import pandas as pd
-
-from .frame import Sampled
-
-
-class Sample(NamedTuple):
-    """One judged answer, for reading."""
-
-    title: str
-    prompt_id: str
-    messages: list[dict[str, str]]
-    reference: str
-    answer: str
-    finish: str
-    similarity: float
-    precision: float
-
-
-def samples(sampled: Sampled) -> list[Sample]:
-    """The best, the median and the worst answer by the mean of both scores."""
-    scored = sampled.verdicts[sampled.verdicts["status"] == "scored"]
-    if scored.empty:
-        return []
-    means = scored.groupby(["prompt_id", "k"])[["similarity", "precision"]].mean()
-    order = means.assign(both=means.mean(axis=1)).reset_index()
-    # ties are broken by prompt and k, so that equal input gives an equal page
-    order = order.sort_values(["both", "prompt_id", "k"], ascending=[False, True, True])
-    answers = {(answer.prompt_id, answer.k): answer for answer in sampled.answers}
-    picked = []
-    places = {"Best": 0, "Median": (len(order) - 1) // 2, "Worst": len(order) - 1}
-    for title, place in places.items():
-        row = order.iloc[place]
-        answer = answers[str(row["prompt_id"]), int(row["k"])]
-        source = sampled.coverage[answer.prompt_id]
-        picked.append(
-            Sample(
-                title,
-                source.id,
-                source.prompt,
-                source.response,
-                answer.text,
-                answer.finish,
-                float(row["similarity"]),
-                float(row["precision"]),
-            )
-        )
-    return picked
 
 
 def absent_share(test: list[str], train: list[str] | None) -> float:

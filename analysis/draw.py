@@ -35,7 +35,7 @@ _RC = {
 
 
 @contextmanager
-def _canvas(panels: int, columns: int, title: str, rehearsal: bool) -> Iterator[tuple[Any, Any]]:
+def canvas(panels: int, columns: int, title: str, rehearsal: bool) -> Iterator[tuple[Any, Any]]:
     """A themed figure with `panels` axes; afterwards its title and, in a rehearsal, the word."""
     rows = math.ceil(panels / columns)
     with (
@@ -64,7 +64,7 @@ def scores_figure(
     metrics = ["similarity", "precision"]
     if scores["rule.rate"].notna().any():
         metrics.append("rule")
-    with _canvas(len(metrics), len(metrics), "", rehearsal) as (figure, axes):
+    with canvas(len(metrics), len(metrics), "", rehearsal) as (figure, axes):
         for ax, metric in zip(axes, metrics, strict=True):
             # a rule asks no judge, so any judge's rows carry the same rate
             judges = list(dict.fromkeys(scores["judge"]))[: 1 if metric == "rule" else None]
@@ -100,7 +100,7 @@ def training_figure(training: pd.DataFrame, rehearsal: bool) -> Any | None:
     rounds = sorted(training["round"].unique())
     if not rounds:
         return None
-    with _canvas(len(rounds), min(3, len(rounds)), "", rehearsal) as (figure, axes):
+    with canvas(len(rounds), min(3, len(rounds)), "", rehearsal) as (figure, axes):
         for ax, step in zip(axes, rounds, strict=True):
             part = training[training["round"] == step]
             for column in ("train_loss", "validation_loss"):
@@ -124,7 +124,7 @@ def curve_figure(points: pd.DataFrame, rehearsal: bool) -> Any:
     """A panel per task: rule pass rate and judge precision against data size; base model dotted."""
     tasks = list(dict.fromkeys(points["task"]))
     judges = list(dict.fromkeys(points["judge"]))
-    with _canvas(len(tasks), min(2, len(tasks)), "", rehearsal) as (figure, axes):
+    with canvas(len(tasks), min(2, len(tasks)), "", rehearsal) as (figure, axes):
         for ax, task in zip(axes, tasks, strict=True):
             here = points[points["task"] == task]
             for metric, judge in [("rule", judges[0]), *(("precision", name) for name in judges)]:
@@ -200,8 +200,27 @@ def svg(figure: Figure, name: str) -> str:
 def save(figure: Figure, out: Path) -> None:
     """The figure as a file for any background; the suffix decides the format."""
     kind = out.suffix.removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise BadInput(f"{out} is no figure that can be drawn; end its name in .svg or .png")
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
-    with matplotlib.rc_context({"svg.hashsalt": "understudy"}):
-        figure.savefig(out, format=kind, dpi=160, facecolor="white", metadata=metadata)
+    title = figure.get_suptitle()  # a file that is passed on alone still says REHEARSAL
+    metadata: dict[str, dict[str, str | None]] = {
+        "svg": {"Date": None},
+        "png": {"Software": None, "Title": title},
+        "pdf": {"CreationDate": None, "Title": title},
+    }
+    if kind not in metadata:
+        raise BadInput(
+            f"{out} is no figure that can be drawn; end its name in .svg or .png, or .pdf"
+        )
+    rc = {"svg.hashsalt": "understudy", "pdf.fonttype": 42, "text.parse_math": False}
+    with matplotlib.rc_context(rc):
+        figure.savefig(out, format=kind, dpi=160, facecolor="white", metadata=metadata[kind])
+
+
+def save_both(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """The figure as `name`.pdf, for a paper, and as `name`.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both
+    paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
+    for path in paths:
+        save(figure, path)
+    return paths

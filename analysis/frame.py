@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from understudy.artifacts import StageDir
-from understudy.records import Answer, Coverage, Verdict, read_rows
+from understudy.records import Coverage, read_rows
 
 _SCORES = ("mean", "low", "high", "coverage@50", "coverage@70")
 _NUMBERS = [
@@ -37,15 +37,6 @@ class Planned(NamedTuple):
     def kind(self) -> str:
         """Which stage it is, whatever its role in the run is called."""
         return self.directory.path.parent.name
-
-
-class Sampled(NamedTuple):
-    """What the last judged round answered."""
-
-    round: int
-    coverage: dict[str, Coverage]
-    answers: list[Answer]
-    verdicts: pd.DataFrame
 
 
 def load_run(run_json: Path) -> dict[str, Any]:
@@ -139,27 +130,6 @@ def training_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
                 rows.append({**json.loads(line), **place})
     columns = ["round", "data_size", "step", "train_loss", "validation_loss", "best_step"]
     return pd.DataFrame(rows).reindex(columns=columns).astype(float)
-
-
-def sampled(root: Path, run: dict[str, Any]) -> Sampled | None:
-    """The answers and verdicts of the last round that a judge has finished."""
-    done = list(finished(root, run))
-    split = next((stage for stage in done if stage.kind == "split"), None)
-    judged = {stage.round for stage in done if stage.kind == "evaluation"} - {None}
-    answered = [stage for stage in done if stage.kind == "inference" and stage.round in judged]
-    if split is None or not answered:
-        return None
-    last = answered[-1]
-    assert last.round is not None, "only stages of a round are left"
-    verdicts = [
-        verdict.to_dict()
-        for stage in done
-        if stage.round == last.round and stage.kind == "evaluation"
-        for verdict in read_rows(stage.directory.out / "rows.jsonl", Verdict)
-    ]
-    coverage = {row.id: row for row in read_rows(split.directory.out / "rows.jsonl", Coverage)}
-    answers = list(read_rows(last.directory.out / "rows.jsonl", Answer))
-    return Sampled(last.round, coverage, answers, pd.DataFrame(verdicts))
 
 
 def references(root: Path, run: dict[str, Any]) -> tuple[list[str], list[str] | None]:

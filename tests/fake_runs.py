@@ -12,6 +12,8 @@ CONFIG: dict[str, Any] = {
     "task": {"name": "closed_qa"},
     "model": {"name": "tiny"},
     "trainer": {"kind": "full"},
+    "synthesis": {"kind": "none"},
+    "seed": 0,
     "gate": {"kind": "paper", "similarity": 60.0, "precision": 70.0, "judges": None},
     "data_size": None,
 }
@@ -52,6 +54,17 @@ def verdict(prompt: str, value: float | None, m: int = 0) -> Verdict:
         *(prompt, "tiny", 0, JUDGE, "offline", "default", "reference_first", m, "0-100"),
         *(value, value, None, None, status),
     )
+
+
+def judged(root: Path, path: str, answers: str) -> str:
+    """Note which answers to which prompts an evaluation is about."""
+    inputs = {"inputs": {"answers": answers, "split": "split/p0"}}
+    write_atomically(root / path / "inputs.json", json.dumps(inputs))
+    return path
+
+
+def answers(generator: str, text: str) -> list[Row]:
+    return [Answer(f"p{n}", f"g{n}", 0, text, 3, "stop", generator, "understudy") for n in range(3)]
 
 
 def evaluation(root: Path, path: str, **changed: Any) -> str:
@@ -101,14 +114,11 @@ def finetune(root: Path, path: str) -> str:
 
 
 def first_round(root: Path, text: str = "forty two") -> dict[str, Any]:
-    answers: list[Row] = [
-        Answer(f"p{n}", f"g{n}", 0, text, 3, "stop", "tiny", "understudy") for n in range(3)
-    ]
     stages = {
         "subset": stage(root, "subset/s0", [human(9, "train", "three")]),
         "finetune": finetune(root, "finetune/f0"),
-        "inference": stage(root, "inference/i0", answers),
-        f"evaluation.{JUDGE}": evaluation(root, "evaluation/e0"),
+        "inference": stage(root, "inference/i0", answers("tiny", text)),
+        f"evaluation.{JUDGE}": judged(root, evaluation(root, "evaluation/e0"), "inference/i0"),
         "gate": gate(root, "gate/g0", 0, "fail"),
     }
     return {"round": 0, "data_size": 0, "stages": stages, "decision": "fail"}
@@ -126,6 +136,8 @@ def write_run(
         precision=score(None, None, None, None, None),
         rule=None,
     )
+    stage(root, "baseline/a0", answers("offline", text))
+    judged(root, baseline, "baseline/a0")
     run: dict[str, Any] = {
         **{"name": name, "command": "understudy run experiment=demo", "understudy": "0.1.0"},
         **{"created": "2026-11-21T08:00:00+00:00", "rehearsal": rehearsal, "config": CONFIG},

@@ -1,5 +1,7 @@
 """The report page and the comparison figure, on runs written by the test."""
 
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fake_runs
+import panel_runs
 from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
 from understudy.report import curve, load_analysis, main, report
@@ -50,8 +53,14 @@ def test_page_states_the_decision_and_its_reason(page: str) -> None:
 
 
 def test_page_escapes_what_a_model_wrote(page: str) -> None:
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_browser_is_told_to_run_no_script_but_the_pages_own(page: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}'; style-src" in page
 
 
 def test_page_needs_no_other_resource(page: str) -> None:
@@ -112,6 +121,62 @@ def test_a_run_without_any_finished_stage_has_a_page(tmp_path: Path) -> None:
     text = report(tmp_path, path).read_text(encoding="utf-8")
     assert "No evaluation is finished yet." in text
     assert "<svg" not in text
+
+
+def test_the_decision_on_the_holdout_comes_first(tmp_path: Path) -> None:
+    run = panel_runs.write(tmp_path)
+    ends = {"error": 1.0, "clusters": 6, "form": "t"}
+    lost = {"mean": -2.5, "low": -4.25, "high": -0.75, **ends}
+    decided = {
+        **{"decision": "INCONCLUSIVE", "reason": "The limit is below the margin."},
+        **{"metric": "precision", "margin": 5.0, "alpha": 0.05, "look": 2, "level": 0.025},
+        **{"prompts": 60, "missing": 3, "difference": lost, "judges": {"fair": lost}},
+        **{"beside": {"similarity": {**lost, "mean": None, "low": None, "high": None}}},
+        **{"more_prompts": 140, "verdicts_per_answer": None},
+        "warnings": ["judge fair is of the teacher's family"],
+    }
+    (run.parent / "decision.json").write_text(json.dumps(decided))
+    page = report(tmp_path, run).read_text(encoding="utf-8")
+    first = " ".join(re.sub(r"<[^>]+>", " ", page[page.index('id="decision"') :]).split())
+    assert first.index("INCONCLUSIVE. The limit is below the margin.") < 30
+    assert "precision all judges -2.50 [-4.2, -0.8]" in first
+    assert "look 2 at it, one-sided level 0.025" in first
+    assert "About 140 more prompts would decide it" in first
+    assert "Warning: judge fair is of the teacher" in first
+    assert "On the test split: The local model passes the gate in round 0" in first
+
+
+def test_lenient_and_strict_judges_are_called_so(tmp_path: Path) -> None:
+    page = report(tmp_path, panel_runs.write(tmp_path, prompts=40)).read_text(encoding="utf-8")
+    readings = re.findall(r'class="reading (lenient|strict|even)">([^<]+)<', page)
+    assert [kind for kind, _ in readings] == ["even", "lenient", "strict"] * 2
+    shifts = [float(re.findall(r"[\d.]+", words)[0]) for kind, words in readings if kind != "even"]
+    assert all(7 < shift < 9 for shift in shifts)  # 8 were planted
+    assert "Krippendorff&#39;s α" in page
+
+
+def test_costs_are_what_the_stages_recorded_and_missing_where_they_recorded_none(
+    tmp_path: Path,
+) -> None:
+    run = fake_runs.write_run(tmp_path)
+    calls = {"calls": 30, "from_journal": 12, "input_tokens": 4000, "microusd": 123456}
+    for path in ("evaluation/e0", "evaluation/b0"):
+        meta = json.loads((tmp_path / path / "meta.json").read_text()) | {"calls": calls}
+        (tmp_path / path / "meta.json").write_text(json.dumps(meta))
+    page = report(tmp_path, run).read_text(encoding="utf-8")
+    costs = cells(page[page.index('id="costs"') : page.index('id="data"')])
+    rows = {costs[start]: costs[start + 1 : start + 8] for start in range(0, len(costs), 8)}
+    assert rows["evaluation"] == ["2", "25.0 s", "60", "24", "8,000", "–", "0.2469"]
+    assert rows["split"] == ["1", "12.5 s", "–", "–", "–", "–", "–"]
+    assert rows["all"][2:] == rows["evaluation"][2:]
+
+
+def test_what_was_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
+    run = fake_runs.write_run(tmp_path)
+    page = report(tmp_path, run).read_text(encoding="utf-8")
+    left = re.findall(r'class="count left">([^<]+)<', page)
+    assert left == ["unscored 1", "unscored: unparsable 1"] * 2
+    assert "0.0 % of the test prompts are also training prompts" in page
 
 
 def four_runs(root: Path) -> None:

@@ -1,0 +1,172 @@
+"""Cells of the tables: ours as written, the published ones, and those we committed to.
+
+A cell is a number with a name: place, task, model, teacher, data_size, judge, metric, statistic
+(and variant, for what the paper had one of: trainer and seed).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from understudy.errors import BadInput
+from understudy.evaluation.scores import METRICS
+
+from . import scores
+
+PUBLISHED = Path(__file__).parent / "reference" / "published.csv"
+EXPECTED = Path(__file__).parent / "reference" / "expected.csv"
+SHARED = ["place", "task", "model", "teacher", "data_size", "judge", "metric", "statistic"]
+KEY = [*SHARED, "variant"]
+_BOUNDS = ["value", "low", "high"]
+
+
+def ours(folder: Path) -> pd.DataFrame:
+    """Every cell of the tables in a folder; they were written by this package."""
+    rows = [cell for name, read in _READERS.items() for cell in read(_csv(folder / f"{name}.csv"))]
+    found = _typed(pd.DataFrame(rows, columns=[*KEY, *_BOUNDS]), _BOUNDS)
+    again = found.groupby(KEY, sort=False).cumcount()  # as one service on two splits of a task
+    found["variant"] += [f" (no. {number + 1})" if number else "" for number in again]
+    return found
+
+
+def published(file: Path = PUBLISHED) -> pd.DataFrame:
+    """The published cells; `value` is NaN where it is not known."""
+    return _typed(_read(file, [*SHARED, "value", "unit", "source", "certainty"]), ["value"])
+
+
+def expected(file: Path) -> pd.DataFrame:
+    """The cells that were committed to."""
+    return _typed(_read(file, [*KEY, "value"]), ["value"])
+
+
+def commit(cells: pd.DataFrame, file: Path) -> None:
+    """Write these cells as what is expected from now on."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cells[[*KEY, "value"]].to_csv(file, index=False, lineterminator="\n", float_format="%.10g")
+
+
+def compare(mine: pd.DataFrame, theirs: pd.DataFrame, old: pd.DataFrame | None) -> pd.DataFrame:
+    """Ours, published and expected side by side, with the two verdicts on each cell.
+
+    `published_says`: agrees or differs, within our interval and the rounding of the published
+    number; `expected_says`: same or drift, within a thousandth of our interval; gone, new.
+    """
+    known = theirs.dropna(subset=["value"]).rename(columns={"value": "published"})
+    table = mine.merge(known, on=SHARED, how="outer", sort=False)
+    table["published_says"] = [_against_published(row) for row in table.to_dict("records")]
+    table["variant"] = table["variant"].fillna("")
+    if old is None:
+        table["expected"], table["expected_says"] = np.nan, ""
+    else:
+        table = table.merge(old.rename(columns={"value": "expected"}), on=KEY, how="outer")
+        table["published_says"] = table["published_says"].fillna("")
+        table["expected_says"] = [_against_expected(row) for row in table.to_dict("records")]
+    return table
+
+
+def _against_published(row: dict[Any, Any]) -> str:
+    value, said = row["value"], row["published"]
+    if value != value or said != said:
+        return "" if said != said else "not ours"
+    text = f"{said:.10g}"
+    rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
+    low, high = (row["low"], row["high"]) if row["low"] == row["low"] else (value, value)
+    return "agrees" if low - rounding <= said <= high + rounding else "differs"
+
+
+def _against_expected(row: dict[Any, Any]) -> str:
+    value, wanted = row["value"], row["expected"]
+    if wanted != wanted:
+        return "new" if value == value else ""
+    if value != value:
+        return "gone"
+    width = row["high"] - row["low"]
+    tolerance = 1e-6 * max(1.0, abs(wanted)) + (1e-3 * width if width == width else 0.0)
+    return "same" if abs(value - wanted) <= tolerance else "drift"
+
+
+def _main(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in table.to_dict("records"):
+        names = {name: row[name] for name in ("task", "model", "teacher", "data_size", "judge")}
+        is_local = row["role"] == "local" and row["trainer"]
+        variant = f"{row['trainer']}, seed {float(row['seed']):.0f}" if is_local else ""
+        for metric in METRICS:
+            for statistic in (*scores.STATISTICS, "p_match"):
+                ends = [row[f"{metric}.{statistic}.{part}"] for part in scores.PARTS]
+                head = {"place": "Table 1", "metric": metric, "statistic": statistic}
+                yield head | names | {"variant": variant} | _bounds(ends)
+
+
+def _scaling(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in table.to_dict("records"):
+        names = {name: row[name] for name in ("task", "model", "teacher", "judge", "metric")}
+        for what in ("asymptote", "expected"):
+            ends = [row[f"{what}.{part}"] for part in scores.PARTS]
+            head = {"place": "Figure 2", "statistic": what}
+            size = row["doubling"] if what == "expected" else ""
+            yield head | names | {"data_size": size, "variant": ""} | _bounds(ends)
+
+
+def _steps(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in table.to_dict("records"):
+        names = {name: row[name] for name in ("task", "model", "teacher", "data_size")}
+        head = {"place": "Figure 2", "judge": "", "metric": "training", "statistic": "steps"}
+        yield head | names | {"variant": row["variant"]} | _bounds([row["steps"], "", ""])
+
+
+def _costs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    empty = dict.fromkeys(("task", "teacher", "data_size", "judge", "variant"), "")
+    for row in table.to_dict("records"):
+        statistic = f"{row['workload']} {float(row['months']):.0f} months"
+        for column, model in (("local", "local model"), ("service", "service")):
+            head = {"place": "Table 2", "model": model, "metric": "usd", "statistic": statistic}
+            yield empty | head | _bounds([row[column], "", ""])
+        head = {"place": "Figure 4", "model": "local model", "metric": "break_even"}
+        ends = [row[f"break_even.{part}"] for part in scores.PARTS]
+        yield empty | head | {"statistic": row["workload"]} | _bounds(ends)
+
+
+def _judges(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    empty = dict.fromkeys(("model", "teacher", "data_size", "variant"), "")
+    for row in table.to_dict("records"):
+        names = {name: row[name] for name in ("task", "judge", "metric")}
+        for what in ("mean", "leniency", "spread"):
+            ends = [row[f"{what}.{part}"] for part in scores.PARTS]
+            yield empty | {"place": "Judges", "statistic": what} | names | _bounds(ends)
+
+
+_READERS = {
+    **{"table_main": _main, "table_scaling": _scaling, "table_steps": _steps},
+    **{"table_cost": _costs, "table_judges": _judges},
+}
+
+
+def _bounds(ends: list[Any]) -> dict[str, Any]:
+    return dict(zip(_BOUNDS, ends, strict=True))
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    """A table as text, empty where it was not made."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
+
+
+def _read(file: Path, columns: list[str]) -> pd.DataFrame:
+    if not file.is_file():
+        raise BadInput(f"{file} does not exist; --accept writes the expectations of these sources")
+    found = _csv(file)
+    if missing := [name for name in columns if name not in found]:
+        raise BadInput(f"{file} lacks the columns {', '.join(missing)}")
+    return found[columns]
+
+
+def _typed(found: pd.DataFrame, numbers: list[str]) -> pd.DataFrame:
+    """Names as text, sizes without a decimal point, numbers as numbers, cells without one gone."""
+    found = found.copy()
+    sizes = found["data_size"].astype(str)
+    found["data_size"] = [f"{float(size):.0f}" if size not in ("", "nan") else "" for size in sizes]
+    for name in numbers:
+        found[name] = pd.to_numeric(found[name].replace("", np.nan))
+    return found[found["value"].notna()] if "low" in numbers else found

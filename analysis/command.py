@@ -1,0 +1,50 @@
+"""The command line that all tables and figures share."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from understudy.errors import UnderstudyError
+
+from . import evaluations
+from .evaluations import Data
+
+Build = Callable[[Data, argparse.Namespace], Sequence[Path]]
+
+
+def parser(
+    module: str, description: str, needs_sources: bool = True, out: Path | None = None
+) -> argparse.ArgumentParser:
+    """RUN… --root --out; `out` is the folder where none is given, None = it must be."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m analysis.{module}",
+        description=description,
+        epilog="Reads finished stages only; runs no model and asks no judge.",
+    )
+    made.add_argument(
+        "sources",
+        nargs="+" if needs_sources else "*",
+        metavar="RUN",
+        help="a run (name, pattern or path), a file of published evaluations, or hub:OWNER/NAME; "
+        "TASK=FILE says a file's task",
+    )
+    made.add_argument(
+        "--root", type=Path, default=Path("runs"), help="where runs are (%(default)s)"
+    )
+    made.add_argument(
+        "--out", type=Path, required=out is None, default=out, metavar="DIR", help="where files go"
+    )
+    return made
+
+
+def run(made: argparse.ArgumentParser, build: Build, arguments: Sequence[str] | None) -> int:
+    """Load, build, print what was written; 2 and one sentence where the input is bad."""
+    given = made.parse_args(arguments)
+    try:
+        for path in build(evaluations.load(given.sources, given.root), given):
+            print(path)
+    except UnderstudyError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    return 0

@@ -1,0 +1,135 @@
+"""From runs and published files to evaluations: who answered, who judged, every score.
+
+A source is a run (its name, its folder or its run.json), a file in the published llama-duo
+schema, or `hub:OWNER/NAME`; `TASK=SOURCE` says which task a published file is about where its
+names do not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.errors import BadInput
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Names = NDArray[np.str_]
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A model that answered the test prompts of one task; A answers."""
+
+    task: str
+    role: str  # "local" | "baseline"
+    model: str
+    family: str
+    teacher: str | None  # who wrote the synthetic rows it was trained on
+    teacher_family: str | None
+    data_size: float  # synthetic rows; NaN = not known, or not trained
+    trainer: str | None  # "none" = the base model as it came
+    seed: int | None
+    steps: float  # of the optimiser; NaN = not known
+    run: str
+    is_rehearsal: bool
+    prompt: Names  # (A,)
+    cluster: Names  # (A,)
+    k: Codes  # (A,)
+    length: Floats  # (A,) log of (1 + words) over (1 + the reference's words)
+    training: Path | None = None  # the rows it was trained on, and the split they are part of
+    split: Path | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Its place in tables: services first, then by model, teacher, size and seed."""
+        from . import labels
+
+        size = -1.0 if self.data_size != self.data_size else self.data_size
+        return (
+            labels.rank(self.task),
+            self.role != "baseline",
+            labels.rank(self.model),
+            labels.rank(self.teacher),
+            (self.trainer != "none", size, self.seed or 0, self.run),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One judge on one system; V verdicts."""
+
+    system: System
+    judge: str
+    judge_family: str
+    prompt_variant: str
+    order: str  # "reference_first" | "candidate_first" | "unknown"
+    answer: Codes  # (V,) into the system's answers
+    repeat: Codes  # (V,)
+    similarity: Floats  # (V,) NaN = not scored
+    precision: Floats
+
+    def scores(self, metric: str) -> Floats:
+        """The verdicts on one metric."""
+        found: Floats = getattr(self, metric)
+        return found
+
+
+class Run(NamedTuple):
+    """A run of ours: what its stage paths are relative to, and its record."""
+
+    root: Path
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Everything the sources hold, in the order of tables."""
+
+    evaluations: list[Evaluation]
+    runs: list[Run]
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether any of it is; then every picture says so."""
+        return any(one.system.is_rehearsal for one in self.evaluations) or any(
+            run.record["rehearsal"] for run in self.runs
+        )
+
+
+def load(sources: Sequence[str], root: Path) -> Data:
+    """Read all sources; runs are looked for below `root`. BadInput where none is evaluated."""
+    from . import published, runs
+
+    evaluations: list[Evaluation] = []
+    known: dict[Path, System] = {}  # equal stages of several runs are one system
+    seen: set[Path] = set()
+    found: list[Run] = []
+    for source in sources:
+        if published.is_published(source):
+            evaluations += published.evaluations(source)
+        else:
+            for run in runs.find(root, source):
+                if not any(run.record["name"] == old.record["name"] for old in found):
+                    found.append(run)
+                    evaluations += runs.evaluations(run, known, seen)
+    if not evaluations:
+        raise BadInput(f"nothing in {', '.join(sources) or 'no source'} has been evaluated yet")
+    kinds = {one.system.is_rehearsal for one in evaluations}
+    if len(kinds) > 1:
+        raise BadInput("some of these are rehearsals and some are not; they never share a table")
+    from . import labels
+
+    ordered = sorted(evaluations, key=lambda one: (one.system.key, labels.rank(one.judge)))
+    return Data(ordered, found)
+
+
+def log_ratio(texts: Sequence[str], references: Sequence[str]) -> Floats:
+    """(A,): how much longer each answer is than its reference, in words."""
+    words = np.array([len(text.split()) for text in texts], dtype=float)
+    wanted = np.array([len(text.split()) for text in references], dtype=float)
+    found: Floats = np.log1p(words) - np.log1p(wanted)
+    return found

@@ -1,0 +1,210 @@
+"""Figure 2: score and coverage against data size, by judge and teacher.
+
+python -m analysis.fig_scaling RUN… --out DIR [--bar 90] [--usd-per-row 0.002]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from understudy.evaluation.scores import METRICS
+
+from . import command, draw, labels, scaling, scores, tables
+from .evaluations import Data
+from .ledger import ledger, usd_per_row
+from .scaling import Curve, Fit
+from .tables import Column, Table
+
+PAPER_BAR = 90.0  # LlamaDuo's thresholds, in its code and all its configs
+_STATISTICS = {
+    **{"mean": "mean score", "coverage@50": "share ≥ 50 (%)", "coverage@70": "share ≥ 70 (%)"}
+}
+
+
+def build(
+    data: Data, out: Path, bar: float | None = None, row_usd: float | None = None
+) -> list[Path]:
+    """Write a figure per task and metric, and the table of all fits."""
+    bars: dict[str, float] = {
+        metric: _bar(data, metric) if bar is None else bar for metric in METRICS
+    }
+    price = usd_per_row(ledger(data.runs)) if row_usd is None else row_usd
+    paths, rows = [], []
+    for metric in METRICS:
+        curves = scaling.curves(data, metric)
+        fits = [scaling.fit(curve) for curve in curves]
+        rows += [
+            _row(curve, fit, bars[metric], price)
+            for curve, fit in zip(curves, fits, strict=True)
+            if curve.statistic == "mean" and len(curve.sizes) > 1
+        ]
+        for task in dict.fromkeys(curve.task for curve in curves):
+            here = [pair for pair in zip(curves, fits, strict=True) if pair[0].task == task]
+            if any(len(curve.sizes) > 1 for curve, _ in here):
+                figure = _figure(data, task, metric, here, bars[metric], price)
+                paths += draw.save_both(figure, out, f"fig_scaling_{task}_{metric}")
+    if not rows:
+        return []
+    return paths + tables.write(_table(data, pd.DataFrame(rows), bars), out)
+
+
+def _bar(data: Data, metric: str) -> float:
+    """The gate of the runs; the highest where they differ."""
+    known = [run.record["config"]["gate"].get(metric) for run in data.runs]
+    return max([float(one) for one in known if one is not None], default=PAPER_BAR)
+
+
+def _row(curve: Curve, fit: Fit | None, bar: float, price: float) -> dict[str, Any]:
+    head = {name: getattr(curve, name) for name in ("task", "model", "teacher", "judge")}
+    head |= {"metric": curve.metric, "sizes": len(curve.sizes)}
+    head |= {"largest": curve.sizes[-1], "score": curve.values[-1], "doubling": 2 * curve.sizes[-1]}
+    head |= {"chance": fit.chance(bar) if fit else None, "usd": price * float(curve.sizes[-1])}
+    for name in ("asymptote", "expected"):
+        ends = getattr(fit, name) if fit else (None, None, None)
+        head |= {f"{name}.{part}": end for part, end in zip(scores.PARTS, ends, strict=True)}
+    return head
+
+
+def _table(data: Data, frame: pd.DataFrame, bars: dict[str, float]) -> Table:
+    columns = [
+        *(tables.words(name, name.capitalize()) for name in ("task", "model", "teacher", "judge")),
+        Column("Metric", lambda row: str(row["metric"]), is_number=False),
+        Column("Rows", lambda row: labels.count(row["largest"])),
+        tables.value("score", "Score"),
+        tables.value("asymptote", "Limit"),
+        Column("Next", lambda row: labels.count(row["doubling"])),
+        tables.value("expected", "Expected"),
+        Column("P(reaches bar)", lambda row: _chance(row["chance"])),
+        tables.value("usd", "Its rows, $", 2),
+    ]
+    caption = (
+        "Mean score against data size: score(n) = a - b / (1 + n / h), prompts resampled jointly "
+        "over sizes; the interval at the next doubling adds the scatter of the points. Bar: "
+        f"similarity {bars['similarity']:g}, precision {bars['precision']:g}. Fewer than four "
+        "sizes fit no curve; a dash under $ means that no priced call is on record."
+    )
+    return Table("table_scaling", caption, frame, columns, data.is_rehearsal)
+
+
+def _chance(value: float | None) -> str:
+    if value is None or value != value:
+        return labels.MISSING
+    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else labels.number(value, 2)
+
+
+def _figure(
+    data: Data,
+    task: str,
+    metric: str,
+    pairs: Sequence[tuple[Curve, Fit | None]],
+    bar: float,
+    price: float,
+) -> Any:
+    """Rows: mean and coverages; columns: judges; colours: models and teachers."""
+    judges = sorted({curve.judge for curve, _ in pairs}, key=labels.rank)
+    hues = {_hue(curve): None for curve, _ in pairs}
+    colours = {
+        hue: (labels.JUDGES[n % len(labels.JUDGES)], labels.MARKERS[n % len(labels.MARKERS)])
+        for n, hue in enumerate(sorted(hues))
+    }
+    title = f"{labels.label(task)}: {metric} against data size"
+    panels = len(_STATISTICS) * len(judges)
+    with draw.canvas(panels, len(judges), title, data.is_rehearsal) as (figure, axes):
+        for place, ax in enumerate(axes):
+            statistic = list(_STATISTICS)[place // len(judges)]
+            judge = judges[place % len(judges)]
+            here = [p for p in pairs if (p[0].judge, p[0].statistic) == (judge, statistic)]
+            for curve, fit in here:
+                _draw(ax, curve, fit, *colours[_hue(curve)])
+            if statistic == "mean":
+                ax.axhline(bar, color=labels.INK, ls="--", lw=1, zorder=1)
+                ax.set_title(f"judge {labels.label(judge)}")
+                _say_chance(ax, here, colours, bar, price)
+            _axis(ax, [curve for curve, _ in here])
+            ax.set_ylim(-2, 102)
+            ax.set_ylabel(_STATISTICS[statistic] if place % len(judges) == 0 else "")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8)
+        for ax in axes[-len(judges) :]:
+            ax.set_xlabel("synthetic rows; below: optimiser steps")
+    return figure
+
+
+def _hue(curve: Curve) -> str:
+    taught = f", rows by {labels.label(curve.teacher)}" if curve.teacher else ""
+    return f"{labels.label(curve.model)}{taught}"
+
+
+def _draw(ax: Any, curve: Curve, fit: Fit | None, colour: str, marker: str) -> None:
+    bars = [(curve.values - curve.low).clip(0), (curve.high - curve.values).clip(0)]
+    ax.errorbar(
+        curve.sizes, curve.values, yerr=bars, color=colour, marker=marker, ms=5, capsize=3,
+        ls="none" if fit else "-", lw=1.2, elinewidth=1, label=_hue(curve), zorder=3,
+    )  # fmt: skip
+    if fit:
+        ax.plot(fit.at, fit.centre, color=colour, lw=1.4)
+        ax.fill_between(fit.at, fit.low, fit.high, color=colour, alpha=0.18, lw=0)
+
+
+def _say_chance(
+    ax: Any,
+    here: Sequence[tuple[Curve, Fit | None]],
+    colours: dict[str, tuple[str, str]],
+    bar: float,
+    price: float,
+) -> None:
+    fitted = [(curve, fit) for curve, fit in here if fit]
+    for line, (curve, fit) in enumerate(fitted):
+        cost = f", for ${labels.number(price * fit.doubling / 2, 2)}" if price == price else ""
+        ax.annotate(
+            f"P({labels.count(fit.doubling)} rows ≥ {bar:g}) {_equal(fit.chance(bar))}{cost}",
+            (0.98, 0.04 + 0.06 * line),
+            xycoords="axes fraction",
+            color=colours[_hue(curve)][0],
+            ha="right",
+            fontsize=7,
+        )
+
+
+def _equal(chance: float) -> str:
+    text = _chance(chance)
+    return text if text[0] in "<>" else f"= {text}"
+
+
+def _axis(ax: Any, curves: Sequence[Curve]) -> None:
+    """Sizes on a logarithmic axis with a place for 0, the optimiser's steps below each."""
+    steps: dict[float, list[float]] = {}
+    for curve in curves:
+        for size, step in zip(curve.sizes.tolist(), curve.steps, strict=True):
+            steps.setdefault(size, []).append(step)
+    unit = min((size for size in steps if size > 0), default=1.0)
+    texts = []
+    for size in sorted(steps):
+        known = sorted({f"{step:,.0f}" for step in steps[size] if step == step})
+        texts.append(f"{labels.short(size)}\n{'/'.join(known) or labels.MISSING}")
+    ax.set_xscale("symlog", linthresh=unit, linscale=0.6)
+    ax.set_xticks(sorted(steps), texts, fontsize=7)
+    ax.minorticks_off()
+    ax.set_xlim(-unit / 4 if 0 in steps else unit / 1.4, max(steps, default=1.0) * 2.4)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw score and coverage against data size, with a fit and what the next doubling is worth."""
+    parser = command.parser("fig_scaling", str(main.__doc__))
+    parser.add_argument("--bar", type=float, help="score to be reached (the runs' gate, else 90)")
+    parser.add_argument(
+        "--usd-per-row", type=float, help="what a synthetic row costs (the runs' own ledger)"
+    )
+
+    def make(data: Data, given: argparse.Namespace) -> list[Path]:
+        return build(data, given.out, given.bar, given.usd_per_row)
+
+    return command.run(parser, make, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Build every table and figure and set each number beside the published one.
+
+python -m analysis.reproduce [RUN…] [--out DIR] [--expected FILE] [--accept]
+
+Without RUN the sources are the made-up set (made_set.py), whose numbers are committed in
+reference/expected.csv: then it shows that the analysis still says what it said. Exits 1 where a
+number has drifted from the expectations.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from understudy.errors import UnderstudyError
+
+from . import (
+    cells,
+    command,
+    evaluations,
+    fig_cost,
+    fig_kde,
+    fig_rounds,
+    fig_scaling,
+    judges,
+    labels,
+    made_set,
+    table_cost,
+    table_main,
+    tables,
+)
+from .evaluations import Data
+from .tables import Column, Row, Table
+
+_RED = ("drift", "gone")
+_OUT = Path("runs/analysis")
+
+
+def build(data: Data, out: Path) -> list[Path]:
+    """Write everything that these evaluations have something for."""
+    return [
+        *table_main.build(data, out),
+        *tables.write(_steps(data), out),
+        *fig_scaling.build(data, out),
+        *fig_kde.build(data, out),
+        *table_cost.build(data, out),
+        *fig_cost.build(data, out),
+        *judges.build(data, out),
+        *fig_rounds.build(data, out),
+    ]
+
+
+def compare(data: Data, out: Path, expected: Path | None) -> pd.DataFrame:
+    """Write table_reproduction from the tables in `out`, and return its cells."""
+    old = None if expected is None else cells.expected(expected)
+    table = cells.compare(cells.ours(out), cells.published(), old)
+    tables.write(_reproduction(data, table), out)
+    return table
+
+
+def _steps(data: Data) -> Table:
+    """The optimiser's steps of every trained model."""
+    systems = {}
+    for one in data.evaluations:
+        system = one.system
+        if system.steps == system.steps:
+            variant = f"{system.trainer}, seed {system.seed}"
+            key = system.task, system.model, system.teacher, system.data_size, variant
+            systems[key] = system.steps
+    names = ("task", "model", "teacher", "data_size", "variant")
+    rows = [dict(zip(names, key, strict=True)) | {"steps": n} for key, n in systems.items()]
+    columns = [
+        *(tables.words(name, name.capitalize()) for name in ("task", "model", "teacher")),
+        Column("Rows", lambda row: labels.count(row["data_size"])),
+        Column("Trainer", lambda row: str(row["variant"]), is_number=False),
+        Column("Steps", lambda row: labels.count(row["steps"])),
+    ]
+    frame = pd.DataFrame(rows, columns=[*names, "steps"])
+    return Table("table_steps", "Optimiser steps.", frame, columns, data.is_rehearsal)
+
+
+def _reproduction(data: Data, table: pd.DataFrame) -> Table:
+    def plain(name: str, heading: str) -> Column:
+        return Column(
+            heading, lambda row: "" if tables.missing(row[name]) else str(row[name]), False
+        )
+
+    columns = [
+        plain("place", "Place"),
+        *(tables.words(name, name.capitalize()) for name in ("task", "model", "teacher")),
+        Column("Rows", lambda row: labels.count(_size(row))),
+        tables.words("judge", "Judge"),
+        *(plain(name, name.capitalize()) for name in ("metric", "statistic", "variant")),
+        Column("Ours", _ours),
+        Column("Published", lambda row: labels.number(row["published"], 2)),
+        plain("certainty", "Certainty"),
+        plain("published_says", "Against published"),
+        Column("Expected", lambda row: labels.number(row["expected"], 2)),
+        plain("expected_says", "Against expected"),
+    ]
+    caption = (
+        "Ours beside the published value and the committed expectation. Published agrees: inside "
+        "our 95 % interval, allowing for its rounding. Expected drifts: further away than a "
+        "thousandth of the interval. Sources of the published values: analysis/reference."
+    )
+    return Table("table_reproduction", caption, table, columns, data.is_rehearsal, is_red)
+
+
+def is_red(row: Row) -> bool:
+    """Whether a cell is not what was committed to."""
+    return row["expected_says"] in _RED
+
+
+def _size(row: Row) -> float:
+    return float(row["data_size"]) if row["data_size"] not in ("", None) else float("nan")
+
+
+def _ours(row: Row) -> str:
+    ends = {f"value.{part}": row[part] for part in ("low", "high")}
+    return tables.value("value", "", 2).text({"value": row["value"], **ends})
+
+
+def name_of(row: Row) -> str:
+    """A cell in one line."""
+    parts = [labels.label(row[name]) for name in cells.KEY if row[name]]
+    return " / ".join(parts)
+
+
+def say(table: pd.DataFrame) -> None:
+    """Print the counts, and every red cell."""
+    for column, what in (("published_says", "published"), ("expected_says", "expected")):
+        counts = Counter(word for word in table[column] if word)
+        said = ", ".join(f"{number:,} {word}" for word, number in counts.most_common())
+        print(f"against {what}: {said or 'nothing to compare'}")
+    ink = ("\033[31m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    for row in table.to_dict("records"):
+        named = {str(name): value for name, value in row.items()}
+        if is_red(named):
+            ours, wanted = (labels.number(row[name], 4) for name in ("value", "expected"))
+            sentence = f"{row['expected_says']}: {name_of(named)}: ours {ours}, expected {wanted}"
+            print(f"{ink[0]}{sentence}{ink[1]}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build everything and compare it with the published and the expected values."""
+    parser = command.parser("reproduce", str(main.__doc__), needs_sources=False, out=_OUT)
+    parser.add_argument(
+        "--expected", type=Path, metavar="FILE", help="expectations (of the made-up set: committed)"
+    )
+    parser.add_argument(
+        "--accept", action="store_true", help="write what is built to --expected, and compare"
+    )
+    given = parser.parse_args(arguments)
+    expected = given.expected or (None if given.sources else cells.EXPECTED)
+    if given.accept and expected is None:
+        parser.error("--accept needs --expected FILE to write to")
+    try:
+        if expected is not None and not given.accept:
+            cells.expected(expected)  # refused before anything is drawn
+        sources = given.sources or [str(path) for path in made_set.write(given.out / "made_set")]
+        data = evaluations.load(sources, given.root)
+        for path in build(data, given.out):
+            print(path)
+        if given.accept and expected is not None:
+            cells.commit(cells.ours(given.out), expected)
+        table = compare(data, given.out, expected)
+    except UnderstudyError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    say(table)
+    return int(bool(np.isin(table["expected_says"], _RED).any()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Evaluations of our own runs, from their finished stages alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from understudy.artifacts import StageDir
+from understudy.errors import BadInput
+from understudy.records import Answer, Coverage, read_rows
+from understudy.status import find_run, run_files
+
+from . import frame, labels
+from .evaluations import Codes, Evaluation, Run, System, log_ratio
+
+_BLOCK = 1 << 25  # bytes that the reader takes at once; no row is longer
+
+
+def find(root: Path, source: str) -> list[Run]:
+    """The run of a name or path, or all runs whose name matches a pattern."""
+    if any(sign in source for sign in "*?["):
+        paths = [path for path in run_files(root) if path.parent.match(source)]
+        if not paths:
+            raise BadInput(f"no run below {root} matches {source!r}")
+    else:
+        paths = [find_run(root, source)]
+    return [Run(path.parents[2], frame.load_run(path)) for path in paths]
+
+
+def evaluations(run: Run, known: dict[Path, System], seen: set[Path]) -> list[Evaluation]:
+    """One per finished evaluation that is not in `seen`; answers in `known` are read once."""
+    done = {stage.directory.path: stage for stage in frame.finished(run.root, run.record)}
+    found = []
+    for path, stage in done.items():
+        if stage.kind != "evaluation" or path in seen:
+            continue
+        inputs = stage.directory.read("inputs.json")["inputs"]
+        answers, split = (run.root / inputs[name] for name in ("answers", "split"))
+        if answers not in known:
+            known[answers] = _system(run, stage, answers, split, list(done.values()))
+        seen.add(path)
+        found.append(_evaluation(stage.directory, known[answers]))
+    return found
+
+
+def _system(
+    run: Run, stage: frame.Planned, answers: Path, split: Path, done: list[frame.Planned]
+) -> System:
+    config = run.record["config"]
+    rows = list(read_rows(answers / "out" / "rows.jsonl", Answer))
+    wanted = {row.id: row for row in read_rows(split / "out" / "rows.jsonl", Coverage)}
+    here = {other.kind: other.directory for other in done if other.round == stage.round}
+    is_local = stage.round is not None
+    size = float(stage.data_size) if is_local and stage.data_size is not None else float("nan")
+    service = config["synthesis"].get("service") or {}
+    is_taught = is_local and size > 0 and config["trainer"]["kind"] != "none"
+    is_trained = is_local and "finetune" in here
+    steps = here["finetune"].read("out/summary.json").get("steps") if is_trained else None
+    training = here["subset"].out / "rows.jsonl" if is_local and "subset" in here else None
+    return System(
+        task=labels.canonical(config["task"]["name"]),
+        role="local" if is_local else "baseline",
+        model=labels.canonical(rows[0].generator),
+        family=rows[0].family,
+        teacher=labels.canonical(service["name"]) if is_taught and service else None,
+        teacher_family=service.get("family") if is_taught else None,
+        data_size=size,
+        trainer=config["trainer"]["kind"] if is_local else None,
+        seed=config["seed"] if is_local else None,
+        steps=float("nan") if steps is None else float(steps),
+        run=run.record["name"],
+        is_rehearsal=bool(run.record["rehearsal"]),
+        prompt=np.array([row.prompt_id for row in rows]),
+        cluster=np.array([row.group_id for row in rows]),
+        k=np.array([row.k for row in rows], dtype=np.intp),
+        length=log_ratio(
+            [row.text for row in rows], [wanted[row.prompt_id].response for row in rows]
+        ),
+        training=training,
+        split=split / "out" / "rows.jsonl",
+    )
+
+
+def _evaluation(directory: StageDir, system: System) -> Evaluation:
+    summary: dict[str, Any] = directory.read("out/summary.json")
+    columns = _columns(directory.out / "rows.jsonl")
+    # A key is looked up in the sorted keys of the answers: no dictionary of a million tuples.
+    prompts, codes = np.unique(system.prompt, return_inverse=True)
+    width = int(system.k.max(initial=0)) + 1
+    keys = codes * width + system.k
+    order = np.argsort(keys)
+    asked, places = columns["prompt_id"]
+    place = np.searchsorted(prompts, asked)[places]
+    answer: Codes = order[np.searchsorted(keys[order], place * width + columns["k"])]
+    repeat = np.nan_to_num(columns["m"], nan=0).astype(np.intp)
+    return Evaluation(
+        system=system,
+        judge=labels.canonical(summary["judge"]),
+        judge_family=summary["judge_family"],
+        prompt_variant=summary["prompt_variant"],
+        order=summary["order"],
+        answer=answer,
+        repeat=repeat,
+        similarity=columns["similarity"],
+        precision=columns["precision"],
+    )
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    """The numbers of a verdict file; reasons are skipped unread. `prompt_id`: (names, codes)."""
+    import pyarrow
+    from pyarrow import json as reader
+
+    text = pyarrow.string()
+    real = pyarrow.float64()
+    schema = pyarrow.schema(
+        [
+            *(("prompt_id", text), ("k", pyarrow.int64()), ("m", real)),
+            *(("similarity", real), ("precision", real)),
+        ]
+    )
+    table = reader.read_json(
+        path,
+        reader.ReadOptions(block_size=_BLOCK),
+        reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+    named = table["prompt_id"].combine_chunks().dictionary_encode()
+    if isinstance(named, pyarrow.ChunkedArray):
+        named = named.combine_chunks()
+    names = np.array(named.dictionary.to_pylist())
+    codes = named.indices.to_numpy(zero_copy_only=False)
+    numbers = {name: table[name].to_numpy() for name in ("k", "m", "similarity", "precision")}
+    return {"prompt_id": (names, codes), **numbers}
+
+
+def training_instructions(path: Path) -> list[list[dict[str, str]]]:
+    """The conversations that a model was trained on; human and synthetic schemas differ."""
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line)["messages"] for line in lines]

@@ -1,0 +1,277 @@
+"""The sections of the report page as plain values: decision, judges, costs, data hygiene."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from understudy.evaluation.scores import METRICS
+
+from . import frame, labels
+from .evaluations import Data
+from .panels import reports
+from .scores import contamination
+
+Values = dict[str, Any]
+
+DRAWS = 500  # of the cluster bootstrap: limits to about 5 % of their own width
+_MATTERS = 2.0  # points; a smaller difference from the panel has no word of its own
+_SLOPE = 0.05  # points per point of the panel's mean
+_WORDS = {"MIGRATE": "pass", "NOT YET": "fail", "INCONCLUSIVE": "open"}
+_TERMS = {
+    "self_family": "Answers of the judge's own family",
+    "teacher_family": "Answers taught by the judge's family",
+    "length": "Long answers (from usual to much longer)",
+    "position": "Candidate shown first",
+}
+# What a stage's meta.json says of every stage; the rest are counts of its own.
+_USUAL = {
+    *("command", "git", "versions", "host", "pid", "cpus", "finished", "seconds", "calls"),
+    *("tokens_per_second", "peak_memory_mb", "device", "format", "notices"),
+}
+_NAMES = {"length": "answers cut off", "too_long": "prompts too long"}
+_LEFT_OUT = {
+    *("dropped", "bad", "not coverage", "unscored", "missing answers", "rows over length"),
+    *("rows misaligned", *_NAMES.values()),
+}
+
+
+def decision(run: Values, run_json: Path, stages: pd.DataFrame) -> Values:
+    """The verdict on the run: a word for the colour, a sentence, its reason, what it rests on."""
+    path = run_json.parent / "decision.json"
+    screened = _screened(run, stages)
+    if not path.is_file():
+        return {**screened, "rows": [], "notes": [], "screened": None}
+    decided: Values = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        ("all judges", decided["metric"], decided["difference"]),
+        *((name, decided["metric"], one) for name, one in decided["judges"].items()),
+        *(("all judges", name, one) for name, one in decided["beside"].items()),
+    ]
+    return {
+        "word": _WORDS[decided["decision"]],
+        "sentence": f"{decided['decision']}.",
+        "reason": decided["reason"],
+        "rows": [
+            {"judge": judge, "metric": metric, "value": one, "decides": number == 0}
+            for number, (judge, metric, one) in enumerate(rows)
+        ],
+        "margin": decided["margin"],
+        "reach": reach([one for *_, one in rows], at_least=1.5 * decided["margin"]),
+        "notes": _notes(decided),
+        "screened": f"{screened['sentence']} {screened['reason']}",
+    }
+
+
+def _notes(decided: Values) -> list[str]:
+    notes = [
+        f"{labels.count(decided['prompts'])} prompts of the holdout "
+        f"({labels.count(decided['missing'])} without scores of both sides), look "
+        f"{decided['look']} at it, one-sided level {decided['level']:g}; in brackets: "
+        f"{100 * (1 - 2 * decided['level']):g} % intervals, whose lower end must clear the margin."
+    ]
+    if decided["more_prompts"]:
+        more = labels.count(decided["more_prompts"])
+        notes.append(f"About {more} more prompts would decide it, if nothing changes.")
+    if decided["verdicts_per_answer"]:
+        notes.append(f"Or {decided['verdicts_per_answer']} verdicts per answer, on these prompts.")
+    return notes + [f"Warning: {warning}" for warning in decided["warnings"]]
+
+
+def _screened(run: Values, stages: pd.DataFrame) -> Values:
+    """What the rounds on the test split came to."""
+    found = run["decision"]
+    if found is None:
+        done = f"{int(stages['is_done'].sum())} of the {len(stages)} stages begun so far"
+        reason = f"The run is unfinished: {done} are done."
+        return {"word": "open", "sentence": "Not decided yet.", "reason": reason}
+    if is_ready_made(run):
+        sentence = "Ready-made answers were judged; nothing was trained."
+        return {"word": "open", "sentence": sentence, "reason": found["reason"]}
+    if not found["passed"]:
+        sentence = "The local model does not pass the gate."
+        return {"word": "fail", "sentence": sentence, "reason": found["reason"]}
+    rows = {step["round"]: step["data_size"] for step in run["rounds"]}[found["round"]]
+    sentence = (
+        f"The local model passes the gate in round {found['round']}, "
+        f"with {labels.count(rows)} synthetic rows."
+    )
+    return {"word": "pass", "sentence": sentence, "reason": found["reason"]}
+
+
+def is_ready_made(run: Values) -> bool:
+    """Whether the rounds are generators, whose training data nobody knows."""
+    kind: str = run["config"].get("inference", {}).get("kind", "local")
+    return kind != "local"
+
+
+def judges(data: Data, draws: int = DRAWS) -> Values | None:
+    """Per metric: the use of the scale with a reading in words, agreement, bias, missing."""
+    by_metric = {metric: one for (_, metric), one in reports(data, draws).items()}
+    if not by_metric:
+        return None
+    panels = {metric: _panel(one) for metric, one in by_metric.items()}
+    intervals = [one["use"]["leniency"] for panel in panels.values() for one in panel["judges"]]
+    biases = [one["value"] for panel in panels.values() for one in panel["bias"]]
+    names = {name: None for one in by_metric.values() for name in _agreement(one)}
+    return {
+        "panels": panels,
+        "reach": reach(intervals),
+        "bias_reach": reach(biases),
+        "agreement": [
+            {
+                "name": name,
+                **{metric: _agreement(by_metric[metric]).get(name) for metric in METRICS},
+            }
+            for name in names
+        ],
+        "missing": [row for row in by_metric["precision"]["missing"] if row["missing"]],
+        "answers": by_metric["precision"]["answers"],
+        "clusters": by_metric["precision"]["clusters"],
+        "draws": draws,
+    }
+
+
+def _panel(found: Values) -> Values:
+    many = len(found["judges"]) > 1
+    rows = [
+        {
+            "judge": labels.label(name),
+            "use": use,
+            "reading": _reading(use, found["against_panel"][name]) if many else [],
+        }
+        for name, use in found["judges"].items()
+    ]
+    bias = [{"name": text, "value": found["bias"][name]} for name, text in _TERMS.items()]
+    for name, one in found["against_panel"].items() if many else ():
+        text = f"{labels.label(name)}: long answers, beyond the panel"
+        bias.append({"name": text, "value": one["length"]})
+    return {"judges": rows, "bias": [row for row in bias if row["value"]["mean"] is not None]}
+
+
+def _reading(use: Values, against: Values) -> list[tuple[str, str]]:
+    """(class, words): what an interval proves and what is large enough to matter."""
+    words = []
+    lenient = use["leniency"]
+    if _proven(lenient, _MATTERS):
+        kind = "lenient" if lenient["mean"] > 0 else "strict"
+        words.append((kind, f"{kind} by {labels.number(abs(lenient['mean']))} points"))
+    else:
+        words.append(("even", f"within {labels.number(_MATTERS, 0)} points of the panel"))
+    if _proven(against["level"], _SLOPE):
+        what = "wider" if against["level"]["mean"] > 0 else "narrower"
+        share = labels.percent(abs(against["level"]["mean"]), 0)
+        words.append(("", f"scale {share} {what} than the panel's"))
+    if use["top"] is not None and use["top"] < 100:
+        words.append(("", f"never above {labels.number(use['top'], 0)}"))
+    return words
+
+
+def _proven(one: Values, matters: float) -> bool:
+    if one["low"] is None or one["low"] <= 0 <= one["high"]:
+        return False
+    return bool(abs(one["mean"]) >= matters)
+
+
+def _agreement(found: Values) -> dict[str, Values]:
+    if len(found["judges"]) < 2:
+        return {}
+
+    def pair(name: str) -> str:
+        return " and ".join(labels.label(judge) for judge in name.split(" / "))
+
+    return {
+        "Krippendorff's α": found["alpha"],
+        "Krippendorff's α, ordinal": found["alpha_ordinal"],
+        "ICC(A,1), one judge": found["icc"]["a1"],
+        "ICC(A,k), the panel": found["icc"]["ak"],
+        "Effective number of judges": found["effective_judges"]["value"],
+        **{f"Lin's CCC, {pair(name)}": one["ccc"] for name, one in found["pairs"].items()},
+        **{f"Kendall's τ-b of systems, {pair(name)}": one
+           for name, one in found["ranking"]["tau_b"].items()},
+    }  # fmt: skip
+
+
+def reach(intervals: list[Values], at_least: float = 1.0) -> float:
+    """How far from 0 the axis of these intervals must go."""
+    ends: list[float] = [
+        abs(one[end])
+        for one in intervals
+        for end in ("mean", "low", "high")
+        if one[end] is not None
+    ]
+    return 1.05 * max([at_least, *ends])
+
+
+def costs(root: Path, run: Values) -> list[Values]:
+    """By kind of stage: time, calls, tokens, dollars; None where nothing was paid for."""
+    kinds: dict[str, Values] = {}
+    seen = set()
+    for stage in frame.finished(root, run):
+        if stage.directory.path in seen:  # a directory shared by two rounds was filled once
+            continue
+        seen.add(stage.directory.path)
+        made = frame.meta(stage.directory)
+        row = kinds.setdefault(stage.kind, {"stage": stage.kind, "stages": 0})
+        row["stages"] += 1
+        calls: Values = made.get("calls") or {}
+        for name, value in {"seconds": made.get("seconds"), **calls}.items():
+            if value is not None:
+                short = name.removesuffix("_tokens")
+                row[short] = row.get(short, 0) + value
+    whole: Values = {"stage": "all", "stages": sum(row["stages"] for row in kinds.values())}
+    for row in kinds.values():
+        for name, value in row.items():
+            if name not in ("stage", "stages"):
+                whole[name] = whole.get(name, 0) + value
+    names = ("seconds", "calls", "from_journal", "input", "output", "microusd")
+    nothing = dict.fromkeys(names)
+    return [nothing | row for row in (*kinds.values(), whole)] if kinds else []
+
+
+def hygiene(root: Path, run: Values) -> list[Values]:
+    """Stage by stage: what it kept, what it left out and why."""
+    rows: list[Values] = []
+    for stage in frame.finished(root, run):
+        made = frame.meta(stage.directory)
+        own = {_NAMES.get(name, name): made[name] for name in made if name not in _USUAL}
+        counts = _flat(own)
+        if (stage.directory.out / "summary.json").is_file() and stage.kind != "gate":
+            counts |= _summary(stage.kind, stage.directory.read("out/summary.json"))
+        if counts:
+            left = [name for name in counts if name.partition(":")[0] in _LEFT_OUT]
+            rows.append({"round": stage.round, "stage": stage.name, "counts": counts, "left": left})
+    return rows
+
+
+def _summary(kind: str, summary: Values) -> dict[str, int]:
+    """The counts of a summary."""
+    names = {
+        "synthesis": ("rows", "read", "calls", "dropped"),
+        "finetune": ("rows", "rows_over_length", "rows_misaligned", "validation_rows"),
+        "evaluation": ("n_answers", "n_missing_answers", "n_verdicts", "n_unscored", "unscored"),
+    }
+    return _flat({name: summary[name] for name in names.get(kind, ()) if name in summary})
+
+
+def _flat(values: Values) -> dict[str, int]:
+    """Whole numbers by name; a dictionary of them is spread out."""
+    found: Counter[str] = Counter()
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found.update({f"{name}: {key}": count for key, count in value.items()})
+        elif isinstance(value, int) and not isinstance(value, bool):
+            found[name] = value
+    return {name.removeprefix("n_").replace("_", " "): count for name, count in found.items()}
+
+
+def contaminated(data: Data) -> list[Values]:
+    """Per trained model: the share of test prompts that are also training prompts."""
+    systems = {one.system.key: one.system for one in data.evaluations}
+    return [
+        {"data_size": system.data_size, "share": contamination(system)}
+        for system in systems.values()
+        if system.training is not None
+    ]

@@ -1,0 +1,137 @@
+"""The one writer of tables: CSV with every digit, Markdown and LaTeX (booktabs) for reading."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from understudy.artifacts import write_atomically
+
+from . import labels
+
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "κ": r"$\kappa$", "α": r"$\alpha$"},
+    **{"×": r"$\times$", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "@": "@"},
+}
+
+Row = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """A heading and what stands below it."""
+
+    heading: str
+    text: Callable[[Row], str]
+    is_number: bool = True
+
+
+class Table(NamedTuple):
+    """A table: its numbers as a frame, and how they are shown."""
+
+    name: str  # of the files
+    caption: str
+    frame: pd.DataFrame
+    columns: Sequence[Column]
+    is_rehearsal: bool
+    red: Callable[[Row], bool] = lambda row: False
+
+
+def write(table: Table, out: Path) -> list[Path]:
+    """Write `name`.csv, .md and .tex below `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = [
+        {str(name): value for name, value in row.items()} for row in table.frame.to_dict("records")
+    ]
+    texts = {
+        ".csv": table.frame.to_csv(index=False, lineterminator="\n"),
+        ".md": markdown(table, rows),
+        ".tex": latex(table, rows),
+    }
+    paths = [out / f"{table.name}{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomically(path, text)
+    return paths
+
+
+def caption(table: Table) -> str:
+    """The caption, after the word that a rehearsal must carry."""
+    note = f"{labels.REHEARSAL}: offline stand-ins, no LLM was asked. "
+    return (note if table.is_rehearsal else "") + table.caption
+
+
+def markdown(table: Table, rows: Sequence[Row]) -> str:
+    """A pipe table; red rows are bold."""
+    lines = [
+        f"| {' | '.join(column.heading for column in table.columns)} |",
+        f"| {' | '.join('---:' if column.is_number else '---' for column in table.columns)} |",
+    ]
+    for row in rows:
+        cells = [column.text(row).replace("|", "\\|") for column in table.columns]
+        if table.red(row):
+            cells = [f"**{cell}**" if cell else "" for cell in cells]
+        lines.append(f"| {' | '.join(cells)} |")
+    return f"{caption(table)}\n\n" + "\n".join(lines) + "\n"
+
+
+def latex(table: Table, rows: Sequence[Row]) -> str:
+    r"""A booktabs table; needs \usepackage{booktabs,xcolor}."""
+    kinds = "".join("r" if column.is_number else "l" for column in table.columns)
+    body = []
+    for row in rows:
+        cells = [escape(column.text(row)) for column in table.columns]
+        if table.red(row):
+            cells = [f"\\textcolor{{red}}{{{cell}}}" if cell else "" for cell in cells]
+        body.append(f"{' & '.join(cells)} \\\\")
+    heading = " & ".join(escape(column.heading) for column in table.columns)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            f"\\caption{{{escape(caption(table))}}}",
+            f"\\label{{tab:{table.name}}}",
+            r"\centering\small",
+            f"\\begin{{tabular}}{{{kinds}}}",
+            r"\toprule",
+            f"{heading} \\\\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def words(name: str, heading: str) -> Column:
+    """A column of names, in the words of the label table."""
+    return Column(heading, lambda row: labels.label(row[name]), is_number=False)
+
+
+def value(name: str, heading: str, digits: int = 1, scale: float = 1) -> Column:
+    """A column of numbers with their limits, where `name`.low and .high are known."""
+
+    def text(row: Row) -> str:
+        centre: Any = row.get(f"{name}.mean", row.get(name))
+        if missing(centre):
+            return labels.MISSING
+        ends: list[Any] = [row.get(f"{name}.low"), row.get(f"{name}.high")]
+        shown = labels.number(scale * centre, digits)
+        if any(missing(end) for end in ends):
+            return shown
+        low, high = (labels.number(scale * end, digits) for end in ends)
+        return f"{shown} [{low}, {high}]"
+
+    return Column(heading, text)
+
+
+def missing(number: Any) -> bool:
+    """Whether there is no number: None or NaN."""
+    return number is None or number != number
