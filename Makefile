@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve test slow soak bench check format
+.PHONY: help install demo curve test slow soak bench reproduce check format
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ soak: .venv/.installed ## 119 more kills, 51 of them of a paid run (half an hour
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
+
+reproduce: .venv/.installed ## all tables and figures, each cell beside the published value
+	$(BIN)/python -m analysis.reproduce
 
 check: .venv/.installed ## lint, format, types, shell
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .draw import _canvas
+from .draw import canvas
 from .labels import FAINT, INK, JUDGES, percent
 
 _ORACLE = "#949494"
@@ -13,7 +13,7 @@ def routing_figure(picture: dict[str, Any], rehearsal: bool) -> Any:
 
     The axis of costs is logarithmic where single LLMs differ by more than tenfold.
     """
-    with _canvas(1, 1, "", rehearsal) as (figure, axes):
+    with canvas(1, 1, "", rehearsal) as (figure, axes):
         figure.set_size_inches(8.6, 4.6)
         ax = axes[0]
         if picture["oracle"] is not None:

@@ -21,9 +21,9 @@ def run_with_baseline(root: Path, name: str = "demo", **changed: Any) -> Path:
     answers: list[Row] = [
         Answer(f"p{n}", f"g{n}", 0, "an answer", 10, "stop", "offline", "offline") for n in range(3)
     ]
-    stage(root, "baseline/a0", answers)
+    stage(root, "baseline/a1", answers)
     text = path.read_text().replace(
-        '"split": "split/p0"', '"split": "split/p0", "baseline": "baseline/a0"'
+        '"split": "split/p0"', '"split": "split/p0", "baseline": "baseline/a1"'
     )
     path.write_text(text)
     return path
