@@ -86,6 +86,7 @@ def test_runs_become_a_router_between_local_model_and_service(
         (["t.csv", "u.csv"], "give one file, or runs"),
         (["t.csv", "--price-of", "a=1/1"], "--price-of is for runs"),
         (["nowhere", "--root", "."], "no run 'nowhere'"),
+        (["nowhere.csv"], "nowhere.csv does not exist"),
         (["t.csv", "experiment=routing/logpai"], "give data or runs, or KEY=VALUE"),
         (["experiment=routing/logpai"], "routing.data is not set"),
         (["experiment=routing/mnist"], "Could not find 'experiment/routing/mnist'"),

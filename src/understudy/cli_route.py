@@ -118,6 +118,9 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
         if arguments.price_of:
             raise BadInput("--price-of is for runs; a table brings its costs")
         return data.read(files[0])
+    for text in arguments.what:
+        if Path(text).suffix in (".csv", ".parquet"):
+            raise BadInput(f"{text} does not exist; give a CSV or parquet file, or runs")
     root = Path(arguments.root or compose([], None).values["paths"]["root"]).expanduser()
     runs = [status.find_run(root.absolute(), name) for name in arguments.what]
     prices = dict(costs.parse_price(text) for text in arguments.price_of)

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from understudy.artifacts import fingerprint
@@ -242,8 +243,6 @@ class Exchange:
 
     async def _sleep(self, seconds: float) -> None:
         """Back off, or less when the exchange stops."""
-        try:
+        with suppress(TimeoutError):  # which is how a whole back-off ends
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-        except TimeoutError:
-            pass
