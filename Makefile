@@ -35,7 +35,7 @@ soak: .venv/.installed ## 119 more kills, 51 of them of a paid run (half an hour
 	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/test_crashes.py tests/test_paid_runs.py
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
-	for script in tests/benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
+	for script in tests/benchmarks/bench_*.py; do PYTHONPATH=.:tests $(BIN)/python "$$script" || exit 1; done
 
 reproduce: .venv/.installed ## all tables and figures, each cell beside the published value
 	$(BIN)/python -m analysis.reproduce

@@ -1,6 +1,8 @@
 """How long screening takes, and how much longer the reference's way takes.
 
-nice -n 10 python tests/benchmarks/bench_dedup.py [--rows 256000] [--growth] [--reference 20000]
+    OMP_NUM_THREADS=2 python tests/benchmarks/bench_dedup.py [--rows N] [--growth] [--reference N]
+
+Without an option: the growth from 32,000 to 256,000 rows, then the reference on 20,000.
 """
 
 import argparse
@@ -8,12 +10,8 @@ import json
 import math
 import re
 import resource
-import sys
 import time
 from collections import Counter
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import planted
 from understudy.data.duplicates import paper_pairs
@@ -124,6 +122,8 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="32k, 64k, 128k, 256k in one process")
     parser.add_argument("--reference", type=int, default=0, metavar="ROWS")
     options = parser.parse_args()
+    if not (options.rows or options.growth or options.reference):
+        options.growth, options.reference = True, 20_000
     if options.reference:
         print(json.dumps(against_reference(options.reference)))
     if options.rows:
