@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import __version__, cli_inject, cli_journal, cli_plan, cli_rehearse
+from understudy import (
+    __version__,
+    cli_data,
+    cli_inject,
+    cli_journal,
+    cli_plan,
+    cli_preview,
+    cli_rehearse,
+)
 from understudy.errors import BadInput, BudgetSpent, UnderstudyError, from_system
 
 if TYPE_CHECKING:
@@ -106,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             "run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)"
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
-    for more in (cli_plan, cli_rehearse, cli_journal, cli_inject):
+    for more in (cli_plan, cli_preview, cli_rehearse, cli_journal, cli_inject, cli_data):
         more.register(verbs)
     return parser
 
