@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import (
     __version__,
+    cli_data,
     cli_decide,
     cli_inject,
     cli_journal,
     cli_plan,
+    cli_preview,
     cli_rehearse,
     cli_route,
 )
@@ -114,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
             "run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)"
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
-    verbs_elsewhere = cli_plan, cli_decide, cli_route, cli_rehearse, cli_journal, cli_inject
-    for more in verbs_elsewhere:
+    for more in (
+        *(cli_plan, cli_preview, cli_decide, cli_route),
+        *(cli_rehearse, cli_journal, cli_inject, cli_data),
+    ):
         more.register(verbs)
     return parser
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HELP = "play every paid service on this machine: understudy rehearse -- run KEY=VALUE…"
 _DETAIL = "Alone it serves until Ctrl-C; no key is needed, nothing is paid."
-_VERBS = ("run", "plan", "config")
+_VERBS = ("run", "plan", "preview", "config")
 
 
 def register(verbs: Any) -> None:
