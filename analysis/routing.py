@@ -34,7 +34,7 @@ def table_routing(study_json: Path) -> str:
     study = json.loads(study_json.read_text(encoding="utf-8"))
     rows = [_cells(line) for line in study["lines"]]
     rows += [_published(one) for one in study["published"]]
-    markdown = "\n".join([*_markdown(rows), "", *_remarks(study)]) + "\n"
+    markdown = "\n".join([*_markdown(rows), "", *_matches(study), *_remarks(study)]) + "\n"
     write_atomically(study_json.with_suffix(".md"), markdown)
     write_atomically(study_json.with_suffix(".csv"), _csv(study["lines"]))
     write_atomically(study_json.with_suffix(".tex"), _latex(rows))
@@ -86,6 +86,18 @@ def _published(one: dict[str, Any]) -> list[str]:
 def _markdown(rows: list[list[str]]) -> list[str]:
     lines = [f"| {' | '.join(_HEADS)} |", "|" + " --- |" * len(_HEADS)]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _matches(study: dict[str, Any]) -> list[str]:
+    """What it costs to be as accurate as each published baseline; nothing where none is known."""
+    if not study["matches"]:
+        return []
+    heads = "| To match | Accuracy | Its cost, USD | OptLLM (paper), USD | Ours, USD |"
+    lines = [heads, "|" + " --- |" * 5]
+    for one in study["matches"]:
+        costs = (labels.number(one[name], 2) for name in ("cost", "optllm_cost", "our_cost"))
+        lines.append(f"| {one['source']} | {one['accuracy']:.2f} | {' | '.join(costs)} |")
+    return [*lines, ""]
 
 
 def _remarks(study: dict[str, Any]) -> list[str]:

@@ -33,6 +33,12 @@ PAPER = {
     **{"igd": 0.19, "delta": 0.95, "seconds": 1088},
 }
 
+MATCH = {
+    **{"source": "a paper", "accuracy": 0.42, "cost": 11.93},
+    "optllm_cost": 1.83,
+    "our_cost": None,
+}
+
 
 def written(folder: Path, *lines: dict[str, Any]) -> Path:
     document = {
@@ -40,6 +46,7 @@ def written(folder: Path, *lines: dict[str, Any]) -> Path:
         "share": 0.01,
         "lines": lines,
         "published": [PAPER],
+        "matches": [MATCH],
         "leaks": {"random": "28 of the 100 queries repeat"},
         "inapplicable": {"unseen_system": "the data know no system"},
     }
@@ -63,6 +70,7 @@ def test_the_table_stands_beside_the_paper_and_says_who_loses(tmp_path: Path) ->
         "| random | a paper | – | Mixtral (0.59, 3.68) | 0.71 | 49.18 % | – | – | 0.19 |"
         in lines[4]
     )
+    assert "| a paper | 0.42 | 11.93 | 1.83 | – |" in lines
     assert "- random: 28 of the 100 queries repeat" in lines
     assert "- unseen system does not apply: the data know no system" in lines
 

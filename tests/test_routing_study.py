@@ -166,6 +166,20 @@ def test_the_document_of_a_study_is_json(tmp_path: Path) -> None:
     assert set(again["picture"]["curves"]) == {"ours"}
     assert again["published"][0]["saving"] == 0.4918
     assert "unseen_template" in again["inapplicable"]
+    assert [one["source"] for one in again["matches"]][:2] == ["NSGA-II (paper)", "MOPSO (paper)"]
+
+
+def test_the_cost_to_match_a_baseline_is_missing_when_a_seed_never_gets_there() -> None:
+    made = grouped(80)
+    chosen = settings.build(Composer(None).values(["experiment=routing/logpai"]))
+    chosen.published = [
+        settings.Published("near", highest_accuracy=0.8, cost_at_highest=9.0),
+        settings.Published("far", highest_accuracy=0.9, cost_at_highest=9.0),
+        settings.Published("no cost", highest_accuracy=0.8),
+    ]
+    rows = [row("random", "ours", seed, 0.5, 0.1) for seed in range(2)]
+    found = study_table.document(chosen, made, rows)["matches"]
+    assert [(one["source"], one["our_cost"]) for one in found] == [("near", 2.0), ("far", None)]
 
 
 @needs_real_data

@@ -48,9 +48,9 @@ def _rehearse(arguments: argparse.Namespace) -> int:
 
 def _serve(server: "RehearsalServer") -> None:
     """Until Ctrl-C."""
-    print(server.url, flush=True)
-    print(f"give commands rehearsal.url={server.url}; Ctrl-C ends it", file=sys.stderr)
     try:
+        print(server.url, flush=True)
+        print(f"give commands rehearsal.url={server.url}; Ctrl-C ends it", file=sys.stderr)
         threading.Event().wait()
     except KeyboardInterrupt:
         print(f"\n{_bill(server.bill())}", file=sys.stderr)

@@ -153,7 +153,8 @@ def inspect(url: str, calls: int) -> dict[str, Any]:
     async def all_calls() -> list[float]:
         config = GenerateConfig(max_connections=IN_FLIGHT, max_retries=0, max_tokens=400)
         base_url = f"{url}/openai/v1"
-        model = get_model("openai/bench", base_url=base_url, api_key="none", config=config)
+        own = {"api_key": "none", "responses_api": False}
+        model = get_model("openai/bench", base_url=base_url, config=config, **own)
         arrived: list[float] = []
 
         async def one() -> None:

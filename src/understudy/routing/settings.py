@@ -27,6 +27,8 @@ class Published:
     cost: float | None = None  # at the best single LLM's accuracy, as is the saving
     saving: float | None = None
     highest_accuracy: float | None = None
+    cost_at_highest: float | None = None
+    optllm_cost: float | None = None  # the paper's cost of OptLLM at that accuracy
     igd: float | None = None
     delta: float | None = None
     seconds: float | None = None

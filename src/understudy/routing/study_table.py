@@ -9,7 +9,7 @@ import numpy as np
 
 from understudy.routing.data import Outcomes
 from understudy.routing.picture import study_picture
-from understudy.routing.settings import Study
+from understudy.routing.settings import Published, Study
 from understudy.routing.study import SPLITS, Row, inapplicable
 
 _MEANS = (
@@ -29,6 +29,7 @@ def document(study: Study, outcomes: Outcomes, rows: Sequence[Row]) -> dict[str,
         "dataset": study.dataset,
         "share": study.share,
         "published": [asdict(one) for one in study.published],
+        "matches": [_match(one, rows) for one in study.published if one.cost_at_highest],
         "inapplicable": {split: why for split, why in reasons.items() if why is not None},
         "leaks": leaks,
         "lines": summarise(rows),
@@ -76,6 +77,23 @@ def _line(split: str, router: str, part: Sequence[Row]) -> dict[str, Any]:
     if router == "zero router":
         line |= {"reached": len(part), "highest_accuracy": line["best_accuracy"]}
     return line
+
+
+def _match(one: Published, rows: Sequence[Row]) -> dict[str, Any]:
+    """What it costs us, on average over the seeds, to be as accurate as a published baseline."""
+    assert one.highest_accuracy is not None, f"{one.source} has a cost at no accuracy"
+    costs = []
+    for row in rows:
+        if (row.split, row.router) == ("random", "ours"):
+            reached = row.curve.cost[row.curve.accuracy >= one.highest_accuracy]
+            costs.append(float(reached.min()) if len(reached) else float("nan"))
+    return {
+        "source": one.source,
+        "accuracy": one.highest_accuracy,
+        "cost": one.cost_at_highest,
+        "optllm_cost": one.optllm_cost,
+        "our_cost": _mean(costs),
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -10,7 +10,9 @@ from understudy.service.rehearsal import RehearsalServer
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="understudy.service.rehearsal")
     options.add_to(parser)
-    with RehearsalServer(**options.settings(parser.parse_args())) as server:
+    with (
+        RehearsalServer(**options.settings(parser.parse_args())) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         print(server.url, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
