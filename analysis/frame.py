@@ -55,8 +55,15 @@ def planned(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
 
 
 def finished(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
-    """The stages that are done; nothing else is ever read."""
-    return (stage for stage in planned(root, run) if stage.directory.is_done)
+    """The stages that are done; nothing else is ever read.
+
+    A probe's are about train rows: they aim synthesis and are no result.
+    """
+    return (
+        stage
+        for stage in planned(root, run)
+        if stage.directory.is_done and not stage.name.startswith("probe.")
+    )
 
 
 def stages_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:

@@ -45,6 +45,10 @@ def test_options_lists_the_groups_and_the_options_of_one(
     assert "task         classification · closed_qa" in capsys.readouterr().out
     assert main(["options", "judge"]) == 0
     assert "judge=offline_panel" in capsys.readouterr().out
+    assert main(["options", "service"]) == 0
+    assert "service=_limits" not in capsys.readouterr().out  # what others build on is no option
+    assert main(["config", "+service@judges.mine=_limits"]) == 2
+    assert "service=_limits is not an option" in capsys.readouterr().err
     assert main(["options", "juge"]) == 2
     assert "did you mean judge?" in capsys.readouterr().err
 

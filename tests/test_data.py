@@ -1,6 +1,7 @@
 """Splits by group, subsets nested, ids unique."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def test_subsets_are_nested_and_keep_every_human_row(
         log: RowLog[Coverage] = RowLog(inputs[role], type(rows[0]))
         log.append(rows)
         log.finish()
+        (inputs[role] / "summary.json").write_text('{"rows": 125, "dropped": {}}')
     ids: dict[int, set[str]] = {}
     for size in (0, 100, 125, 200):
         made = Job(composed(), {"data_size": size}, inputs, tmp_path / f"o{size}", tmp_path)
@@ -159,3 +161,41 @@ def test_the_card_of_a_training_set_names_licences_and_the_teachers_terms() -> N
     assert "| 2 | t | https://example.com/terms |" in text
     assert "| 2 | t | not given |" in card.card(human, synthetic(0, 2), {})
     assert "synthetic" not in yaml.safe_load(card.card(human, [], {}).split("---")[1])["tags"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_sizes_nest_whatever_order_the_rows_come_in(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = [made for block in range(3) for made in synthetic(block, 40)]
+    shuffled = rng.sample(pool, len(pool))
+    small, large = sorted(rng.sample(range(len(pool) + 1), 2))
+    first = subset.first_by_rank(pool, small)
+    assert first == subset.first_by_rank(shuffled, small)
+    assert first == subset.first_by_rank(shuffled, large)[:small]
+    without_last = [made for made in shuffled if made.block < 2]
+    assert subset.first_by_rank(without_last, min(small, 80)) == first[:80]
+
+
+@pytest.mark.parametrize(
+    ("usd", "price"),
+    [(0.25, "would cost about $0.15 at $0.005000 a row"), (None, "cost is not known")],
+)
+def test_more_rows_than_there_are_fail_with_what_is_missing_and_its_price(
+    usd: float | None, price: str, composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    inputs = {"split": tmp_path / "split", "block.0": tmp_path / "block"}
+    contents: dict[str, list[Coverage]] = {
+        "split": [row(0, "g", "train")],
+        "block.0": list(synthetic(0, 50)),
+    }
+    for role, at in inputs.items():
+        at.mkdir()
+        log: RowLog[Coverage] = RowLog(at, type(contents[role][0]))
+        log.append(contents[role])
+        log.finish()
+    summary = {"rows": 50, "dropped": {}, "usd": usd}
+    (inputs["block.0"] / "summary.json").write_text(json.dumps(summary))
+    made = Job(composed(), {"data_size": 80}, inputs, tmp_path, tmp_path)
+    with pytest.raises(BadInput, match="the pool has 50 accepted rows: 30 are missing") as error:
+        subset.run(made)
+    assert price in str(error.value)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+import tiny_model
 from understudy import playground
 from understudy.artifacts import Job
 from understudy.config import Config, build
@@ -42,7 +43,7 @@ def config(m: int = 3, judges: list[dict[str, Any]] | None = None, **gate: Any) 
             "coverage": coverage,
             "task": {"name": "closed_qa", "topic": "Closed QA", "execute_code": False},
             "model": model | {"lora_targets": "all-linear"},
-            "synthesis": {"kind": "none", "pairs_per_call": 5, "seed": 0, "max_calls_per_row": 1},
+            "synthesis": tiny_model.VALUES["synthesis"],
             "judges": {one["name"]: one for one in judges},
             "baseline": {"kind": "none"},
             "trainer": trainer | {"start": "base"},

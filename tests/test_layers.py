@@ -22,7 +22,18 @@ LAYERS = {
         "generation",
         "tiny_base",
     },
-    4: {"flow", "pipeline", "worker", "status", "report", "tracking", "sweep", "init", "plan"},
+    4: {
+        "flow",
+        "pipeline",
+        "worker",
+        "status",
+        "report",
+        "tracking",
+        "sweep",
+        "init",
+        "plan",
+        "preview",
+    },
     5: {"compose", "cli", "__main__"},
 }
 ROOM = {name: layer for layer, names in LAYERS.items() for name in names}

@@ -1,9 +1,11 @@
 """`understudy rehearse`: alone, and around a run that pays."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -67,12 +69,39 @@ def test_a_rehearsed_run_pays_what_the_server_bills_and_nothing_when_repeated(
     assert "the bill:   0 calls, $0.000000" in capfd.readouterr().err
 
 
+@pytest.mark.slow
+def test_what_stops_a_rehearsed_run_says_the_rehearse_command_that_goes_on(
+    judging: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def words(budget: str) -> list[str]:
+        return ["understudy", "rehearse", "--latency", "1", "--", "run", budget, *judging[1:]]
+
+    assert main(words("budget.usd=0.01")[1:]) == 3
+    assert hint_in(capfd.readouterr().err) == words("budget.usd=0.02")
+    begun = set(tmp_path.glob("runs/rehearsal/evaluation/*/attempts/*"))
+    command = words("budget.usd=1")
+    python = [sys.executable, "-m"]
+    with subprocess.Popen([*python, *command], stderr=subprocess.PIPE, text=True) as process:
+        while begun == set(tmp_path.glob("runs/rehearsal/evaluation/*/attempts/*")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert hint_in(said) == command
+
+
+def hint_in(said: str) -> list[str]:
+    """The words of the only command that a run says goes on."""
+    (hint,) = (line for line in said.splitlines() if "To go on: " in line)
+    return shlex.split(hint.partition("To go on: ")[2])
+
+
 def test_only_verbs_that_ask_services_can_be_rehearsed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert rehearse("--", "status") == 2
     said = capsys.readouterr().err
-    assert said == "understudy: rehearse cannot do status; choose from run, plan, config\n"
+    assert said == "understudy: rehearse cannot do status; choose from run, plan, preview, config\n"
 
 
 def test_the_override_is_added_among_the_others(

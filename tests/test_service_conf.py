@@ -17,8 +17,8 @@ from understudy.service.rehearsal.speaker import Speaker
 
 CONF = Path(__file__).parents[1] / "conf"
 PAPER = ("gpt_4o", "claude_3_sonnet", "gemini_1_5_flash")
-SERVICES = sorted(path.stem for path in (CONF / "service").glob("*.yaml"))
-PAID = [name for name in SERVICES if not name.startswith("offline") and name != "limits"]
+SERVICES = sorted(path.stem for path in (CONF / "service").glob("[!_]*.yaml"))
+PAID = [name for name in SERVICES if not name.startswith("offline")]
 MAKERS = ("openai", "anthropic", "google")
 REHEARSED = "rehearsal.url=http://127.0.0.1:9"
 Composed = Callable[..., Config]
@@ -192,7 +192,7 @@ def test_what_differs_between_twins_is_said_and_nothing_else() -> None:
         values: dict[str, Any] = yaml.safe_load(
             (CONF / "service" / f"{name}.yaml").read_text(encoding="utf-8")
         )
-        if values["defaults"] != ["limits", "_self_"]:
+        if values["defaults"] != ["_limits", "_self_"]:
             twin = (CONF / "service" / f"{values['defaults'][0]}.yaml").read_text(encoding="utf-8")
             assert set(yaml.safe_load(twin)["prices"]) <= set(values["prices"])
 

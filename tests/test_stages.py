@@ -126,11 +126,12 @@ def readers_of(leaf: str) -> set[str]:
     return READERS[max(matching, key=len)] if matching else set()
 
 
+@pytest.mark.parametrize("seeds", ["uniform", "weak"])  # weak adds folds of every stage
 @pytest.mark.parametrize("leaf", [leaf for leaf in ALL if leaf not in SHAPE])
 def test_a_leaf_changes_the_stages_that_read_it_and_all_downstream_and_nothing_else(
-    leaf: str, composed: Callable[..., Config]
+    leaf: str, seeds: str, composed: Callable[..., Config]
 ) -> None:
-    config = composed()
+    config = composed(f"synthesis.seeds={seeds}")
     before, after = fingerprints(config), fingerprints(mutated(config, leaf))
     readers = set() if leaf in MACHINE else readers_of(leaf)
     for role, stage in before.items():

@@ -11,6 +11,7 @@ from understudy import playground, synthesis
 from understudy.artifacts import Job, RowLog
 from understudy.config import Config
 from understudy.data import coverage
+from understudy.data.clusters import same
 from understudy.data.split import split
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic, read_rows
@@ -24,9 +25,9 @@ def stage(config: Config, tmp_path: Path, rows: int = 40, block: int = 0, **inpu
     return Job(config, params, inputs, tmp_path / name / "out", tmp_path / name / "scratch")
 
 
-def split_rows(config: Config, at: Path) -> Path:
+def split_rows(config: Config, at: Path, count: int = 30) -> Path:
     at.mkdir()
-    pairs = playground.generate(config.task.name, 0, 0, 30)
+    pairs = playground.generate(config.task.name, 0, 0, count)
     messages = [
         [{"role": "user", "content": p.instruction}, {"role": "assistant", "content": p.response}]
         for p in pairs
@@ -60,7 +61,7 @@ def test_a_block_holds_the_wanted_rows_of_the_task_each_from_a_train_seed(
     synthesis.run(job)
     rows = rows_of(job)
     train = {r.id for r in read_rows(human / "rows.jsonl", Coverage) if r.split == "train"}
-    assert len(rows) == len({synthesis.same(r.instruction) for r in rows}) == 40
+    assert len(rows) == len({same(r.instruction) for r in rows}) == 40
     assert {r.seed_id for r in rows} <= train
     assert all(playground.grade(r.instruction, r.response).passed for r in rows)  # type: ignore[union-attr]
     assert {(r.split, r.depth, r.licence, r.task) for r in rows} == {("train", 1, "CC0", task)}
@@ -82,9 +83,7 @@ def test_the_next_block_runs_on_and_repeats_nothing(config: Config, tmp_path: Pa
     synthesis.run(second)
     a, b = rows_of(first), rows_of(second)
     assert min(r.call_id for r in b) > max(r.call_id for r in a)
-    assert not {synthesis.same(r.instruction) for r in a} & {
-        synthesis.same(r.instruction) for r in b
-    }
+    assert not {same(r.instruction) for r in a} & {same(r.instruction) for r in b}
 
 
 def test_held_out_and_known_instructions_are_dropped_and_counted(
@@ -109,8 +108,8 @@ def test_held_out_and_known_instructions_are_dropped_and_counted(
     summary = json.loads((job.out / "summary.json").read_text())
     assert summary["dropped"]["held_out_instruction"] == 2
     assert summary["rows"] == 40
-    held_out = {synthesis.same(row.instruction) for row in made[:2]}
-    assert not held_out & {synthesis.same(r.instruction) for r in rows_of(job)}
+    held_out = {same(row.instruction) for row in made[:2]}
+    assert not held_out & {same(r.instruction) for r in rows_of(job)}
 
 
 def test_a_crash_in_the_middle_changes_no_byte_and_asks_no_call_twice(

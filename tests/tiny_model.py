@@ -29,7 +29,10 @@ VALUES: dict[str, Any] = {
         **{"revision": None, "path": None, "context": 128, "stop": [STOP]},
         "lora_targets": "all-linear",
     },
-    "synthesis": {"kind": "none", "pairs_per_call": 1, "seed": 0, "max_calls_per_row": 1.0},
+    "synthesis": {
+        **{"kind": "none", "pairs_per_call": 1, "seed": 0, "seeds": "uniform", "depth": 1},
+        **{"topics": [], "lengths": [1.0], "min_yield": 0.1},
+    },
     "judges": {"offline": OFFLINE},
     "baseline": {"kind": "none"},
     "trainer": {

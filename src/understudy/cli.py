@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import (
     __version__,
+    cli_data,
     cli_decide,
     cli_inject,
     cli_journal,
     cli_plan,
+    cli_preview,
     cli_rehearse,
     cli_route,
 )
@@ -38,7 +40,7 @@ _REHEARSAL = "rehearsal: stand-ins are asked, no result of it is about an LLM"
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 no, 2 bad input, 3 budget, 4 environment, 70 ours, 130 Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     logging.captureWarnings(True)
     try:
         code = int(arguments.verb(arguments) or 0)
@@ -66,11 +68,11 @@ def _raised(argv: list[str] | None) -> list[str]:
     """The command with twice the budget that it names; a provider's quota has nothing to raise."""
     words = sys.argv[1:] if argv is None else argv
     usd = [float(word.partition("=")[2]) for word in words if word.startswith("budget.usd=")]
-    others = [word for word in words if not word.startswith("budget.usd=")]
-    return [*others, f"budget.usd={2 * usd[-1]:g}"] if usd else words
+    return [f"budget.usd={2 * usd[-1]:g}" if w.startswith("budget.usd=") else w for w in words]
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their arguments; `verb` of what it parses does it."""
     parser = argparse.ArgumentParser(
         prog="understudy",
         description="Move a workload from a service LLM to a small local LLM; prove it is safe.",
@@ -114,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
             "run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)"
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
-    verbs_elsewhere = cli_plan, cli_decide, cli_route, cli_rehearse, cli_journal, cli_inject
-    for more in verbs_elsewhere:
+    for more in (
+        *(cli_plan, cli_preview, cli_decide, cli_route),
+        *(cli_rehearse, cli_journal, cli_inject, cli_data),
+    ):
         more.register(verbs)
     return parser
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HELP = "play every paid service on this machine: understudy rehearse -- run KEY=VALUE…"
 _DETAIL = "Alone it serves until Ctrl-C; no key is needed, nothing is paid."
-_VERBS = ("run", "plan", "config")
+_VERBS = ("run", "plan", "preview", "config")
 
 
 def register(verbs: Any) -> None:
@@ -102,10 +102,17 @@ def _perform(command: _Command, server: "RehearsalServer") -> int:
     before = _ledger(command.journal)
     words = list(command.words)
     words.insert(command.place, f"rehearsal.url={server.url}")
-    code = cli.main(words)
-    spent = [now - then for now, then in zip(_ledger(command.journal), before, strict=True)]
+    arguments = cli.parser().parse_args(words)
+    try:
+        return int(arguments.verb(arguments) or 0)
+    finally:  # what stopped it is said after this, with the command that was typed
+        _compare(server.bill(), command.journal, before)
+
+
+def _compare(bill: "Bill", journal: Path, before: tuple[int, int, int, int]) -> None:
+    """Print the bill, and what the ledger has added to what it held before."""
+    spent = [now - then for now, then in zip(_ledger(journal), before, strict=True)]
     calls, microusd, uncertain_calls, uncertain_microusd = spent
-    bill = server.bill()
     print(_bill(bill), file=sys.stderr)
     words = [f"the ledger: {calls} calls, {_dollars(microusd)}"]
     if uncertain_calls:
@@ -113,9 +120,6 @@ def _perform(command: _Command, server: "RehearsalServer") -> int:
     if not uncertain_calls:
         words.append("equal" if microusd == bill.microusd else "which differs")
     print("; ".join(words), file=sys.stderr)
-    if code not in (0, BadInput.exit_code):
-        print("this server ends here; the same rehearse command goes on", file=sys.stderr)
-    return code
 
 
 def _bill(bill: "Bill") -> str:

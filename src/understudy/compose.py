@@ -26,10 +26,10 @@ def config_dirs(config_dir: str | None) -> list[Path]:
 
 
 def groups(directories: list[Path]) -> dict[str, dict[str, Path]]:
-    """Group → option → file."""
+    """Group → option → file; a name that begins with _ is a part that options build on."""
     found: dict[str, dict[str, Path]] = {}
     for directory in reversed(directories):
-        for path in directory.glob("*/*.yaml"):
+        for path in directory.glob("*/[!_]*.yaml"):
             found.setdefault(path.parent.name, {})[path.stem] = path
     return found
 

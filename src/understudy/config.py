@@ -95,7 +95,11 @@ class Synthesis(Source):
     kind: Literal["service", "none", "file", "hub"]
     pairs_per_call: PositiveInt
     seed: int
-    max_calls_per_row: PositiveFloat
+    seeds: Literal["uniform", "weak"]
+    depth: PositiveInt  # 1 = from human rows only
+    topics: list[str]  # asked for in turn; [] = whatever the teacher likes
+    lengths: Annotated[list[PositiveFloat], Field(min_length=1)]  # times the seed's words, in turn
+    min_yield: Share  # of the pairs asked for that must be new
     service: Service | None = None
     format: Format = added("auto")
 

@@ -11,6 +11,8 @@ from understudy.stages import Stage, make
 
 __all__ = ["Flow", "ReadyMade", "block_ends", "flow_of"]
 
+_FOLDS = 3  # of the probe; each model sees two thirds of the human rows
+
 
 class Flow:
     """The stages of one config; equal stages of different rounds are the same directory."""
@@ -77,6 +79,38 @@ class Flow:
         params = {"judge": judge, "split": split}
         return make("evaluation", self.config, params, {"answers": answers, "split": self.split})
 
+    @cached_property
+    def probe(self) -> dict[str, Stage]:
+        """Out-of-fold answers to the train rows, judged, by role; empty unless seeds are aimed.
+
+        Each fold is answered by a model that was trained on the other folds' human rows.
+        """
+        config, stages = self.config, dict[str, Stage]()
+        if config.synthesis.seeds == "uniform" or config.synthesis.kind in ("file", "hub"):
+            return stages
+        for fold in range(_FOLDS):
+            params = {"fold": fold, "folds": _FOLDS}
+            split = make("fold", config, params, {"split": self.split})
+            inputs = {"split": split}
+            found = {"fold": split}
+            if config.trainer.kind != "none":
+                found["subset"] = make("subset", config, {"data_size": 0}, {"split": split})
+                trained = {"subset": found["subset"], "split": split}
+                found["finetune"] = make("finetune", config, {}, trained)
+                inputs["finetune"] = found["finetune"]
+            answers = {"split": "test", "generator": config.model.name}
+            found["inference"] = make("inference", config, answers, inputs)
+            for judge in config.gate_judges:
+                judged = {"answers": found["inference"], "split": split}
+                asked = {"judge": judge, "split": "test"}
+                found[f"evaluation.{judge}"] = make("evaluation", config, asked, judged)
+            stages |= {f"probe.{fold}.{role}": stage for role, stage in found.items()}
+        return stages
+
+    @property
+    def _verdicts_of_probe(self) -> dict[str, Stage]:
+        return {role: stage for role, stage in self.probe.items() if stage.name == "evaluation"}
+
     def blocks(self, rows: int) -> list[Stage]:
         """The synthetic blocks that hold the first `rows` rows; a ready-made set is one stage."""
         if rows and self.config.synthesis.kind in ("file", "hub"):
@@ -84,7 +118,8 @@ class Flow:
         blocks: list[Stage] = []
         start = 0
         for number, end in enumerate(block_ends(rows)):
-            inputs = {"split": self.split} | {f"block.{b}": block for b, block in enumerate(blocks)}
+            inputs = {"split": self.split} | self._verdicts_of_probe
+            inputs |= {f"block.{b}": block for b, block in enumerate(blocks)}
             params = {"block": number, "rows": end - start}
             blocks.append(make("synthesis", self.config, params, inputs))
             start = end
@@ -94,7 +129,8 @@ class Flow:
         """The stages of one round in the order to run them, by role."""
         rows = self.config.sizes[number]
         blocks = self.blocks(rows)
-        stages = {f"{block.name}.{b}": block for b, block in enumerate(blocks)}
+        stages = dict(self.probe) if blocks else {}
+        stages |= {f"{block.name}.{b}": block for b, block in enumerate(blocks)}
         answered = self._answers(number, stages)
         stages |= {
             f"evaluation.{judge}": self.evaluation(answered, judge) for judge in self.config.judges

@@ -38,7 +38,12 @@ SPECS = {
         version=2,  # near-duplicate prompts by MinHash, word sets and ROUGE-L
     ),
     "split": Spec("understudy.data.split:run", ("coverage.split", "coverage.seed")),
-    "synthesis": Spec("understudy.synthesis:run", ("synthesis", "task.name", "task.topic")),
+    "fold": Spec("understudy.data.folds:run", ()),
+    "synthesis": Spec(
+        "understudy.synthesis:run",
+        ("synthesis", "task.name", "task.topic"),
+        version=2,  # prompts of the task, quotas, filters, near-duplicates and decontamination
+    ),
     "cleaning": Spec(
         "understudy.data.cleaning:run",
         _source("synthesis", "synthesis.format", "task.name"),
@@ -152,7 +157,7 @@ def make(
 def _files(name: str, config: Config) -> dict[str, str]:
     """Digests of what a stage reads beside config and upstream: prompts, rows, model files."""
     if name == "synthesis":
-        return {"prompt": fingerprint(synthesis_prompt.template())}
+        return {"prompt": fingerprint(synthesis_prompt.template(config.task.name))}
     if name == "evaluation":
         return {"prompt": fingerprint(judge_prompt.template(config.evaluation.prompt))}
     if name in ("finetune", "inference") and config.model.path is not None:

@@ -1,13 +1,28 @@
-"""The dataset card of a training set: what is in it, under which licences and terms."""
+"""The dataset card of a training set: what is in it, how it was made, under which terms."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from understudy.records import Coverage, Synthetic, dumps
 
 
+@dataclass(frozen=True)
+class Making:
+    """How the synthetic rows came to be; `pools` are the summaries of the stages they come from."""
+
+    held_out: Mapping[str, int] = field(default_factory=dict)  # split -> rows that are not in here
+    pools: Sequence[Mapping[str, Any]] = ()
+    prompt: str | None = None  # the teacher's, without an example
+    is_rehearsal: bool = False
+
+
 def card(
-    human: Sequence[Coverage], synthetic: Sequence[Synthetic], terms: Mapping[str, str | None]
+    human: Sequence[Coverage],
+    synthetic: Sequence[Synthetic],
+    terms: Mapping[str, str | None],
+    making: Making | None = None,
 ) -> str:
     """Markdown as the hub reads it; `terms` = where each known teacher's terms of use stand."""
     rows: list[Coverage | Synthetic] = [*human, *synthetic]
@@ -25,6 +40,7 @@ def card(
         "",
         f"# Training set: {len(human)} human and {len(synthetic)} synthetic rows ({tasks})",
         "",
+        *_warning(making),
         "| rows | written by | terms on training with its output |",
         "|---|---|---|",
         f"| {len(human)} | humans | – |",
@@ -39,4 +55,48 @@ def card(
         "service that wrote it hold beside it.",
         "",
     ]
+    if making is not None:
+        lines += [*_held_out(making), *(_made(making) if synthetic else [])]
     return "\n".join(lines)
+
+
+def _warning(making: Making | None) -> list[str]:
+    if making is None or not making.is_rehearsal:
+        return []
+    return ["**A rehearsal: stand-ins were asked, no LLM wrote any of this.**", ""]
+
+
+def _held_out(making: Making) -> list[str]:
+    if not making.held_out:
+        return []
+    counts = ", ".join(f"{count} {split}" for split, count in sorted(making.held_out.items()))
+    return [f"Held out, and no row here was made after one of them: {counts} rows.", ""]
+
+
+def _made(making: Making) -> list[str]:
+    dropped: Counter[str] = Counter()
+    for pool in making.pools:
+        dropped.update(pool["dropped"])
+    lines = [
+        "## How the synthetic rows were made",
+        "",
+        f"They are the first of a pool of {sum(pool['rows'] for pool in making.pools)} accepted "
+        f"rows. {_cost(making.pools)} Refused were:",
+        "",
+        "| pairs or replies | reason |",
+        "|---|---|",
+        *(f"| {count} | {reason} |" for reason, count in dropped.most_common()),
+        "",
+    ]
+    if making.prompt is not None:
+        lines += ["The teacher's prompt, around one train row:", "", "````"]
+        lines += [making.prompt, "````", ""]
+    return lines
+
+
+def _cost(pools: Sequence[Mapping[str, Any]]) -> str:
+    paid = [pool for pool in pools if pool.get("usd") is not None]
+    rows, usd = sum(pool["rows"] for pool in paid), sum(pool["usd"] for pool in paid)
+    if not rows:
+        return "What they cost is not known."
+    return f"The service's calls cost ${usd:.4f}, ${usd / rows:.6f} an accepted row."

@@ -32,7 +32,7 @@ def pin(source: Source, record: Path) -> None:
 def check(source: Source) -> None:
     """BadInput when a data set can be had neither from the hub nor from the local cache."""
     assert source.repo is not None, "a hub source has a repo"
-    if not _is_local(source.repo) and not _is_reachable() and not _is_cached(source.repo):
+    if not _is_local(source.repo) and not is_reachable() and not _is_cached(source.repo):
         raise BadInput(_not_here(source))
 
 
@@ -53,7 +53,7 @@ def read_hub(source: Source) -> list[Raw]:
 def _load(repo: str, subset: str | None, revision: str | None) -> Any:
     """All parts of a data set, by name."""
     source = Source(repo=repo, subset=subset, revision=revision)
-    if not _is_local(repo) and not _is_reachable():
+    if not _is_local(repo) and not is_reachable():
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when `datasets` is imported
     import datasets
     from datasets.exceptions import DatasetNotFoundError
@@ -62,30 +62,31 @@ def _load(repo: str, subset: str | None, revision: str | None) -> Any:
     try:
         return datasets.load_dataset(repo, subset, revision=revision)
     except (ConnectionError, DatasetNotFoundError, FileNotFoundError) as error:
-        if _is_reachable():
-            raise BadInput(f"{_name(source)} cannot be had: {_first_line(error)}") from None
+        if is_reachable():
+            raise BadInput(f"{_name(source)} cannot be had: {first_line(error)}") from None
         raise BadInput(_not_here(source)) from None
     except ValueError as error:  # an unknown subset, among others
-        raise BadInput(f"{_name(source)} cannot be read: {_first_line(error)}") from None
+        raise BadInput(f"{_name(source)} cannot be read: {first_line(error)}") from None
 
 
 def _resolve(repo: str) -> str:
     """The 40 hex digits of the newest revision, from the hub, else from the local cache."""
-    if _is_reachable():
+    if is_reachable():
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
             return str(HfApi().dataset_info(repo, timeout=10).sha)
         except HfHubHTTPError as error:
-            raise BadInput(f"{repo} cannot be had from the hub: {_first_line(error)}") from None
+            raise BadInput(f"{repo} cannot be had from the hub: {first_line(error)}") from None
     refs = _cache(repo) / "refs" / "main"
     if refs.is_file() and re.fullmatch(r"[0-9a-f]{40}", sha := refs.read_text().strip()):
         return sha
     raise BadInput(_not_here(Source(repo=repo)))
 
 
-def _is_reachable() -> bool:
+def is_reachable() -> bool:
+    """Whether the hub answers, and may be asked."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and hub.answers(constants.ENDPOINT)
@@ -119,5 +120,6 @@ def _not_here(source: Source) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of the hub's libraries says, without the advice below it."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

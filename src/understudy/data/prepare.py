@@ -40,6 +40,7 @@ def _look_at_pool(config: Config) -> list[str]:
     if rows < max(config.sizes):
         raise BadInput(
             f"{config.synthesis.path} has {rows} rows of a model, but round sizes are "
-            f"{config.sizes}; lower data_size or loop.sizes"
+            f"{config.sizes}: {max(config.sizes) - rows} are missing, which a file cannot be paid "
+            "for; lower data_size or loop.sizes, or choose a teacher (synthesis=gpt_4o)"
         )
     return [f"synthesis: {rows} ready-made rows in {config.synthesis.path}, before cleaning"]

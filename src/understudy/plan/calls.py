@@ -25,6 +25,7 @@ from understudy.stages import Stage
 BYTES_PER_TOKEN = 4.0  # English with today's tokenizers, the makers' own rule of thumb
 JUDGE_TOKENS = Range(60, 130, 400)  # two reasons of one or two sentences, and the JSON around
 YIELD = Range(0.25, 0.9, 1.0)  # share of the pairs of a reply that are accepted
+_LEAST_YIELD = 0.01  # where no floor is set
 _JSON = 1.15  # names, quotes and escapes around the text of a pair
 
 
@@ -135,13 +136,15 @@ def _synthesis(root: Path, stage: Stage, config: Config, known: Known) -> Calls 
     sizes, pairs = [], []
     for seed in seeds:
         pair = seed.instruction, seed.response
-        messages = synthesis_prompt.render(*pair, config.task.topic, settings.pairs_per_call)
+        messages = synthesis_prompt.render(
+            *pair, config.task.topic, settings.pairs_per_call, config.task.name
+        )
         sizes.append(_size(Request(messages)))
         pairs.append(sum(len(text.encode()) for text in pair))
     had = len(begun(root / stage.path, "scratch/replies.jsonl"))
     made = known.yields.get(service.name, YIELD) * settings.pairs_per_call
     rows = int(stage.params["rows"])
-    most = math.ceil(rows * settings.max_calls_per_row)
+    most = math.ceil(rows / (settings.pairs_per_call * max(settings.min_yield, _LEAST_YIELD)))
     calls = (math.ceil(rows / per_call) for per_call in (made.high, made.expected, made.low))
     asked = Range(*(max(0, min(most, number) - had) for number in calls))
     tokens = settings.pairs_per_call * _mean(pairs) * _JSON / BYTES_PER_TOKEN

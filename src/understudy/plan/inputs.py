@@ -14,7 +14,7 @@ from understudy.config import Config
 from understudy.records import R, read_rows
 from understudy.stages import SPECS, Stage
 
-_IN_A_MOMENT = {"coverage", "split", "split.imported", "inference.imported"}
+_IN_A_MOMENT = {"coverage", "split", "fold", "split.imported", "inference.imported"}
 
 
 class Inputs:

@@ -39,7 +39,7 @@ def objects_in(reply: str) -> list[dict[str, Any]] | str:
         return found
     if not reply.strip():
         return "empty"
-    return "refused" if _sounds_like_refusal(reply) else "not_json"
+    return "refused" if sounds_like_refusal(reply) else "not_json"
 
 
 class _Unreadable(Exception):
@@ -135,5 +135,6 @@ def _decoded(token: str) -> Any:
         raise _Unreadable from None
 
 
-def _sounds_like_refusal(reply: str) -> bool:
+def sounds_like_refusal(reply: str) -> bool:
+    """Whether a text begins as refusals do."""
     return reply.strip().lower().replace("’", "'").startswith(_REFUSALS)

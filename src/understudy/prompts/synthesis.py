@@ -1,4 +1,8 @@
-"""The teacher's prompt: new (instruction, response) pairs after one example, in one JSON reply."""
+"""The teacher's prompt: new (instruction, response) pairs after one example, in one JSON reply.
+
+`synthesis.txt` is the frame of all tasks; `synthesis_<task>.txt` says how the task's pairs are
+made, `synthesis_default.txt` how those of any other task are.
+"""
 
 import itertools
 import json
@@ -11,7 +15,12 @@ from understudy.prompts.blocks import fence, parse_blocks
 from understudy.prompts.objects import objects_in
 from understudy.records import Message
 
-_TEMPLATE = read_template("synthesis_default")
+_FRAME = read_template("synthesis")
+_DEFAULT = read_template("synthesis_default").template
+_GUIDANCE = {
+    task: read_template(f"synthesis_{task}").template
+    for task in ("summarization", "classification", "coding", "closed_qa")
+}
 _COUNT = re.compile(r"Write exactly (\d+) new pairs\.")
 _FIELDS = ("instruction", "response")
 
@@ -48,13 +57,40 @@ class Asked(NamedTuple):
     wanted: int  # number of pairs
 
 
-def render(instruction: str, response: str, topic: str, count: int) -> tuple[Message, ...]:
+class Wish(NamedTuple):
+    """What the new pairs should be like, beyond the example."""
+
+    subject: str | None = None
+    words: int | None = None  # of an instruction
+
+
+def render(
+    instruction: str,
+    response: str,
+    topic: str,
+    count: int,
+    task: str = "",
+    wish: Wish = Wish(),  # noqa: B008  # immutable
+) -> tuple[Message, ...]:
     """The messages that ask for exactly `count` new pairs like the example."""
     blocks = fence({"Instruction": instruction, "Response": response})
-    text = _TEMPLATE.substitute(
-        instruction=blocks["Instruction"], response=blocks["Response"], topic=topic, count=count
+    text = _FRAME.substitute(
+        instruction=blocks["Instruction"],
+        response=blocks["Response"],
+        topic=topic,
+        count=count,
+        guidance=guidance(task),
+        subject="" if wish.subject is None else f" All pairs are about {wish.subject}.",
+        length=""
+        if wish.words is None
+        else f" Make each instruction about {wish.words} words long.",
     )
     return ({"role": "user", "content": text},)
+
+
+def guidance(task: str) -> str:
+    """How pairs of a task are made."""
+    return _GUIDANCE.get(task, _DEFAULT)
 
 
 def asked(messages: tuple[Message, ...]) -> Asked | None:
@@ -68,9 +104,9 @@ def asked(messages: tuple[Message, ...]) -> Asked | None:
     return Asked(blocks["Instruction"], blocks["Response"], int(counts[-1]))
 
 
-def template() -> str:
+def template(task: str) -> str:
     """Everything of the prompt that no example changes: what a fingerprint hashes."""
-    return f"{_TEMPLATE.template}\n{json.dumps(SCHEMA)}"
+    return f"{_FRAME.template}\n{guidance(task)}\n{json.dumps(SCHEMA)}"
 
 
 def parse(text: str) -> Parsed:

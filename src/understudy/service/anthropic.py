@@ -22,9 +22,9 @@ from understudy.service.base import (
     Room,
     Usage,
 )
+from understudy.service.connections import Connections
 from understudy.service.responses import (
     USED_UP,
-    client_options,
     count,
     fate_of,
     lost,
@@ -73,7 +73,7 @@ class Anthropic:
                     raise
                 return Reply("", "blocked", Usage(), request_id=error.request_id)
         headers = response.headers
-        body = object_in(service, headers, response.text)
+        body = object_in(service, headers, response.content.decode("utf-8", "replace"))
         return reply_of(service, body, headers.get("request-id"), _room(headers))
 
     async def close(self) -> None:
@@ -234,7 +234,7 @@ def _client(service: Service, base_url: str, key: str) -> anthropic.AsyncAnthrop
         base_url=base_url,
         max_retries=0,
         timeout=service.timeout_s,
-        http_client=anthropic.DefaultAsyncHttpxClient(**client_options(service)),
+        http_client=Connections(service, anthropic.DefaultAsyncHttpxClient),
     )
 
 

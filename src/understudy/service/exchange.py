@@ -146,7 +146,8 @@ class Exchange:
             "online",
             money.bound(request, service),
         )
-        tokens = self._pace.expected(request)
+        size = money.most_input(request)
+        tokens = self._pace.expected(size)
         number: int | None = None  # of the note that covers the next attempt
         failures: Counter[Fate] = Counter()
         started = time.monotonic()
@@ -169,7 +170,7 @@ class Exchange:
                 self._last_answer = time.monotonic()
                 self.limits.answered(ticket)
                 self.limits.learn(reply.room)
-                self.limits.correct(tokens, self._pace.learn(request, reply))
+                self.limits.correct(tokens, self._pace.learn(size, reply))
                 break
             finally:
                 self.limits.leave()

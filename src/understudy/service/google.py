@@ -11,9 +11,9 @@ from google.genai import errors, types
 
 from understudy.config import Service
 from understudy.service.base import BatchState, CallFailed, Fate, Finish, Reply, Request, Usage
+from understudy.service.connections import Connections
 from understudy.service.responses import (
     USED_UP,
-    client_options,
     duration,
     fate_of,
     lost,
@@ -193,7 +193,7 @@ def _usage(counts: dict[str, Any] | None) -> Usage | None:
 
 def _client(service: Service, base_url: str, key: str) -> tuple[httpx2.AsyncClient, genai.Client]:
     # Our own HTTP client, because through aiohttp the SDK repeats lost calls by itself.
-    http = httpx2.AsyncClient(timeout=service.timeout_s, **client_options(service))
+    http = Connections(service)
     options = types.HttpOptions(
         base_url=base_url, timeout=int(service.timeout_s * 1000), httpx_async_client=http
     )

@@ -24,16 +24,15 @@ def cost(usage: Usage, prices: Prices, mode: Mode = "online") -> int:
     """What a call costs: exact, rounded up to the micro-dollar, as the makers' bills are."""
     cached = prices.input if prices.cached is None else prices.cached
     written = prices.input if prices.written is None else prices.written
-    total = (
-        (usage.input - usage.cached - usage.written) * _exact(prices.input)
-        + usage.cached * _exact(cached)
-        + usage.written * _exact(written)
-        + usage.output * _exact(prices.output)
-    )
+    share = 1.0
     if mode == "batch":
         assert prices.batch is not None, "agreement.py lets no service without a batch price here"
-        total *= _exact(prices.batch)
-    return math.ceil(total)
+        share = prices.batch
+    rates, divisor = _whole(prices.input, cached, written, prices.output, share)
+    plain = usage.input - usage.cached - usage.written
+    tokens = (plain, usage.cached, usage.written, usage.output)
+    total = sum(count * rate for count, rate in zip(tokens, rates, strict=True))
+    return -(-total // divisor)  # rounded up
 
 
 def bound(request: Request, service: Service, mode: Mode = "online") -> int:
@@ -59,9 +58,15 @@ def most_input(request: Request) -> int:
 
 
 @lru_cache(maxsize=256)
-def _exact(price: float) -> Fraction:
-    """The decimal that the YAML file says, not its nearest binary fraction."""
-    return Fraction(str(price))
+def _whole(*prices_and_share: float) -> tuple[tuple[int, ...], int]:
+    """Prices times the share as whole numbers, and what to divide a sum of them by.
+
+    Each is the decimal that the YAML file says, not its nearest binary fraction.
+    """
+    *prices, share = (Fraction(str(number)) for number in prices_and_share)
+    exact = [price * share for price in prices]
+    divisor = math.lcm(*(price.denominator for price in exact))
+    return tuple(int(price * divisor) for price in exact), divisor
 
 
 class Purse:

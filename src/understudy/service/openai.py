@@ -21,9 +21,9 @@ from understudy.service.base import (
     Room,
     Usage,
 )
+from understudy.service.connections import Connections
 from understudy.service.responses import (
     USED_UP,
-    client_options,
     count,
     duration,
     fate_of,
@@ -67,7 +67,7 @@ class OpenAI:
                 # The prompt itself: nothing was generated or billed.
                 return Reply("", "blocked", Usage(), request_id=error.request_id)
         headers = response.headers
-        body = object_in(service, headers, response.text)
+        body = object_in(service, headers, response.content.decode("utf-8", "replace"))
         return reply_of(service, body, headers.get("x-request-id"), _room(headers))
 
     async def close(self) -> None:
@@ -210,7 +210,7 @@ def _client(service: Service, base_url: str, key: str) -> openai.AsyncOpenAI:
         base_url=base_url,
         max_retries=0,
         timeout=service.timeout_s,
-        http_client=openai.DefaultAsyncHttpxClient(**client_options(service)),
+        http_client=Connections(service, openai.DefaultAsyncHttpxClient),
     )
 
 

@@ -4,12 +4,10 @@ import json
 import math
 import os
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 
 import httpx2
@@ -26,19 +24,6 @@ _CANNOT_BE_SENT = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 USED_UP = "the quota is used up: "  # the client ends such a run as one whose budget is spent
 _LONGEST = 300  # characters of a provider's message that are repeated
-
-
-def client_options(service: Service) -> dict[str, Any]:
-    """Arguments of the HTTP client under an SDK: connections to keep, and the check of marks."""
-    limits = httpx2.Limits(max_keepalive_connections=service.concurrency)
-    hooks = {"response": [check_mark(service)]}
-    return {"limits": limits, "event_hooks": hooks, "verify": _certificates()}
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """The usual ones, read once: each reading takes 50 ms."""
-    return httpx2.create_ssl_context()
 
 
 def check_mark(service: Service) -> Callable[[httpx2.Response], Awaitable[None]]:

@@ -1,0 +1,61 @@
+"""A training set in a directory as the hub has it, and its push to the hub."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.artifacts import write_atomically
+from understudy.data.hub import first_line, is_reachable
+from understudy.errors import BadInput
+from understudy.records import dumps
+
+
+def write(out: Path, card: str, files: Mapping[str, Iterable[dict[str, Any]]]) -> dict[str, int]:
+    """Write <split>.jsonl for each split that has rows, and README.md; returns rows by split."""
+    out.mkdir(parents=True, exist_ok=True)
+    counts = {}
+    for split, rows in files.items():
+        lines = [dumps(row) + "\n" for row in rows]
+        if lines:
+            write_atomically(out / f"{split}.jsonl", "".join(lines))
+            counts[split] = len(lines)
+    parts = [{"split": split, "path": f"{split}.jsonl"} for split in counts]
+    configs = dumps([{"config_name": "default", "data_files": parts}])
+    write_atomically(out / "README.md", card.replace("---\n", f"---\nconfigs: {configs}\n", 1))
+    return counts
+
+
+def check_hub(repo: str) -> None:
+    """BadInput when nothing can be pushed to `repo` from here."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise BadInput(f"--push={repo} is no name of a data set: {first_line(error)}") from None
+    if not is_reachable():
+        raise BadInput(
+            f"{repo} cannot be pushed because the hub cannot be reached; leave --push out to get "
+            "the files, and push them where there is a network"
+        )
+
+
+def push(out: Path, repo: str, private: bool) -> str:
+    """Upload the directory as one commit; returns its address. The token is the hub client's."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repo,
+            repo_type="dataset",
+            folder_path=out,
+            allow_patterns=["*.jsonl", "README.md"],
+            commit_message="Add a training set made with understudy",
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        raise BadInput(f"{repo} was not pushed: {first_line(error)}") from None
+    return str(done.commit_url)

@@ -1,0 +1,143 @@
+"""A block of the synthetic pool: ask a teacher for pairs like a train row, accept the clean ones.
+
+Seeds and call numbers run on from block to block. Replies are on disk before they are read, and
+are accepted in call order whatever the order of arrival, so an interrupted block and an
+uninterrupted one hold the same rows.
+
+reads   `split`, the earlier `block.N` and, with synthesis.seeds=weak, the evaluations `probe.*`
+writes  rows.jsonl of records.Synthetic, dropped.jsonl (every refused pair and why), summary.json
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from understudy.artifacts import Job, RowLog, whole_lines
+from understudy.data.screening import contamination, write_report
+from understudy.data.subset import price_of
+from understudy.errors import BadInput, BudgetSpent
+from understudy.progress import track
+from understudy.records import Coverage, Synthetic, dumps
+from understudy.service.account import Account, account_of
+from understudy.service.base import Reply, Request
+from understudy.service.client import ask
+from understudy.synthesis import ledger
+from understudy.synthesis.acceptance import Acceptance, screen_of
+from understudy.synthesis.calls import Calls
+from understudy.synthesis.filters import Filters
+
+
+def run(job: Job) -> None:
+    """Write `params.rows` accepted rows of block `params.block`."""
+    human = job.rows("split", Coverage)
+    blocks = [job.rows(role, Synthetic) for role in job.inputs if role.startswith("block.")]
+    train = [row for row in human if row.split == "train"]
+    acceptance = Acceptance(job, screen_of(human, blocks), Filters(train))
+    calls = Calls(job, train, blocks)
+    _fill(job, acceptance, calls)
+    log = RowLog(job.out, Synthetic)
+    log.append(row for row in acceptance.rows if row.key not in log.rows)
+    log.finish()
+    write_report(job.out / "dropped.jsonl", acceptance.drops)
+    job.write_summary(_summary(job, acceptance, calls))
+
+
+def _fill(job: Job, acceptance: Acceptance, calls: Calls) -> None:
+    """Ask and accept until the block is full; BadInput or BudgetSpent, one sentence, before."""
+    account = account_of(job)
+    replies = ReplyLog(job.scratch / "replies.jsonl")
+    following = calls.first
+    with track(f"synthesis block {job.params['block']}", acceptance.wanted) as advance:
+
+        def accept() -> None:
+            while acceptance.missing and (number := calls.first + acceptance.calls) in replies:
+                advance(acceptance.add(number, calls.seed(number), replies[number]), account.note)
+                _check_yield(job, acceptance)
+
+        def requests() -> Iterator[Request]:
+            nonlocal following
+            while acceptance.expected(following - calls.first - acceptance.calls) < (
+                acceptance.missing
+            ):
+                following += 1
+                if following - 1 not in replies:
+                    asked.append(following - 1)
+                    yield calls.request(following - 1)
+
+        accept()
+        while acceptance.missing:
+            asked: list[int] = []
+            following = calls.first + acceptance.calls
+            try:
+                with closing(_ask(job, requests(), account)) as arrivals:
+                    for position, reply in arrivals:
+                        replies.add(asked[position], reply)
+                        accept()
+            except BudgetSpent as error:
+                raise BudgetSpent(f"{_short(job, acceptance)}: {error}") from None
+            accept()
+    job.notes.update(account.summary())
+
+
+def _ask(
+    job: Job, requests: Iterator[Request], account: Account
+) -> Generator[tuple[int, Reply], None, None]:
+    """`ask` as a generator: closing it lets what is in flight be finished and kept."""
+    service = job.config.synthesis.service
+    assert service is not None, "synthesis.kind=service has a service"
+    yield from ask(service, requests, account)
+
+
+def _check_yield(job: Job, acceptance: Acceptance) -> None:
+    floor, found = job.config.synthesis.min_yield, acceptance.recent_yield
+    if acceptance.missing and found is not None and (found < floor or not found):
+        raise BadInput(
+            f"{_short(job, acceptance)}; of the pairs asked for lately {found:.1%} were new, under "
+            f"synthesis.min_yield={floor:g}, so nothing more is asked"
+        )
+
+
+def _short(job: Job, acceptance: Acceptance) -> str:
+    """How far the block is, what is missing, and what that would cost."""
+    spent = ledger.of_stage(job)
+    price = price_of(acceptance.missing, spent, len(acceptance.rows))
+    return f"{acceptance.sentence()}; {acceptance.missing} are missing, {price}"
+
+
+def _summary(job: Job, acceptance: Acceptance, calls: Calls) -> dict[str, Any]:
+    dropped, spent = acceptance.dropped, ledger.of_stage(job)
+    rows = len(acceptance.rows)
+    return {
+        "rows": rows,
+        "calls": acceptance.calls,
+        "next_call": calls.first + acceptance.calls,
+        "dropped": dict(sorted(dropped.items())),
+        "contaminated": contamination(dropped),
+        **calls.counts(row.call_id for row in acceptance.rows),
+        "usd": spent,  # this stage's in the journal; null where nothing is paid
+        "usd_per_row": None if spent is None else spent / rows,
+    }
+
+
+class ReplyLog:
+    """Raw replies by call number; each is on disk before anything reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._replies: dict[int, Reply] = {}
+        for values in whole_lines(path):
+            call = values.pop("call")
+            self._replies[call] = Reply(**values)
+
+    def __contains__(self, call: int) -> bool:
+        return call in self._replies
+
+    def __getitem__(self, call: int) -> Reply:
+        return self._replies[call]
+
+    def add(self, call: int, reply: Reply) -> None:
+        """Write, then remember."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(dumps({"call": call, "text": reply.text, "finish": reply.finish}) + "\n")
+        self._replies[call] = reply

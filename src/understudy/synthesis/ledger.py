@@ -1,0 +1,15 @@
+"""What a block has cost by the call journal."""
+
+from understudy.artifacts import Job
+from understudy.service.journal import open_journal
+from understudy.service.money import MICRO
+
+
+def of_stage(job: Job) -> float | None:
+    """Dollars that the stage's calls cost, uncertain ones at most; None where none has a price."""
+    service = job.config.synthesis.service
+    if service is None or service.prices is None or service.provider == "offline":
+        return None
+    with open_journal(job.root / "journal") as journal:
+        totals = journal.totals(stage=job.stage)
+    return sum(total.microusd + total.uncertain_microusd for total in totals) / MICRO
