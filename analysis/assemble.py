@@ -12,11 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
 
-from . import browser, compute, draw, frame, labels, runs, sections
-from .evaluations import Data, Run
+from . import browser, compute, draw, frame, labels, runs, sections, table_bridge, table_cost
+from .drawings import drawings, measured
+from .evaluations import Data, Run, ordered
 from .samples import samples
 
-_RESULTS = ["Task", "Synthetic rows", "Rule pass rate", "Judge", "Similarity", "Precision"]
+_RESULTS = [
+    *("Task", "Synthetic rows", "Rule pass rate", "Judge", "Similarity", "Precision"),
+    *("Test answers absent from training", "Contaminated"),
+]
 
 
 def write_report(root: Path, run_json: Path, out: Path) -> Path:
@@ -26,14 +30,10 @@ def write_report(root: Path, run_json: Path, out: Path) -> Path:
     stages = frame.stages_frame(root, run)
     gate = run["config"]["gate"]
     thresholds = {"similarity": gate["similarity"], "precision": gate["precision"]}
-    data = Data(runs.evaluations(Run(root, run), {}, set()), [])
+    data = Data(ordered(runs.evaluations(Run(root, run), {}, set())), [Run(root, run)])
     rows = browser.collect(root, run)
-    figures = {
-        "scores": None
-        if sections.is_ready_made(run)
-        else draw.scores_figure(scores, thresholds, run["rehearsal"]),
-        "training": draw.training_figure(frame.training_frame(root, run), run["rehearsal"]),
-    }
+    assumptions = table_cost.assumptions(data, [])
+    bridge = list(table_bridge.bridges(data))
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         run=run,
@@ -41,13 +41,13 @@ def write_report(root: Path, run_json: Path, out: Path) -> Path:
         thresholds=thresholds,
         groups=_groups(scores, run),
         interval_kind=next(iter(scores["interval"].dropna()), "95 % interval"),
-        figures={
-            name: draw.svg(figure, name) for name, figure in figures.items() if figure is not None
-        },
+        figures=drawings(root, run, data, scores, assumptions),
         judges=sections.judges(data),
+        bridge=[{**one._asdict(), "shift": one.shift._asdict()} for one in bridge],
+        bridge_reach=sections.reach([one.shift._asdict() for one in bridge]),
         costs=sections.costs(root, run),
+        measured=measured(assumptions),
         hygiene=sections.hygiene(root, run),
-        contaminated=sections.contaminated(data),
         rows=browser.pack(rows) if rows else None,
         samples=samples(rows) if rows else ("", []),
         stages=stages.to_dict("records"),
@@ -120,8 +120,7 @@ def _facts(root: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 def _curve_table(points: pd.DataFrame, absent: dict[str, float], rehearsal: bool) -> str:
     """The numbers behind the figure, in Markdown."""
-    heads = [*_RESULTS, "Test answers absent from training"]
-    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    lines = [f"| {' | '.join(_RESULTS)} |", "|" + " --- |" * len(_RESULTS)]
     for row in points.to_dict("records"):
         size = "base model" if row["is_base"] else labels.count(row["data_size"])
         rule = f"{labels.percent(row['rule.rate'])} " + labels.interval(
@@ -132,11 +131,12 @@ def _curve_table(points: pd.DataFrame, absent: dict[str, float], rehearsal: bool
             + labels.interval(row[f"{metric}.low"], row[f"{metric}.high"])
             for metric in ("similarity", "precision")
         ]
-        cells = [row["task"], size, rule, row["judge"], *means, labels.percent(absent[row["run"]])]
+        clean = [labels.percent(absent[row["run"]]), labels.contaminated(row)]
+        cells = [row["task"], size, rule, row["judge"], *means, *clean]
         lines.append(f"| {' | '.join(str(cell).strip() for cell in cells)} |")
     note = f"{labels.REHEARSAL}: offline stand-ins, no LLM was asked. " if rehearsal else ""
     prompts = ", ".join(sorted({labels.count(n) for n in points["n_prompts"]}))
     return (
         f"{note}{prompts} test prompts per task. In brackets: 95 % interval, conditional on the "
-        "trained weights of one seed.\n\n" + "\n".join(lines) + "\n"
+        f"trained weights of one seed. {labels.CONTAMINATED}\n\n" + "\n".join(lines) + "\n"
     )

@@ -64,7 +64,7 @@ def collect(root: Path, run: dict[str, Any]) -> Rows | None:
         if inputs["answers"] not in systems:
             name, label = _names(stage, summary["generator"])
             systems[inputs["answers"]] = System(name, label, inputs["split"])
-        systems[inputs["answers"]].judges[_judge(summary)] = stage.directory
+        systems[inputs["answers"]].judges[_judge(stage, summary)] = stage.directory
     if not systems:
         return None
     judges = sorted({name for system in systems.values() for name in system.judges})
@@ -103,12 +103,13 @@ def _names(stage: frame.Planned, generator: str) -> tuple[str, str]:
     return (f"holdout-{name}", f"Holdout, {label}") if holdout else (name, label)
 
 
-def _judge(summary: dict[str, Any]) -> str:
+def _judge(stage: frame.Planned, summary: dict[str, Any]) -> str:
     """The judge, and how it was asked where that is not the usual way."""
     usual = ("default", "reference_first", "unknown")
     asked = (summary["prompt_variant"], summary["order"])
     unusual = [how for how in asked if how not in usual]
-    return f"{summary['judge']} ({', '.join(unusual)})" if unusual else str(summary["judge"])
+    judge = frame.judge_of(stage, summary)
+    return f"{judge} ({', '.join(unusual)})" if unusual else judge
 
 
 def _verdicts(directory: StageDir | None) -> dict[tuple[str, int], list[Any]]:

@@ -194,7 +194,9 @@ def svg(figure: Figure, name: str) -> str:
     element = element[element.index("<svg") :]
     # ids are unique in a figure only, and a page holds several
     element = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", element)
-    return element.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+    for fixed, own in ((INK, "currentColor"), (FAINT, "var(--line)"), (JUDGES[0], "var(--bar)")):
+        element = element.replace(fixed, own)  # the palette's blue is too dark on a dark page
+    return element
 
 
 def save(figure: Figure, out: Path) -> None:

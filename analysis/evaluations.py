@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from understudy.errors import BadInput
 
+from .frame import UNCOUNTED, Contamination
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Names = NDArray[np.str_]
@@ -40,8 +42,7 @@ class System:
     cluster: Names  # (A,)
     k: Codes  # (A,)
     length: Floats  # (A,) log of (1 + words) over (1 + the reference's words)
-    training: Path | None = None  # the rows it was trained on, and the split they are part of
-    split: Path | None = None
+    contamination: Contamination = UNCOUNTED
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -121,10 +122,14 @@ def load(sources: Sequence[str], root: Path) -> Data:
     kinds = {one.system.is_rehearsal for one in evaluations}
     if len(kinds) > 1:
         raise BadInput("some of these are rehearsals and some are not; they never share a table")
+    return Data(ordered(evaluations), found)
+
+
+def ordered(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """In the order of tables."""
     from . import labels
 
-    ordered = sorted(evaluations, key=lambda one: (one.system.key, labels.rank(one.judge)))
-    return Data(ordered, found)
+    return sorted(evaluations, key=lambda one: (one.system.key, labels.rank(one.judge)))
 
 
 def log_ratio(texts: Sequence[str], references: Sequence[str]) -> Floats:

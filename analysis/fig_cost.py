@@ -4,21 +4,27 @@ python -m analysis.fig_cost RUN… --out DIR [--set gpu_usd=2000..3000]
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from . import command, costs, draw, labels
+from .costs import Assumption
 from .evaluations import Data
 from .table_cost import assumptions, options
 
 
 def build(data: Data, out: Path, changed: Sequence[str] = ()) -> list[Path]:
-    """Write fig_cost: a panel per workload, the break-even with its interval."""
-    found = assumptions(data, changed)
+    """Write fig_cost."""
+    return draw.save_both(figure(assumptions(data, changed), data.is_rehearsal), out, "fig_cost")
+
+
+def figure(found: Mapping[str, Assumption], rehearsal: bool) -> Any:
+    """A panel per workload, the break-even with its interval."""
     panels = len(costs.WORKLOADS)
-    with draw.canvas(panels, panels, "Cumulative cost", data.is_rehearsal) as (figure, axes):
+    with draw.canvas(panels, panels, "Cumulative cost", rehearsal) as (drawn, axes):
         for ax, workload in zip(axes, costs.WORKLOADS, strict=True):
             one = costs.cost(found, workload)
             for values, name, colour, style in (
@@ -36,8 +42,8 @@ def build(data: Data, out: Path, changed: Sequence[str] = ()) -> list[Path]:
             ax.set_ylim(bottom=0)
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
-    return draw.save_both(figure, out, "fig_cost")
+        drawn.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
+    return drawn
 
 
 def _said(one: costs.Cost) -> str:

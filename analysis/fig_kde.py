@@ -8,7 +8,7 @@ mass leaks off the scale, with one bandwidth for all panels, so that they can be
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,18 @@ def levels(values: Floats, shares: Sequence[float] = _MASS) -> list[float]:
 
 
 def build(data: Data, out: Path, bandwidth: float = BANDWIDTH) -> list[Path]:
-    """Write one figure per task: a panel per judge, a colour per system."""
+    """Write one figure per task."""
     if bandwidth <= 0:
         raise BadInput(f"--bandwidth {bandwidth:g} is no bandwidth; it must be above 0 points")
-    paths = []
+    return [
+        path
+        for task, figure in figures(data, bandwidth)
+        for path in draw.save_both(figure, out, f"fig_kde_{task}")
+    ]
+
+
+def figures(data: Data, bandwidth: float = BANDWIDTH) -> Iterator[tuple[str, Any]]:
+    """Each task with its figure: a panel per judge, a colour per system."""
     for task in dict.fromkeys(one.system.task for one in data.evaluations):
         here = [one for one in data.evaluations if one.system.task == task]
         names = [_name(system) for system in _final([one.system for one in here])]
@@ -58,9 +66,7 @@ def build(data: Data, out: Path, bandwidth: float = BANDWIDTH) -> list[Path]:
             if _name(one.system) in names:
                 panel = shown.setdefault(scores.judge_name(one), {})
                 panel.setdefault(_name(one.system), one)
-        figure = _figure(data, task, shown, names, bandwidth)
-        paths += draw.save_both(figure, out, f"fig_kde_{task}")
-    return paths
+        yield task, _figure(data, task, shown, names, bandwidth)
 
 
 def _final(systems: Sequence[System]) -> list[System]:
@@ -103,8 +109,8 @@ def _figure(
     colours = dict(zip(names, labels.JUDGES, strict=False))
     centres = (np.arange(BINS) + 0.5) * 100 / BINS
     title = f"{labels.label(task)}: precision × similarity"
-    held = ", ".join(f"{share:.0%}" for share in _MASS)
-    note = f"contours hold {held} of the answers; Gaussian of {bandwidth:g} points"
+    held = ", ".join(f"{100 * share:g}" for share in _MASS)
+    note = f"contours hold {held} % of the answers; Gaussian of {bandwidth:g} points"
     with draw.canvas(len(shown), min(3, len(shown)), title, data.is_rehearsal) as (figure, axes):
         for ax, (judge, systems) in zip(axes, shown.items(), strict=True):
             for name, one in systems.items():

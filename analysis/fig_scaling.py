@@ -5,9 +5,9 @@ python -m analysis.fig_scaling RUN… --out DIR [--bar 90] [--usd-per-row 0.002]
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -25,40 +25,71 @@ _STATISTICS = {
 }
 
 
+Pairs = list[tuple[Curve, Fit | None]]
+
+
+class Goal(NamedTuple):
+    """What the next doubling is to reach, and what it costs."""
+
+    bars: dict[str, float]  # by metric
+    row_usd: float  # NaN = no priced call is on record
+
+
 def build(
     data: Data, out: Path, bar: float | None = None, row_usd: float | None = None
 ) -> list[Path]:
     """Write a figure per task and metric, and the table of all fits."""
+    aim, found = goal(data, bar, row_usd), fitted(data)
+    paths = [
+        path
+        for task, metric, figure in figures(data, found, aim)
+        for path in draw.save_both(figure, out, f"fig_scaling_{task}_{metric}")
+    ]
+    rows = [
+        _row(curve, fit, aim)
+        for pairs in found.values()
+        for curve, fit in pairs
+        if curve.statistic == "mean" and len(curve.sizes) > 1
+    ]
+    if not rows:
+        return []
+    return paths + tables.write(_table(data, pd.DataFrame(rows), aim.bars), out)
+
+
+def goal(data: Data, bar: float | None = None, row_usd: float | None = None) -> Goal:
+    """As given, else the runs' own gate and ledger."""
     bars: dict[str, float] = {
         metric: _bar(data, metric) if bar is None else bar for metric in METRICS
     }
-    price = usd_per_row(ledger(data.runs)) if row_usd is None else row_usd
-    paths, rows = [], []
-    for metric in METRICS:
-        curves = scaling.curves(data, metric)
-        fits = [scaling.fit(curve) for curve in curves]
-        rows += [
-            _row(curve, fit, bars[metric], price)
-            for curve, fit in zip(curves, fits, strict=True)
-            if curve.statistic == "mean" and len(curve.sizes) > 1
-        ]
-        for task in dict.fromkeys(curve.task for curve in curves):
-            here = [pair for pair in zip(curves, fits, strict=True) if pair[0].task == task]
+    return Goal(bars, usd_per_row(ledger(data.runs)) if row_usd is None else row_usd)
+
+
+def fitted(data: Data) -> dict[str, Pairs]:
+    """Every curve with its fit, by metric."""
+    return {
+        metric: [(curve, scaling.fit(curve)) for curve in scaling.curves(data, metric)]
+        for metric in METRICS
+    }
+
+
+def figures(data: Data, found: dict[str, Pairs], aim: Goal) -> Iterator[tuple[str, str, Any]]:
+    """Task, metric and figure; a task with one size only has no curve and none of them."""
+    for metric, pairs in found.items():
+        for task in dict.fromkeys(curve.task for curve, _ in pairs):
+            here = [pair for pair in pairs if pair[0].task == task]
             if any(len(curve.sizes) > 1 for curve, _ in here):
-                figure = _figure(data, task, metric, here, bars[metric], price)
-                paths += draw.save_both(figure, out, f"fig_scaling_{task}_{metric}")
-    if not rows:
-        return []
-    return paths + tables.write(_table(data, pd.DataFrame(rows), bars), out)
+                price = aim.row_usd
+                yield task, metric, _figure(data, task, metric, here, aim.bars[metric], price)
 
 
 def _bar(data: Data, metric: str) -> float:
     """The gate of the runs; the highest where they differ."""
     known = [run.record["config"]["gate"].get(metric) for run in data.runs]
-    return max([float(one) for one in known if one is not None], default=PAPER_BAR)
+    return max([float(one) for one in known if one], default=PAPER_BAR)  # 0 is no bar
 
 
-def _row(curve: Curve, fit: Fit | None, bar: float, price: float) -> dict[str, Any]:
+def _row(curve: Curve, fit: Fit | None, aim: Goal) -> dict[str, Any]:
+    bar, price = aim.bars[curve.metric], aim.row_usd
     head = {name: getattr(curve, name) for name in ("task", "model", "teacher", "judge")}
     head |= {"metric": curve.metric, "sizes": len(curve.sizes)}
     head |= {"largest": curve.sizes[-1], "score": curve.values[-1], "doubling": 2 * curve.sizes[-1]}
@@ -66,7 +97,7 @@ def _row(curve: Curve, fit: Fit | None, bar: float, price: float) -> dict[str, A
     for name in ("asymptote", "expected"):
         ends = getattr(fit, name) if fit else (None, None, None)
         head |= {f"{name}.{part}": end for part, end in zip(scores.PARTS, ends, strict=True)}
-    return head
+    return head | curve.contamination._asdict()
 
 
 def _table(data: Data, frame: pd.DataFrame, bars: dict[str, float]) -> Table:
@@ -80,12 +111,14 @@ def _table(data: Data, frame: pd.DataFrame, bars: dict[str, float]) -> Table:
         tables.value("expected", "Expected"),
         Column("P(reaches bar)", lambda row: _chance(row["chance"])),
         tables.value("usd", "Its rows, $", 2),
+        tables.CONTAMINATED,
     ]
     caption = (
         "Mean score against data size: score(n) = a - b / (1 + n / h), prompts resampled jointly "
         "over sizes; the interval at the next doubling adds the scatter of the points. Bar: "
         f"similarity {bars['similarity']:g}, precision {bars['precision']:g}. Fewer than four "
-        "sizes fit no curve; a dash under $ means that no priced call is on record."
+        "sizes fit no curve; a dash under $ means that no priced call is on record. "
+        f"{labels.CONTAMINATED}"
     )
     return Table("table_scaling", caption, frame, columns, data.is_rehearsal)
 
@@ -104,7 +137,7 @@ def _figure(
     bar: float,
     price: float,
 ) -> Any:
-    """Rows: mean and coverages; columns: judges; colours: models and teachers."""
+    """Rows: mean and coverages, columns: judges (one judge: one row); colours: who learned."""
     judges = sorted({curve.judge for curve, _ in pairs}, key=labels.rank)
     hues = {_hue(curve): None for curve, _ in pairs}
     colours = {
@@ -113,7 +146,8 @@ def _figure(
     }
     title = f"{labels.label(task)}: {metric} against data size"
     panels = len(_STATISTICS) * len(judges)
-    with draw.canvas(panels, len(judges), title, data.is_rehearsal) as (figure, axes):
+    columns = len(judges) if len(judges) > 1 else panels
+    with draw.canvas(panels, columns, title, data.is_rehearsal) as (figure, axes):
         for place, ax in enumerate(axes):
             statistic = list(_STATISTICS)[place // len(judges)]
             judge = judges[place % len(judges)]
@@ -129,7 +163,7 @@ def _figure(
             ax.set_ylabel(_STATISTICS[statistic] if place % len(judges) == 0 else "")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8)
-        for ax in axes[-len(judges) :]:
+        for ax in axes[-columns:]:
             ax.set_xlabel("synthetic rows; below: optimiser steps")
     return figure
 

@@ -22,7 +22,11 @@ _NUMBERS = [
         for name in ("value", "low", "high")
     ),
 ]
-_WORDS = ["run", "task", "trainer", "role", "judge", "generator", "prompt_variant", "interval"]
+_WORDS = [
+    *("run", "task", "trainer", "role", "judge", "generator", "prompt_variant", "interval"),
+    *("contaminated", "training_rows", "contamination_missing"),
+]
+FROM_FILE = " (file)"  # as flow.py ends the role of such an evaluation
 
 
 class Planned(NamedTuple):
@@ -39,10 +43,27 @@ class Planned(NamedTuple):
         return self.directory.path.parent.name
 
 
+class Contamination(NamedTuple):
+    """How many training rows repeat a held-out row, as the subset stage counted them."""
+
+    contaminated: int | None = None
+    training_rows: int | None = None
+    contamination_missing: str = "training rows unknown"  # why there is no count
+
+
+UNCOUNTED = Contamination()
+
+
 def load_run(run_json: Path) -> dict[str, Any]:
     """The run's own record."""
     run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
     return run
+
+
+def is_ready_made(run: dict[str, Any]) -> bool:
+    """Whether the rounds are generators, whose training data nobody knows."""
+    kind: str = run["config"].get("inference", {}).get("kind", "local")
+    return kind != "local"
 
 
 def planned(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
@@ -104,25 +125,47 @@ def scores_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
         for row in stage.directory.read("out/summary.json")["table"]
         if row["role"] == "local"
     }
+    unknown = UNCOUNTED if is_ready_made(run) else None
+    subsets = {stage.round: stage.directory for stage in done if stage.kind == "subset"}
     rows = []
     for stage in done:
         if stage.kind != "evaluation":
             continue
         summary = stage.directory.read("out/summary.json")
+        judge = judge_of(stage, summary)
         rows.append(
             {
                 **summary,
+                "judge": judge,
                 "run": run["name"],
                 "task": run["config"]["task"]["name"],
                 "trainer": run["config"]["trainer"]["kind"],
                 "role": "baseline" if stage.round is None else "local",
                 "round": stage.round,
                 "data_size": stage.data_size,
-                "p_match": matches.get((stage.round, summary["judge"])),
+                "p_match": matches.get((stage.round, judge)),
+                **(unknown or contamination(subsets.get(stage.round)))._asdict(),
             }
         )
     frame = pd.json_normalize(rows).reindex(columns=[*_WORDS, *_NUMBERS])
     return frame.astype(dict.fromkeys(_NUMBERS, float))
+
+
+def judge_of(stage: Planned, summary: dict[str, Any]) -> str:
+    """The judge; a ready-made file may hold verdicts of one that the run asks again."""
+    name: str = summary["judge"]
+    return f"{name}{FROM_FILE}" if stage.name.endswith(FROM_FILE) else name
+
+
+def contamination(subset: StageDir | None) -> Contamination:
+    """The count of a training set; missing where there is none, or none was counted then."""
+    if subset is None:
+        return Contamination(contamination_missing="not trained")
+    file = subset.out / "summary.json"
+    counts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if "contaminated" not in counts:
+        return Contamination(contamination_missing="not counted")
+    return Contamination(counts["contaminated"], counts["rows"], "")
 
 
 def training_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:

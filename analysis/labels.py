@@ -1,7 +1,7 @@
 """One table of labels, colours and number formats for every figure and page."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 MISSING = "–"
 
@@ -55,6 +55,19 @@ def percent(share: float | None, digits: int = 1) -> str:
     """A share of 1 as a percentage."""
     text = number(None if share is None else 100 * share, digits)
     return text if text == MISSING else f"{text} %"
+
+
+def contaminated(row: Mapping[Any, Any]) -> str:
+    """Training rows that repeat a held-out row; a dash and the reason where nobody counted."""
+    if row["contamination_missing"]:
+        return f"{MISSING} ({row['contamination_missing']})"
+    return f"{count(row['contaminated'])} of {count(row['training_rows'])}"
+
+
+CONTAMINATED = (
+    "Contaminated: training rows that repeat a row of the validation, test or holdout split "
+    "(near-duplicates, containment, long runs, lineage)."
+)
 
 
 def interval(low: float | None, high: float | None, scale: float = 1) -> str:

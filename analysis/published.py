@@ -104,18 +104,9 @@ def _task(given: str, place: str, generators: list[str]) -> str:
 def _system(
     name: str, task: str, rows: list[Answer], wanted: dict[str, str], source: str
 ) -> System:
-    said = generator(name)
     return System(
+        **origin(name, rows[0].family),
         task=task,
-        role="baseline" if said.model in labels.SERVICES else "local",
-        model=said.model,
-        family=_family(said.model, rows[0].family),
-        teacher=said.teacher,
-        teacher_family=labels.FAMILIES.get(said.teacher or ""),
-        data_size=said.data_size,
-        trainer=None,
-        seed=None,
-        steps=float("nan"),
         run=source,
         is_rehearsal=name.startswith(f"{_REHEARSAL_OWNER}/"),
         prompt=np.array([row.prompt_id for row in rows]),
@@ -123,6 +114,22 @@ def _system(
         k=np.array([row.k for row in rows], dtype=np.intp),
         length=log_ratio([row.text for row in rows], [wanted[row.prompt_id] for row in rows]),
     )
+
+
+def origin(name: str, family: str) -> dict[str, Any]:
+    """What a generator's name says of the model and what it learned from."""
+    said = generator(name)
+    return {
+        "role": "baseline" if said.model in labels.SERVICES else "local",
+        "model": said.model,
+        "family": _family(said.model, family),
+        "teacher": said.teacher,
+        "teacher_family": labels.FAMILIES.get(said.teacher or ""),
+        "data_size": said.data_size,
+        "trainer": None,
+        "seed": None,
+        "steps": float("nan"),
+    }
 
 
 def _family(name: str, said: str) -> str:

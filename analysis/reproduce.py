@@ -28,7 +28,9 @@ from . import (
     judges,
     labels,
     made_set,
+    table_bridge,
     table_cost,
+    table_differences,
     table_main,
     tables,
 )
@@ -43,12 +45,14 @@ def build(data: Data, out: Path) -> list[Path]:
     """Write everything that these evaluations have something for."""
     return [
         *table_main.build(data, out),
+        *table_differences.build(data, out),
         *tables.write(_steps(data), out),
         *fig_scaling.build(data, out),
         *fig_kde.build(data, out),
         *table_cost.build(data, out),
         *fig_cost.build(data, out),
         *judges.build(data, out),
+        *table_bridge.build(data, out),
         *fig_rounds.build(data, out),
     ]
 

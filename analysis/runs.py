@@ -1,6 +1,5 @@
 """Evaluations of our own runs, from their finished stages alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from understudy.errors import BadInput
 from understudy.records import Answer, Coverage, read_rows
 from understudy.status import find_run, run_files
 
-from . import frame, labels
+from . import frame, labels, published
 from .evaluations import Codes, Evaluation, Run, System, log_ratio
 
 _BLOCK = 1 << 25  # bytes that the reader takes at once; no row is longer
@@ -40,35 +39,23 @@ def evaluations(run: Run, known: dict[Path, System], seen: set[Path]) -> list[Ev
         if answers not in known:
             known[answers] = _system(run, stage, answers, split, list(done.values()))
         seen.add(path)
-        found.append(_evaluation(stage.directory, known[answers]))
+        found.append(_evaluation(stage, known[answers]))
     return found
 
 
 def _system(
     run: Run, stage: frame.Planned, answers: Path, split: Path, done: list[frame.Planned]
 ) -> System:
-    config = run.record["config"]
     rows = list(read_rows(answers / "out" / "rows.jsonl", Answer))
     wanted = {row.id: row for row in read_rows(split / "out" / "rows.jsonl", Coverage)}
-    here = {other.kind: other.directory for other in done if other.round == stage.round}
-    is_local = stage.round is not None
-    size = float(stage.data_size) if is_local and stage.data_size is not None else float("nan")
-    service = config["synthesis"].get("service") or {}
-    is_taught = is_local and size > 0 and config["trainer"]["kind"] != "none"
-    is_trained = is_local and "finetune" in here
-    steps = here["finetune"].read("out/summary.json").get("steps") if is_trained else None
-    training = here["subset"].out / "rows.jsonl" if is_local and "subset" in here else None
+    if frame.is_ready_made(run.record):
+        origin = published.origin(rows[0].generator, rows[0].family)
+    else:
+        here = {other.kind: other.directory for other in done if other.round == stage.round}
+        origin = _origin(run.record["config"], stage, here, rows[0])
     return System(
-        task=labels.canonical(config["task"]["name"]),
-        role="local" if is_local else "baseline",
-        model=labels.canonical(rows[0].generator),
-        family=rows[0].family,
-        teacher=labels.canonical(service["name"]) if is_taught and service else None,
-        teacher_family=service.get("family") if is_taught else None,
-        data_size=size,
-        trainer=config["trainer"]["kind"] if is_local else None,
-        seed=config["seed"] if is_local else None,
-        steps=float("nan") if steps is None else float(steps),
+        **origin,
+        task=labels.canonical(run.record["config"]["task"]["name"]),
         run=run.record["name"],
         is_rehearsal=bool(run.record["rehearsal"]),
         prompt=np.array([row.prompt_id for row in rows]),
@@ -77,14 +64,36 @@ def _system(
         length=log_ratio(
             [row.text for row in rows], [wanted[row.prompt_id].response for row in rows]
         ),
-        training=training,
-        split=split / "out" / "rows.jsonl",
     )
 
 
-def _evaluation(directory: StageDir, system: System) -> Evaluation:
-    summary: dict[str, Any] = directory.read("out/summary.json")
-    columns = _columns(directory.out / "rows.jsonl")
+def _origin(
+    config: dict[str, Any], stage: frame.Planned, here: dict[str, StageDir], answer: Answer
+) -> dict[str, Any]:
+    """What a system of ours is and learned from; `here` has the stages of its round by kind."""
+    is_local = stage.round is not None
+    size = float(stage.data_size) if is_local and stage.data_size is not None else float("nan")
+    service = config["synthesis"].get("service") or {}
+    is_taught = is_local and size > 0 and config["trainer"]["kind"] != "none"
+    is_trained = is_local and "finetune" in here
+    steps = here["finetune"].read("out/summary.json").get("steps") if is_trained else None
+    return {
+        "role": "local" if is_local else "baseline",
+        "model": labels.canonical(answer.generator),
+        "family": answer.family,
+        "teacher": labels.canonical(service["name"]) if is_taught and service else None,
+        "teacher_family": service.get("family") if is_taught else None,
+        "data_size": size,
+        "trainer": config["trainer"]["kind"] if is_local else None,
+        "seed": config["seed"] if is_local else None,
+        "steps": float("nan") if steps is None else float(steps),
+        "contamination": frame.contamination(here.get("subset") if is_local else None),
+    }
+
+
+def _evaluation(stage: frame.Planned, system: System) -> Evaluation:
+    summary: dict[str, Any] = stage.directory.read("out/summary.json")
+    columns = _columns(stage.directory.out / "rows.jsonl")
     # A key is looked up in the sorted keys of the answers: no dictionary of a million tuples.
     prompts, codes = np.unique(system.prompt, return_inverse=True)
     width = int(system.k.max(initial=0)) + 1
@@ -96,7 +105,7 @@ def _evaluation(directory: StageDir, system: System) -> Evaluation:
     repeat = np.nan_to_num(columns["m"], nan=0).astype(np.intp)
     return Evaluation(
         system=system,
-        judge=labels.canonical(summary["judge"]),
+        judge=labels.canonical(frame.judge_of(stage, summary)),
         judge_family=summary["judge_family"],
         prompt_variant=summary["prompt_variant"],
         order=summary["order"],
@@ -132,9 +141,3 @@ def _columns(path: Path) -> dict[str, Any]:
     codes = named.indices.to_numpy(zero_copy_only=False)
     numbers = {name: table[name].to_numpy() for name in ("k", "m", "similarity", "precision")}
     return {"prompt_id": (names, codes), **numbers}
-
-
-def training_instructions(path: Path) -> list[list[dict[str, str]]]:
-    """The conversations that a model was trained on; human and synthetic schemas differ."""
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line)["messages"] for line in lines]

@@ -19,6 +19,7 @@ from understudy.evaluation.statistics import CONFIDENCE, cluster_draws
 
 from . import scores
 from .evaluations import Data, Evaluation, Floats, Names
+from .frame import UNCOUNTED, Contamination
 
 DRAWS = 1999
 _HALVES = 121  # candidates for h
@@ -41,6 +42,7 @@ class Curve(NamedTuple):
     low: Floats
     high: Floats
     drawn: Floats  # (draws, S)
+    contamination: Contamination = UNCOUNTED  # of the largest size
 
 
 class Fit(NamedTuple):
@@ -108,7 +110,8 @@ def _curve(head: tuple[str, str, str | None, str, str, str], group: Sequence[Eva
         table = [scores.statistic(by_size[size][0], metric, statistic) for size in sizes]
         ends = np.array([[np.nan if v is None else v for v in one[1:3]] for one in table]).T
     steps = [_mean_known([one.system.steps for one in by_size[size]]) for size in sizes]
-    return Curve(*head, np.array(sizes), steps, centre, ends[0], ends[1], drawn)
+    largest = by_size[sizes[-1]][0].system.contamination
+    return Curve(*head, np.array(sizes), steps, centre, ends[0], ends[1], drawn, largest)
 
 
 def _mean_known(values: Sequence[float]) -> float:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from understudy.data.clusters import same
 from understudy.evaluation.scores import COVERAGE_AT, METRICS
 from understudy.evaluation.statistics import (
     Interval,
@@ -19,10 +18,8 @@ from understudy.evaluation.statistics import (
     cluster_rate,
     ratio_of_means,
 )
-from understudy.records import Coverage, read_rows
 
-from .evaluations import Data, Evaluation, Floats, Names, System
-from .runs import training_instructions
+from .evaluations import Data, Evaluation, Floats, Names
 
 PARTS = ("mean", "low", "high")
 STATISTICS = ("mean", *(f"coverage@{cut}" for cut in COVERAGE_AT))
@@ -100,34 +97,17 @@ def service_of(local: Evaluation, evaluations: Sequence[Evaluation]) -> Evaluati
     return next(iter(taught or rivals), None)
 
 
-def contamination(system: System) -> float:
-    """The share of test prompts whose instruction is also in the training rows.
-
-    NaN where the training rows are not known. Case and spacing do not count.
-    """
-    if system.training is None or system.split is None:
-        return float("nan")
-    conversations = training_instructions(system.training)
-    trained = {same(messages[-2]["content"]) for messages in conversations}
-    wanted = set(system.prompt.tolist())
-    texts = [same(row.instruction) for row in read_rows(system.split, Coverage) if row.id in wanted]
-    return sum(text in trained for text in texts) / len(texts) if texts else float("nan")
-
-
 def table(data: Data) -> pd.DataFrame:
     """One row per system and judge: every number of Table 1, with the limits beside it."""
-    shares: dict[int, float] = {}
     rows = []
     for one in data.evaluations:
         system = one.system
-        if id(system) not in shares:
-            shares[id(system)] = contamination(system)
         row = identity(one) | {
             "prompts": len(np.unique(system.prompt)),
             "answers": len(system.prompt),
             "verdicts": len(one.answer),
             "unscored": int(np.isnan(one.precision).sum()),
-            "contamination": shares[id(system)],
+            **system.contamination._asdict(),
         }
         service = service_of(one, data.evaluations) if system.role == "local" else None
         row["p_match_with"] = service.system.model if service else None

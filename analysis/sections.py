@@ -12,7 +12,6 @@ from understudy.evaluation.scores import METRICS
 from . import frame, labels
 from .evaluations import Data
 from .panels import reports
-from .scores import contamination
 
 Values = dict[str, Any]
 
@@ -31,10 +30,12 @@ _USUAL = {
     *("command", "git", "versions", "host", "pid", "cpus", "finished", "seconds", "calls"),
     *("tokens_per_second", "peak_memory_mb", "device", "format", "notices"),
 }
+_CONTAMINATED = ("contaminated_human", "contaminated_synthetic")
 _NAMES = {"length": "answers cut off", "too_long": "prompts too long"}
 _LEFT_OUT = {
     *("dropped", "bad", "not coverage", "unscored", "missing answers", "rows over length"),
-    *("rows misaligned", *_NAMES.values()),
+    *("rows misaligned", "leaks refused", "contaminated human", "contaminated synthetic"),
+    *_NAMES.values(),
 }
 
 
@@ -87,7 +88,7 @@ def _screened(run: Values, stages: pd.DataFrame) -> Values:
         done = f"{int(stages['is_done'].sum())} of the {len(stages)} stages begun so far"
         reason = f"The run is unfinished: {done} are done."
         return {"word": "open", "sentence": "Not decided yet.", "reason": reason}
-    if is_ready_made(run):
+    if frame.is_ready_made(run):
         sentence = "Ready-made answers were judged; nothing was trained."
         return {"word": "open", "sentence": sentence, "reason": found["reason"]}
     if not found["passed"]:
@@ -99,12 +100,6 @@ def _screened(run: Values, stages: pd.DataFrame) -> Values:
         f"with {labels.count(rows)} synthetic rows."
     )
     return {"word": "pass", "sentence": sentence, "reason": found["reason"]}
-
-
-def is_ready_made(run: Values) -> bool:
-    """Whether the rounds are generators, whose training data nobody knows."""
-    kind: str = run["config"].get("inference", {}).get("kind", "local")
-    return kind != "local"
 
 
 def judges(data: Data, draws: int = DRAWS) -> Values | None:
@@ -250,6 +245,7 @@ def _summary(kind: str, summary: Values) -> dict[str, int]:
     """The counts of a summary."""
     names = {
         "synthesis": ("rows", "read", "calls", "dropped"),
+        "subset": ("rows", "human", "synthetic", *_CONTAMINATED, "leaks_refused"),
         "finetune": ("rows", "rows_over_length", "rows_misaligned", "validation_rows"),
         "evaluation": ("n_answers", "n_missing_answers", "n_verdicts", "n_unscored", "unscored"),
     }
@@ -265,13 +261,3 @@ def _flat(values: Values) -> dict[str, int]:
         elif isinstance(value, int) and not isinstance(value, bool):
             found[name] = value
     return {name.removeprefix("n_").replace("_", " "): count for name, count in found.items()}
-
-
-def contaminated(data: Data) -> list[Values]:
-    """Per trained model: the share of test prompts that are also training prompts."""
-    systems = {one.system.key: one.system for one in data.evaluations}
-    return [
-        {"data_size": system.data_size, "share": contamination(system)}
-        for system in systems.values()
-        if system.training is not None
-    ]

@@ -28,14 +28,14 @@ def table(data: Data, frame: pd.DataFrame) -> Table:
     """The table as it is printed."""
     columns = [
         tables.words("task", "Task"),
-        Column("Model", _model, is_number=False),
+        Column("Model", model, is_number=False),
         tables.words("judge", "Judge"),
         *(
             tables.value(f"{metric}.{name}", f"{_SHORT[metric]} {_heading(name)}")
             for metric in METRICS
             for name in (*scores.STATISTICS, "p_match")
         ),
-        Column("Contaminated %", lambda row: _share(row["contamination"])),
+        tables.CONTAMINATED,
         Column("Prompts", lambda row: labels.count(row["prompts"])),
         Column("Unscored", lambda row: labels.count(row["unscored"])),
     ]
@@ -45,7 +45,7 @@ def table(data: Data, frame: pd.DataFrame) -> Table:
         "Similarity and precision by judge: mean over prompts, share of answers whose mean over "
         f"verdicts is at least 50 and 70 (M = {_repeats(data)} verdicts), P-Match in %.{compared} "
         "In brackets: 95 % interval over prompts, clustered, conditional on the trained weights. "
-        "Contaminated: test prompts that are also training prompts."
+        f"{labels.CONTAMINATED}"
     )
     return Table("table_main", caption, frame, columns, data.is_rehearsal)
 
@@ -54,7 +54,7 @@ def _heading(name: str) -> str:
     return {"mean": "mean", "p_match": "P-Match %"}.get(name, f"≥ {name.partition('@')[2]} %")
 
 
-def _model(row: Row) -> str:
+def model(row: Row) -> str:
     """The model with what it was trained on."""
     name = labels.label(row["model"])
     if row["role"] == "baseline":
@@ -69,10 +69,6 @@ def _model(row: Row) -> str:
     if not tables.missing(row["seed"]) and row["seed"]:
         parts.append(f"seed {row['seed']:.0f}")
     return f"{name}, {' '.join(parts)}" if parts else name
-
-
-def _share(share: float) -> str:
-    return labels.MISSING if tables.missing(share) else labels.number(100 * share)
 
 
 def _repeats(data: Data) -> str:

@@ -115,6 +115,9 @@ def words(name: str, heading: str) -> Column:
     return Column(heading, lambda row: labels.label(row[name]), is_number=False)
 
 
+CONTAMINATED = Column("Contaminated", labels.contaminated)
+
+
 def value(name: str, heading: str, digits: int = 1, scale: float = 1) -> Column:
     """A column of numbers with their limits, where `name`.low and .high are known."""
 

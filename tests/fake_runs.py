@@ -25,7 +25,7 @@ def score(*values: float | None) -> dict[str, float | None]:
     return dict(zip(_SCORES, values, strict=True))
 
 
-def stage(root: Path, path: str, rows: list[Row] | None = None, **summary: Any) -> str:
+def stage(root: Path, path: str, rows: list[Row] | None = None, /, **summary: Any) -> str:
     """A finished stage directory; returns its path as run.json holds it."""
     out = root / path / "out"
     out.mkdir(parents=True)
@@ -115,7 +115,16 @@ def finetune(root: Path, path: str) -> str:
 
 def first_round(root: Path, text: str = "forty two") -> dict[str, Any]:
     stages = {
-        "subset": stage(root, "subset/s0", [human(9, "train", "three")]),
+        "subset": stage(
+            *(root, "subset/s0", [human(9, "train", "three")]),
+            rows=35,
+            human=32,
+            synthetic=3,
+            contaminated=2,
+            contaminated_human=2,
+            contaminated_synthetic=0,
+            leaks_refused=0,
+        ),
         "finetune": finetune(root, "finetune/f0"),
         "inference": stage(root, "inference/i0", answers("tiny", text)),
         f"evaluation.{JUDGE}": judged(root, evaluation(root, "evaluation/e0"), "inference/i0"),

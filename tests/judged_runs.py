@@ -65,7 +65,7 @@ def _training(root: Path, size: int, place: int, microusd: int | None) -> dict[s
     }  # fmt: skip
     return {
         "synthesis.0": stage(root, f"synthesis/y{place}", [], {"rows": size}, calls=calls),
-        "subset": stage(root, f"subset/u{place}", rows),
+        "subset": stage(root, f"subset/u{place}", rows, {"rows": 3 + size, "contaminated": 1}),
         "finetune": stage(root, f"finetune/f{place}", [], {"steps": 100 + place}),
     }
 

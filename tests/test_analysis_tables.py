@@ -14,13 +14,14 @@ import judged_runs
 from understudy.artifacts import StageDir
 from understudy.errors import BadInput
 from understudy.evaluation import gate
-from understudy.evaluation.scores import METRICS, summarize
+from understudy.evaluation.scores import METRICS, Metric, pool, summarize
 from understudy.records import Answer, Verdict, read_rows
 from understudy.report import load_analysis
 
 SIZES = [0, 250, 1000, 4000]
 COMMANDS = [
     *("table_main", "fig_scaling", "fig_kde", "table_cost", "fig_cost", "judges", "fig_rounds"),
+    *("table_differences", "table_bridge"),
 ]
 
 
@@ -73,6 +74,22 @@ def test_p_match_is_that_of_the_gate(root: Path, data: Any) -> None:
     assert found == pytest.approx([wanted["value"], wanted["low"], wanted["high"]])
 
 
+def test_paired_differences_have_p_values_for_the_whole_family(root: Path, data: Any) -> None:
+    metric: Metric = "precision"
+    table = pd.DataFrame(module("table_differences")._family(data, metric))
+    assert len(table) == len(SIZES) * len(judged_runs.JUDGES)
+    row = table[(table["data_size"] == 250) & (table["judge"] == "gpt-4o")].iloc[0]
+    ours, theirs = (
+        pool(list(read_rows(root / f"evaluation/e{place}-gpt-4o/out/rows.jsonl", Verdict)), metric)
+        for place in (2, 0)
+    )
+    differences = [ours.prompts[prompt] - theirs.prompts[prompt] for prompt in ours.prompts]
+    assert row["difference.mean"] == pytest.approx(np.mean(differences))
+    for name in ("holm", "max_t", "bh"):
+        assert (table[name] >= table["p"] - 1e-3).all()
+    assert (table["max_t"] <= table["holm"] + 0.01).all()
+
+
 def test_an_unscored_verdict_is_missing_and_counted_and_never_zero(tmp_path: Path) -> None:
     judged_runs.write(tmp_path, [250], prompts=3, answers=1, repeats=2)
     path = tmp_path / "evaluation/e1-gpt-4o/out/rows.jsonl"
@@ -87,16 +104,25 @@ def test_an_unscored_verdict_is_missing_and_counted_and_never_zero(tmp_path: Pat
     assert row["precision.mean.mean"] == pytest.approx(np.mean(rest))
 
 
-def test_contamination_is_the_share_of_test_prompts_among_the_training_prompts(
+def test_contamination_is_what_the_training_set_counted_and_else_a_dash_with_the_reason(
     tmp_path: Path,
 ) -> None:
-    judged_runs.write(tmp_path, [250], prompts=4)
-    trained = tmp_path / "subset/u1/out/rows.jsonl"
-    leaked = (tmp_path / "split/s/out/rows.jsonl").read_text().splitlines()[0]
-    trained.write_text(trained.read_text() + leaked.replace("prompt ", "PROMPT  ") + "\n")
-    table = module("scores").table(module("evaluations").load(["big"], tmp_path))
-    assert table["contamination"].dropna().unique().tolist() == [0.25]
-    assert table[table["role"] == "baseline"]["contamination"].isna().all()
+    judged_runs.write(tmp_path, [250, 1000], prompts=3)
+    summary = tmp_path / "subset/u2/out/summary.json"
+    summary.write_text("{}")  # as before this was counted
+    assert module("table_main").main(["big", "--root", str(tmp_path), "--out", str(tmp_path)]) == 0
+    lines = (tmp_path / "table_main.md").read_text().splitlines()
+    column = [part.strip() for part in lines[2].split("|")].index("Contaminated")
+    shown = {line.split("|")[2].strip(): line.split("|")[column].strip() for line in lines[4:]}
+    by = f", {{}} rows by {module('labels').label(judged_runs.TEACHER)}"
+    said = {name.partition(",")[2]: text for name, text in shown.items()}
+    assert said == {
+        "": "– (not trained)",
+        by.format("250")[1:]: "1 of 253",
+        by.format("1,000")[1:]: "– (not counted)",
+    }
+    table = pd.read_csv(tmp_path / "table_main.csv")
+    assert table["contaminated"].isna().tolist() == table["contamination_missing"].notna().tolist()
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +138,7 @@ def out(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     "file",
     [
         *("table_main", "table_scaling", "fig_scaling_summarization_precision"),
+        "table_differences",
         *("fig_kde_summarization", "table_cost", "table_cost_assumptions", "fig_cost"),
         *("table_judges", "table_agreement", "table_bias", "fig_judges", "fig_rounds_big"),
     ],

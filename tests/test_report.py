@@ -74,14 +74,14 @@ def test_page_needs_no_other_resource(page: str) -> None:
 
 def test_ids_are_unique_although_the_page_holds_several_figures(page: str) -> None:
     ids = re.findall(r' id="([^"]+)"', page)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4  # scores, density, training, costs
     assert len(ids) == len(set(ids))
 
 
 def test_rehearsal_is_said_by_the_page_and_by_each_figure(page: str) -> None:
     assert "offline stand-ins, no LLM was asked" in page
     for figure in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
-        assert ">REHEARSAL<" in figure
+        assert "REHEARSAL<" in figure
 
 
 def test_a_real_run_is_not_called_a_rehearsal(tmp_path: Path) -> None:
@@ -175,8 +175,19 @@ def test_what_was_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path)
     page = report(tmp_path, run).read_text(encoding="utf-8")
     left = re.findall(r'class="count left">([^<]+)<', page)
-    assert left == ["unscored 1", "unscored: unparsable 1"] * 2
-    assert "0.0 % of the test prompts are also training prompts" in page
+    unscored = ["unscored 1", "unscored: unparsable 1"]
+    assert left == [*unscored, "contaminated human 2", *unscored]
+    assert re.findall(r"· contaminated ([^<]+)<", page) == ["2 of 35", "– (not trained)"]
+
+
+def test_a_training_set_that_nobody_counted_has_a_dash_and_the_reason(tmp_path: Path) -> None:
+    run = fake_runs.write_run(tmp_path)
+    (tmp_path / "subset/s0/out/summary.json").unlink()
+    page = report(tmp_path, run).read_text(encoding="utf-8")
+    assert re.findall(r"· contaminated ([^<]+)<", page) == [
+        "– (not counted)",
+        "– (not trained)",
+    ]
 
 
 def four_runs(root: Path) -> None:
@@ -211,9 +222,9 @@ def test_curve_writes_a_figure_and_its_numbers(tmp_path: Path) -> None:
     assert lines[0].startswith("REHEARSAL: offline stand-ins, no LLM was asked. 3 test prompts")
     score = "33.3 % [6.2, 79.2] | offline | 41.2 [33.5, 48.8] | 52.5 [44.5, 60.2]"
     assert lines[4:] == [
-        f"| closed_qa | base model | {score} | – |",
-        f"| closed_qa | 0 | {score} | 66.7 % |",
-        f"| closed_qa | 250 | {score} | 66.7 % |",
+        f"| closed_qa | base model | {score} | – | – (not trained) |",
+        f"| closed_qa | 0 | {score} | 66.7 % | 2 of 35 |",
+        f"| closed_qa | 250 | {score} | 66.7 % | 2 of 35 |",
     ]
 
 

@@ -204,11 +204,11 @@ def test_a_real_rehearsal_shows_decision_curve_and_planted_judges(
     tab: chromium.Tab, tmp_path: Path
 ) -> None:
     small = [
-        *("coverage.rows=80", "coverage.split.test=24", "loop.sizes=[0,50]", "run.name=demo"),
+        *("coverage.rows=96", "coverage.split.test=24", "coverage.split.holdout=16"),
         *("trainer.max_steps=6", "trainer.evaluations=2", "inference.max_new_tokens=40"),
+        *("loop.sizes=[0,50]", f"paths.root={tmp_path}"),
     ]
-    command = [sys.executable, "-m", "understudy", "run", "experiment=demo", "judge=offline_panel"]
-    subprocess.run([*command, *small, f"paths.root={tmp_path}"], check=True, capture_output=True)
+    call(0, "run", "experiment=demo", *small)
     tab.errors.clear()
     tab.requests.clear()
     page = tmp_path / "rehearsal/run/demo/report.html"
@@ -216,6 +216,9 @@ def test_a_real_rehearsal_shows_decision_curve_and_planted_judges(
     assert tab.value("document.querySelector('#decision').getBoundingClientRect().bottom") < 600
     curve = "document.querySelector('#size + figure svg')"
     assert tab.value(f"{curve}.getBoundingClientRect().width") > 600
+    drawn = "Array.from(document.querySelectorAll('figure'), (one) => one.ariaLabel)"
+    for figure in ("Precision against data size", "Density of the answers", "Cumulative cost"):
+        assert any(label.startswith(figure) for label in tab.value(drawn)), figure
     words = "Array.from(document.querySelectorAll('.reading.lenient, .reading.strict'), (one) =>"
     said = tab.value(f"{words} one.closest('tr').cells[0].textContent + ' ' + one.className)")
     assert "offline_lenient reading lenient" in said
@@ -226,6 +229,21 @@ def test_a_real_rehearsal_shows_decision_curve_and_planted_judges(
     tab.wait("!!document.querySelector('#detail').dataset.row")
     assert tab.errors == []
     assert set(tab.requests) == {page.as_uri()}
+    # The same stages under a gate that everybody passes: then there is something to decide.
+    passing = ("run.name=decided", "gate.similarity=0", "gate.precision=0")
+    call(0, "run", "experiment=demo", *small, *passing)
+    said = call(1, "decide", "decided", "--root", str(tmp_path))
+    tab.open(tmp_path / "rehearsal/run/decided/report.html")
+    first: str = tab.value("document.querySelector('#decision strong').textContent")
+    assert first.removesuffix(".") == said.partition(":")[0] != "MIGRATE"
+
+
+def call(code: int, *arguments: str) -> str:
+    """What the command prints; it must end with this exit code."""
+    command = [sys.executable, "-m", "understudy", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow

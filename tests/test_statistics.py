@@ -145,6 +145,16 @@ def test_a_bootstrap_limit_is_at_least_as_wide_as_t_and_wider_towards_the_long_t
     assert found.high == pytest.approx(t.high)
 
 
+@pytest.mark.parametrize("failed", [1, 2, 3, 4])
+def test_a_few_failures_widen_the_limit_and_do_not_blow_it_up(failed: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, 64)
+    values = np.where(np.arange(64) < failed, 30.0, 99.5) + noise
+    found = cluster_mean(values, np.arange(64))
+    assert found.error is not None
+    t_low = found.mean - stats.t.ppf(0.975, 63) * found.error
+    assert found.mean - 6 * found.error < found.low <= t_low
+
+
 def test_too_little_variety_for_a_draw_leaves_t() -> None:
     found = cluster_mean([100.0] * 24 + [0.0], np.arange(25))
     assert found.form == T_FORM

@@ -30,6 +30,7 @@ def _decide(arguments: argparse.Namespace) -> int:
     from understudy.artifacts import write_atomically
     from understudy.compose import compose
     from understudy.evaluation import decision
+    from understudy.report import report
     from understudy.status import find_run
 
     root = arguments.root or compose([], None).values["paths"]["root"]
@@ -52,6 +53,8 @@ def _decide(arguments: argparse.Namespace) -> int:
     text = json.dumps(decided.to_dict(), indent=1, allow_nan=False)
     write_atomically(run_json.parent / "decision.json", text)
     show(decided)
+    if (run_json.parent / "report.html").is_file():  # its first lines are the decision
+        print(f"report: {report(run_json.parents[2], run_json)}")
     return 0 if decided.decision == "MIGRATE" else 1
 
 

@@ -56,7 +56,7 @@ SPECS = {
     "evaluation": Spec(
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),
-        version=2,  # equal answers of another k are judged anew, an unreadable verdict once more
+        version=3,  # limits where only a few prompts failed; 2: unreadable verdicts once more
     ),
     "split.imported": Spec(
         "understudy.data.answers:run_prompts", _source("inference", "task.name")
@@ -67,11 +67,12 @@ SPECS = {
     "evaluation.imported": Spec(
         "understudy.evaluation.imported:run",
         _source("inference", "inference.families", "inference.repeats"),
+        version=2,  # limits where only a few prompts failed
     ),
     "gate": Spec(
         "understudy.evaluation.gate:run",
         tuple(f"gate.{leaf}" for leaf in ("kind", "similarity", "precision", "margin", "alpha")),
-        version=2,  # limits say by which form they are
+        version=3,  # limits where only a few prompts failed; 2: they say by which form they are
     ),
 }
 
