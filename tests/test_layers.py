@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 LAYERS = {
     0: {"config", "agreement", "schema", "records", "errors", "locations", ""},
     1: {"artifacts", "prompts", "stages", "playground", "sandbox", "progress", "locks", "hub"},
-    2: {"service", "data", "launch"},
+    2: {"service", "data", "launch", "collect"},
     3: {
         "synthesis",
         "baseline",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import (
     __version__,
+    cli_collect,
     cli_data,
     cli_decide,
     cli_inject,
@@ -117,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     for more in (
-        *(cli_plan, cli_preview, cli_decide, cli_route),
+        *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route),
         *(cli_rehearse, cli_journal, cli_inject, cli_data),
     ):
         more.register(verbs)

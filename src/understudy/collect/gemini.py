@@ -1,0 +1,130 @@
+"""Gemini generateContent: requests, responses, and the responses of a stream.
+
+Source: models.generateContent and streamGenerateContent (ai.google.dev/api/generate-content): each
+chunk of a stream is a GenerateContentResponse of its own, the last one has a finishReason. Both the
+REST names and the snake_case of the Python SDK are read. Of several candidates the first is taken.
+"""
+
+from typing import Any
+
+from understudy.collect import exchange
+from understudy.collect.exchange import Answer, Maker, Values, listed, mapping
+from understudy.data.formats import BadRow, NotWanted
+from understudy.records import Message
+
+_TOOLS = ("functionCall", "functionResponse", "executableCode", "codeExecutionResult", "toolCall")
+_GOOD_ENDS = {"STOP", "FINISH_REASON_UNSPECIFIED"}
+
+
+def asks(body: Values) -> bool:
+    """Whether this is a request."""
+    return "contents" in body
+
+
+def answers(body: Values) -> bool:
+    """Whether this is a response or a chunk of one."""
+    is_rest = "promptFeedback" in body or "usageMetadata" in body  # the last chunk may be bare
+    return isinstance(body.get("candidates"), list) or is_rest
+
+
+def ended(bodies: list[Values]) -> bool:
+    """Whether the answer was finished, or the prompt blocked."""
+    return any(
+        _get(body, "promptFeedback", "blockReason") or _get(candidate, "finishReason")
+        for body in bodies
+        for candidate in (_first(body),)
+    )
+
+
+def prompt(body: Values) -> list[Message]:
+    """The system instruction, if any, then the contents."""
+    if _get(body, "cachedContent"):
+        raise NotWanted(exchange.NO_STATE)
+    contents = body.get("contents")
+    if isinstance(contents, str):
+        contents = [{"role": "user", "parts": [{"text": contents}]}]
+    if isinstance(contents, dict):
+        contents = [contents]
+    made = [
+        {"role": content.get("role") or "user", "content": _text(content.get("parts"))}
+        for item in listed(contents, "contents")
+        for content in (mapping(item, "a content"),)
+    ]
+    system = _get(body, "systemInstruction")
+    words = system if isinstance(system, str) else ""
+    if isinstance(system, dict):
+        words = _text(system.get("parts"))
+    return exchange.with_system(words, exchange.turns(made))
+
+
+def answer(bodies: list[Values]) -> Answer:
+    """The text of the candidates, thoughts left out."""
+    if any(_get(body, "promptFeedback", "blockReason") for body in bodies):
+        raise NotWanted(exchange.REFUSED)
+    firsts = [_first(body) for body in bodies]
+    parts = [part for first in firsts for part in _parts(_get(first, "content", "parts"))]
+    ends = [str(end) for first in firsts if (end := _get(first, "finishReason"))]
+    if any(_has_tool(part) for part in parts) or any("TOOL" in end for end in ends):
+        raise NotWanted(exchange.TOOL_ANSWER)
+    if not ends:
+        raise NotWanted(exchange.NO_END)
+    if ends[-1] not in _GOOD_ENDS:
+        is_call = ends[-1] == "MALFORMED_FUNCTION_CALL"
+        refused = exchange.TOOL_ANSWER if is_call else exchange.REFUSED
+        raise NotWanted(exchange.CUT_OFF if ends[-1] == "MAX_TOKENS" else refused)
+    models = [_get(body, "modelVersion") for body in bodies]
+    model = next((name for name in models if isinstance(name, str)), None)
+    return Answer(_text(parts), model)
+
+
+def _first(body: Values) -> Values:
+    found = [mapping(one, "a candidate") for one in listed(body.get("candidates"), "candidates")]
+    return next((one for one in found if one.get("index") in (0, None)), {})
+
+
+def _parts(value: Any) -> list[Values]:
+    return [
+        {"text": part} if isinstance(part, str) else mapping(part, "a part")
+        for part in listed(value, "parts")
+    ]
+
+
+def _text(value: Any) -> str:
+    said = []
+    for part in _parts(value):
+        if _has_tool(part):
+            raise NotWanted(exchange.TOOL_PROMPT)
+        if part.get("thought") is True:
+            continue
+        if not isinstance(words := part.get("text", ""), str):
+            raise BadRow("has a text part without text")
+        if any(_get(part, name) for name in ("inlineData", "fileData")):
+            raise NotWanted(exchange.NOT_TEXT)
+        said.append(words)
+    return "".join(said)
+
+
+def _has_tool(part: Values) -> bool:
+    return any(_get(part, name) is not None for name in _TOOLS)
+
+
+def _get(body: Values, *path: str) -> Any:
+    """A value by its REST names, or by the same names in snake_case."""
+    value: Any = body
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        found = value.get(name)
+        value = value.get(_SNAKE.get(name, name)) if found is None else found
+    return value
+
+
+_SNAKE = {
+    name: "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    for name in (
+        *("promptFeedback", "blockReason", "finishReason", "cachedContent", "systemInstruction"),
+        *("modelVersion", "responseId", "inlineData", "fileData", *_TOOLS),
+    )
+}
+
+MAKER = Maker("gemini", "Google", asks, answers, ended, prompt, answer)

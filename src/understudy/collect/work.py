@@ -1,0 +1,204 @@
+"""A block of lines → rows; runs in any process and knows nothing of other blocks."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from understudy.artifacts import canonical
+from understudy.collect import redact, rules
+from understudy.collect.chunks import Block, parsed
+from understudy.collect.detect import FORMATS, Format
+from understudy.collect.envelope import Envelope, join, unwrap
+from understudy.collect.exchange import Exchange, Values, find
+from understudy.collect.rules import Rules
+from understudy.collect.waiting import Half
+from understudy.data import formats
+from understudy.data.formats import BadRow, NotWanted
+from understudy.records import dumps
+
+NAMED = 20  # broken lines that are named; the rest is counted
+_TERMS = {  # how the names of a service's models begin -> whose terms of use their output is under
+    **dict.fromkeys(("gpt-", "chatgpt-", "o1", "o3", "o4", "ft:gpt-", "text-davinci"), "OpenAI"),
+    **{"claude": "Anthropic", "gemini": "Google"},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to keep of an exchange, and how."""
+
+    rules: Rules = field(default_factory=Rules)
+    redact: tuple[str, ...] = redact.CHOICES
+    licence: str | None = None
+    group: str | None = None
+
+
+class Row(NamedTuple):
+    """A row of the file to be, and what the summary counts of it."""
+
+    digest: bytes  # of the conversation
+    system: bytes | None
+    group: bytes | None
+    task: str
+    licence: str | None
+    redacted: dict[str, int]
+    line: bytes
+
+
+@dataclass
+class Done:
+    """What became of a block."""
+
+    lines: int = 0
+    rows: list[Row] = field(default_factory=list)
+    halves: list[Half] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def add_broken(self, sentence: str) -> None:
+        """Count a line that cannot be used, and name the first ones."""
+        self.broken += 1
+        if len(self.named) < NAMED:
+            self.named.append(sentence)
+
+
+def of_block(block: Block, name: str, settings: Settings) -> Done:
+    """The rows of a block whose format is `name`, and the halves that wait for another line."""
+    done, form = Done(), FORMATS[name]
+    for raw in block.rows():
+        done.lines += 1
+        try:
+            if raw.values is None:
+                raise BadRow(raw.problem)
+            exchange = _whole(raw.values, form, raw.place, done)
+            if exchange is not None:
+                done.rows.append(row(exchange, form, settings))
+        except NotWanted as reason:
+            done.skipped[str(reason)] += 1
+        except BadRow as reason:
+            done.add_broken(f"{raw.place} {reason}")
+    return done
+
+
+def of_groups(groups: list[list[Half]], settings: Settings) -> Done:
+    """The rows of exchanges whose lines have been brought together."""
+    done = Done()
+    for group in groups:
+        try:
+            parts = [
+                (unwrap(values, maker), maker)
+                for half in group
+                if (values := parsed(half.line, half.place).values) is not None
+                and (maker := FORMATS[half.format].maker) is not None
+            ]
+            done.rows.append(row(join(parts), FORMATS[group[-1].format], settings))
+        except NotWanted as reason:
+            done.skipped[str(reason)] += 1
+        except BadRow as reason:
+            done.add_broken(f"{group[0].place} {reason}")
+    return done
+
+
+def row(exchange: Exchange, form: Format, settings: Settings) -> Row:
+    """The row of an exchange; NotWanted says why there is none."""
+    try:
+        messages = formats.conversation({"messages": exchange.messages}, "messages")
+    except BadRow as reason:  # whole, but no conversation to learn from
+        raise NotWanted(str(reason)) from None
+    rules.check(settings.rules, exchange)
+    task = rules.task_of(settings.rules, exchange)
+    redacted: Counter[str] = Counter()
+    if settings.redact:
+        messages = redact.redact(messages, settings.redact, redacted)
+    digest = hashlib.sha256(canonical(messages).encode()).digest()
+    group = _group(exchange, form, settings)
+    licence = settings.licence or _licence(exchange, form)
+    document = {
+        "id": f"{digest[:8].hex()}-0",  # as data/coverage.py names rows; no row comes twice
+        "group_id": group,
+        "messages": messages,
+        "task": task,
+        "licence": licence,
+        "source": f"{form.name}:{exchange.model}" if exchange.model else form.name,
+        "split": None,
+    }
+    try:
+        line = dumps(document).encode() + b"\n"
+    except UnicodeEncodeError:
+        raise BadRow("has half a surrogate pair, which is no text") from None
+    system = messages[0]["content"] if messages[0]["role"] == "system" else None
+    return Row(
+        digest=digest[:16],
+        system=None if system is None else _short(system),
+        group=None if group is None else _short(group),
+        task=task,
+        licence=licence,
+        redacted=dict(redacted),
+        line=line,
+    )
+
+
+def _whole(values: Values, form: Format, place: str, done: Done) -> Exchange | None:
+    """The exchange of a line; None when a half was put aside."""
+    if form.maker is None:
+        assert form.read is not None, f"{form.name} has neither maker nor reader"
+        return form.read(values)
+    envelope = unwrap(values, form.maker)
+    if envelope.is_whole(form.maker):
+        return join([(envelope, form.maker)])
+    done.halves.append(_half(envelope, form, place))
+    return None
+
+
+def _half(envelope: Envelope, form: Format, place: str) -> Half:
+    line = json.dumps(envelope.values, default=str).encode()  # parquet knows dates
+    asks = envelope.request is not None
+    return Half(form.name, place, line, envelope.key, envelope.answer_id, asks)
+
+
+def _group(exchange: Exchange, form: Format, settings: Settings) -> str | None:
+    """The id of the user or conversation; hashed where data is redacted: it may be an address."""
+    if settings.group is not None:
+        value = find(exchange.facts, settings.group)
+    else:
+        roots = [root for fact in exchange.facts for root in (fact.get("metadata"), fact)]
+        known = {
+            name: root[name]
+            for root in reversed(roots)
+            if isinstance(root, dict)
+            for name in form.group_names.intersection(root)
+        }
+        value = next((known[name] for name in form.groups if _is_id(known.get(name))), None)
+    if not _is_id(value):
+        return None
+    if not settings.redact:
+        return str(value)
+    return hashlib.sha256(str(value).encode(errors="replace")).hexdigest()[:16]
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str | int) and value != "" and not isinstance(value, bool)
+
+
+def _licence(exchange: Exchange, form: Format) -> str | None:
+    """A row's own, else whose terms of use the model's output is under."""
+    if form.maker is None:
+        for name in formats.USUAL["licence"]:
+            if isinstance(found := find(exchange.facts[:1], name), str) and found:
+                return found
+    whose = _terms(exchange.model or "") or exchange.terms
+    return f"terms of use of {whose}" if whose else None
+
+
+@lru_cache(maxsize=1024)
+def _terms(model: str) -> str | None:
+    name = model.rpartition("/")[2]
+    return next((whose for start, whose in _TERMS.items() if name.startswith(start)), None)
+
+
+def _short(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
