@@ -72,7 +72,7 @@ def test_only_verbs_that_ask_services_can_be_rehearsed(
 ) -> None:
     assert rehearse("--", "status") == 2
     said = capsys.readouterr().err
-    assert said == "understudy: rehearse cannot do status; choose from run, plan, config\n"
+    assert said == "understudy: rehearse cannot do status; choose from run, plan, preview, config\n"
 
 
 def test_the_override_is_added_among_the_others(

@@ -1,0 +1,22 @@
+"""Progress of a stage where there is no terminal."""
+
+import itertools
+import time
+
+import pytest
+
+from understudy.progress import track
+
+
+def test_a_slow_start_has_no_rate_yet_and_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = itertools.count(0, 20)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    with track("work", 10) as advance:
+        advance(0)
+        assert capsys.readouterr().err == ""
+        advance(2, "slowly")
+        assert capsys.readouterr().err == "  work: 2/10 rows, 0.1/s, 160 s left slowly\n"
+        advance(8)
+        assert capsys.readouterr().err == ""
