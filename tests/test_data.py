@@ -121,9 +121,9 @@ def synthetic(block: int, count: int) -> list[Synthetic]:
     ]
 
 
-def test_subsets_are_nested_and_keep_every_human_row(
-    composed: Callable[..., Config], tmp_path: Path
-) -> None:
+@pytest.fixture
+def subset_of(composed: Callable[..., Config], tmp_path: Path) -> Callable[..., Path]:
+    """Make the training set of a size: 4 human train rows and a pool of 250."""
     human = [row(i, str(i), "train" if i else "test") for i in range(5)]
     inputs = {}
     contents: dict[str, list[Coverage]] = {
@@ -137,18 +137,56 @@ def test_subsets_are_nested_and_keep_every_human_row(
         log: RowLog[Coverage] = RowLog(inputs[role], type(rows[0]))
         log.append(rows)
         log.finish()
-        (inputs[role] / "summary.json").write_text('{"rows": 125, "dropped": {}}')
-    ids: dict[int, set[str]] = {}
-    for size in (0, 100, 125, 200):
-        made = Job(composed(), {"data_size": size}, inputs, tmp_path / f"o{size}", tmp_path)
-        made.out.mkdir()
-        subset.run(made)
-        lines = (made.out / "rows.jsonl").read_text().splitlines()
-        ids[size] = {json.loads(line)["id"] for line in lines}
-        assert len(ids[size]) == 4 + size
-        assert {"1", "2", "3", "4"} <= ids[size]
+        pool = {"rows": 125, "dropped": {"held_out_run": 2, "length": 1}}
+        (inputs[role] / "summary.json").write_text(json.dumps(pool))
+
+    def make(size: int, *overrides: str) -> Path:
+        at = tmp_path / f"o{size}"
+        at.mkdir()
+        subset.run(Job(composed(*overrides), {"data_size": size}, inputs, at, tmp_path))
+        return at
+
+    return make
+
+
+def ids_of(at: Path) -> set[str]:
+    return {json.loads(line)["id"] for line in (at / "rows.jsonl").read_text().splitlines()}
+
+
+def test_subsets_are_nested_and_keep_every_human_row(subset_of: Callable[..., Path]) -> None:
+    ids = {size: ids_of(subset_of(size)) for size in (0, 100, 125, 200)}
+    for size, found in ids.items():
+        assert len(found) == 4 + size
+        assert {"1", "2", "3", "4"} <= found
     assert ids[0] < ids[100] < ids[125] < ids[200]
     assert {i for i in ids[125] if i.startswith("s0")} == ids[125] - ids[0]
+
+
+def test_the_papers_prefixes_are_the_pool_in_its_order_and_the_human_rows_last(
+    subset_of: Callable[..., Path],
+) -> None:
+    prefix = "loop.subsets=prefix"
+    assert ids_of(subset_of(0, prefix)) == {"1", "2", "3", "4"}
+    assert ids_of(subset_of(100, prefix)) == {f"s0-{i}" for i in range(100)}
+    assert len(ids_of(subset_of(252, prefix)) - {"1", "2"}) == 250
+    with pytest.raises(BadInput, match="the pool has 250 accepted rows: 46 are missing"):
+        subset_of(300, prefix)
+
+
+def test_a_training_set_says_how_many_of_its_rows_repeat_a_held_out_one(
+    subset_of: Callable[..., Path],
+) -> None:
+    at = subset_of(100)
+    summary = json.loads((at / "summary.json").read_text())
+    report = [json.loads(line) for line in (at / "contaminated.jsonl").read_text().splitlines()]
+    assert summary == {
+        **{"rows": 104, "human": 4, "synthetic": 100, "leaks_refused": 4},
+        **{"contaminated": 100, "contaminated_human": 0, "contaminated_synthetic": 100},
+    }
+    reasons = {(line["reason"], line["against"]) for line in report}
+    assert (len(report), reasons) == (100, {("held_out_instruction", "0")})
+    clean = json.loads((subset_of(0) / "summary.json").read_text())
+    assert (clean["contaminated"], clean["rows"]) == (0, 4)
 
 
 def test_the_card_of_a_training_set_names_licences_and_the_teachers_terms() -> None:

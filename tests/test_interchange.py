@@ -74,7 +74,7 @@ def test_llamaduos_schema_is_written_and_read_back(
 
 
 def test_messages_keep_where_a_row_comes_from_and_openai_gets_nothing_else(
-    root: Path, tmp_path: Path
+    root: Path, tmp_path: Path, composed: Callable[..., Config]
 ) -> None:
     ours = subset(root)
     made = exported(root, tmp_path / "a", "messages")
@@ -84,6 +84,12 @@ def test_messages_keep_where_a_row_comes_from_and_openai_gets_nothing_else(
     plain = exported(root, tmp_path / "b", "openai")["train"]
     assert [row["messages"] for row in plain] == [row.messages for row in ours]
     assert {tuple(row) for row in plain} == {("messages",)}
+    for name in "ab":
+        path = tmp_path / name / "train.jsonl"
+        job = files.job(composed("coverage=file", f"coverage.path={path}"), tmp_path / f"{name}2")
+        coverage.run(job)
+        back = read_rows(job.out / "rows.jsonl", Coverage)
+        assert sorted(str(row.messages) for row in back) == sorted(str(r.messages) for r in ours)
 
 
 def test_the_card_says_how_the_rows_were_made(root: Path, tmp_path: Path) -> None:
@@ -97,6 +103,7 @@ def test_the_card_says_how_the_rows_were_made(root: Path, tmp_path: Path) -> Non
     assert "32 human and 50 synthetic rows" in text
     assert "A rehearsal" in text
     assert "4 test, 4 validation rows" in text
+    assert "words, lineage): 0." in text
     assert "Write exactly $count new pairs." in text
     assert "What they cost is not known." in text
 

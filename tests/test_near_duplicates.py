@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
 from measures import prose, rouge, word_jaccard
-from understudy.data.duplicates import near_pairs, paper_pairs, without_paper_duplicates
+from understudy.config_source import Dedup
+from understudy.data.duplicates import near_pairs, paper_drops, paper_pairs
 from understudy.data.near import Rule, jaccard, rouge_l
 from understudy.data.words import encode, shingles
 
@@ -138,8 +139,8 @@ def test_a_crowded_key_is_cut_but_copies_are_found() -> None:
 def test_the_papers_rule_may_delete_both_copies() -> None:
     texts = ["Yes, it is.", "No.", "Yes, it is.", prose(30, 1), f"{prose(30, 1)} x"]
     assert [(n, near.row) for n, near in paper_pairs(texts)] == [(2, 0), (4, 3)]
-    assert without_paper_duplicates(texts) == [0, 1, 3]
-    assert without_paper_duplicates(texts, keep_first=False) == [1]
+    drops = paper_drops(texts, Dedup("paper"))
+    assert {number: near.row for number, near in drops.items()} == {0: 2, 2: 0, 3: 4, 4: 3}
 
 
 def test_the_papers_rule_sees_case_and_order() -> None:

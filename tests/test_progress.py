@@ -1,18 +1,22 @@
-"""What a stage says of itself in a log."""
+"""Progress of a stage where there is no terminal."""
+
+import itertools
+import time
 
 import pytest
 
-from understudy import progress
+from understudy.progress import track
 
 
-def test_a_first_step_that_takes_long_is_waited_for_and_then_told(
+def test_a_slow_start_has_no_rate_yet_and_says_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", 0)
-    with progress.track("finetune", 4, "steps") as advance:
-        advance(0)  # a start, before anything is known of the speed
+    seconds = itertools.count(0, 20)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    with track("work", 10) as advance:
+        advance(0)
         assert capsys.readouterr().err == ""
-        advance(2)
-        assert "finetune: 2/4 steps" in capsys.readouterr().err
-        advance(2)
+        advance(2, "slowly")
+        assert capsys.readouterr().err == "  work: 2/10 rows, 0.1/s, 160 s left slowly\n"
+        advance(8)
         assert capsys.readouterr().err == ""

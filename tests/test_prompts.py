@@ -221,6 +221,12 @@ PARTS = st.one_of(
 )
 
 
+def test_a_score_of_many_digits_is_kept_to_the_last() -> None:
+    similar, precise = ({"reason": "", "score": value} for value in (82.36798140189138, 7))
+    reply = {"similarity_assessment": similar, "precision_assessment": precise}
+    assert judge.parse(json.dumps(reply))[:2] == (82.36798140189138, 7.0)
+
+
 @ON_ANY_TEXT
 @given(st.lists(PARTS, max_size=5).map("".join), st.sampled_from(["}", ",}", ",\n }"]))
 def test_every_score_is_a_number_of_the_reply_within_0_and_100(text: str, end: str) -> None:

@@ -82,6 +82,26 @@ def test_a_ready_made_set_is_cleaned_and_what_is_dropped_is_counted(
     assert {(r.teacher, r.split, r.depth) for r in pool(made)} == {("gpt-4o", "train", 1)}
 
 
+def test_by_the_papers_rule_no_copy_of_a_ready_made_response_is_left(
+    cleaned: Callable[..., Any],
+) -> None:
+    answers = ["The one and only answer.", "Another one.", "The one and only answer."]
+    asked = ["How are you today?", "secret?", "And how is the weather?"]
+    rows: list[dict[str, Any] | str] = [
+        {**llamaduo(n, "gpt-4o"), "messages": turns(question, answer)}
+        for n, (question, answer) in enumerate(zip(asked, answers, strict=True))
+    ]
+    twice = [{**rows[0], "messages": turns("How are you today?", "Fine.")}]
+    made = cleaned([*rows, *twice], "synthesis.dedup.kind=paper")
+    report = [json.loads(line) for line in (made.out / "dropped.jsonl").read_text().splitlines()]
+    assert [(drop["id"], drop["reason"], drop["against"]) for drop in report] == [
+        ("pair 1", "duplicate_response", "pair 3"),
+        ("pair 2", "held_out_instruction", "1"),
+        ("pair 3", "duplicate_response", "pair 1"),
+    ]
+    assert [row.instruction for row in pool(made)] == ["How are you today?"]
+
+
 def test_a_pool_fills_blocks_in_file_order_so_sizes_nest(
     cleaned: Callable[..., Any], tmp_path: Path
 ) -> None:

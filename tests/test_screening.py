@@ -16,7 +16,8 @@ from rouge_score.tokenize import tokenize
 import planted
 from files import REAL_FILE, needs_real_data, turns
 from measures import prose, rouge, word_jaccard
-from understudy.data.duplicates import PAPER
+from understudy.config_source import Dedup
+from understudy.data.duplicates import rule_of
 from understudy.data.screening import Drop, Pair, Screen, audit, contamination, write_report
 from understudy.records import Coverage
 
@@ -106,7 +107,7 @@ def test_under_the_papers_preset_short_responses_alone_count_but_leaks_are_leaks
     human = [row("h", "one", "Yes, it is."), row("s", prose(20, 1), "No.", split="test")]
     pairs = [Pair("a", prose(20, 2), "yes it is"), Pair("b", prose(20, 1), "Maybe.")]
     pairs += [Pair("c", prose(20, 3), "Who knows?"), Pair("d", prose(20, 3), "Nobody.")]
-    found = [drop and drop.reason for _, drop in Screen(human, PAPER).sift(pairs)]
+    found = [drop and drop.reason for _, drop in Screen(human, rule_of(Dedup("paper"))).sift(pairs)]
     assert found == ["duplicate_response", "held_out_instruction", None, None]
 
 

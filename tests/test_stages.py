@@ -31,6 +31,7 @@ READERS = {
     "task.execute_code": {"evaluation"},
     "model": {"finetune", "inference"},
     "synthesis": {"synthesis"},
+    "loop.subsets": {"subset"},
     "judges": {"evaluation"},
     "baseline": {"baseline"},
     "trainer": {"finetune"},
@@ -151,6 +152,7 @@ FILE_READERS = {
         **{"coverage.format": {"coverage"}, "synthesis.format": {"cleaning"}},
         **{"coverage.licence": {"coverage"}, "task.name": {"coverage", "cleaning"}},
         **{"synthesis.pairs_per_call": set(), "coverage.tolerance": set()},
+        **{"synthesis.dedup.kind": {"cleaning"}, "synthesis.dedup.words": {"cleaning"}},
         **{"synthesis.tolerance": set(), "seed": {"finetune", "inference"}},
     },
     "ready": {

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+import files
 from understudy import playground, synthesis
 from understudy.artifacts import Job, RowLog
 from understudy.config import Config
-from understudy.data import coverage
+from understudy.data import coverage, subset
 from understudy.data.clusters import same
 from understudy.data.split import split
 from understudy.errors import BadInput
@@ -86,6 +87,24 @@ def test_the_next_block_runs_on_and_repeats_nothing(config: Config, tmp_path: Pa
     assert not {same(r.instruction) for r in a} & {same(r.instruction) for r in b}
 
 
+@pytest.mark.parametrize(("depth", "deepest"), [(1, [1, 1, 1]), (2, [1, 2, 2]), (3, [1, 2, 3])])
+def test_depth_limits_how_far_rows_are_from_a_human_one(
+    depth: int, deepest: list[int], composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    sizes = ("coverage.split.test=10", "coverage.split.validation=8", "synthesis.pairs_per_call=1")
+    config = composed(f"synthesis.depth={depth}", *sizes)
+    inputs = {"split": split_rows(config, tmp_path / "split")}
+    depths = dict.fromkeys((r.id for r in read_rows(inputs["split"] / "rows.jsonl", Coverage)), 0)
+    for number, rows in enumerate((20, 30, 60)):
+        job = stage(config, tmp_path, rows=rows, block=number, **inputs)
+        synthesis.run(job)
+        made = rows_of(job)
+        assert all(row.depth == depths[row.seed_id] + 1 for row in made)
+        assert max(row.depth for row in made) == deepest[number]
+        depths |= {row.id: row.depth for row in made}
+        inputs[f"block.{number}"] = job.out
+
+
 def test_held_out_and_known_instructions_are_dropped_and_counted(
     config: Config, tmp_path: Path
 ) -> None:
@@ -108,8 +127,15 @@ def test_held_out_and_known_instructions_are_dropped_and_counted(
     summary = json.loads((job.out / "summary.json").read_text())
     assert summary["dropped"]["held_out_instruction"] == 2
     assert summary["rows"] == 40
+    assert summary["ended"].startswith("block 0 of the synthetic pool has 40 of 40 rows after 9 ")
     held_out = {same(row.instruction) for row in made[:2]}
     assert not held_out & {same(r.instruction) for r in rows_of(job)}
+    inputs = {"split": tmp_path / "planted", "block.0": job.out}
+    trained_on = files.job(config, tmp_path / "subset", {"data_size": 40}, **inputs)
+    subset.run(trained_on)
+    counted = json.loads((trained_on.out / "summary.json").read_text())
+    assert (counted["synthetic"], counted["contaminated_synthetic"]) == (40, 0)
+    assert counted["leaks_refused"] == 2
 
 
 def test_a_crash_in_the_middle_changes_no_byte_and_asks_no_call_twice(

@@ -24,7 +24,7 @@ from understudy.config_service import Bias as Bias
 from understudy.config_service import Prices as Prices
 from understudy.config_service import Retired as Retired
 from understudy.config_service import Service as Service
-from understudy.config_source import STRICT, Columns, Format, Share, Source, added, machine
+from understudy.config_source import STRICT, Columns, Dedup, Format, Share, Source, added, machine
 from understudy.errors import BadInput
 
 Score = Annotated[float, Field(ge=0, le=100)]
@@ -102,6 +102,7 @@ class Synthesis(Source):
     min_yield: Share  # of the pairs asked for that must be new
     service: Service | None = None
     format: Format = added("auto")
+    dedup: Dedup = field(default_factory=Dedup)
 
 
 @dataclass(config=STRICT)
@@ -177,6 +178,7 @@ class Loop:
 
     sizes: Annotated[list[Size], Field(min_length=1)]
     max_rounds: PositiveInt | None
+    subsets: Literal["nested", "prefix"] = added("nested")  # prefix = LlamaDuo's first n rows
 
 
 @dataclass(config=STRICT)

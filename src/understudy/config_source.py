@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -33,6 +33,17 @@ class Columns:
     split: str | None = added(None)
     licence: str | None = added(None)
     category: str | None = added(None)
+
+
+@dataclass(config=STRICT)
+class Dedup:
+    """When two pairs of a synthetic pool are duplicates; of near ones the older stays."""
+
+    kind: Literal["default", "paper"] = added("default")  # paper = LlamaDuo's: responses alone
+    # Below these bounds MinHash finds too few of the pairs (data/minhash.py).
+    jaccard: Annotated[float, Field(ge=0.8, le=1)] = added(0.9)  # of the sets of words
+    rouge_l: Annotated[float, Field(ge=0.6, le=1)] = added(0.7)  # of texts of `words` and more
+    words: PositiveInt = added(30)  # of a response that counts without its instruction
 
 
 @dataclass(config=STRICT, kw_only=True)

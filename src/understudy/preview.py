@@ -68,7 +68,7 @@ def preview(config: Config, count: int) -> Preview:
         human = job.rows("split", Coverage)
         train = [row for row in human if row.split == "train"]
         calls = Calls(job, train, [])
-        acceptance = Acceptance(job, screen_of(human, []), Filters(train))
+        acceptance = Acceptance(job, screen_of(human, [], config.synthesis.dedup), Filters(train))
         account = account_of(job)
         requests = [calls.request(number) for number in range(count)]
         replies = dict(ask(config.synthesis.service, requests, account))

@@ -46,10 +46,10 @@ SPECS = {
     ),
     "cleaning": Spec(
         "understudy.data.cleaning:run",
-        _source("synthesis", "synthesis.format", "task.name"),
+        _source("synthesis", "synthesis.format", "synthesis.dedup", "task.name"),
         version=2,  # near-duplicates and what is held out
     ),
-    "subset": Spec("understudy.data.subset:run", ()),
+    "subset": Spec("understudy.data.subset:run", ("loop.subsets",)),
     "finetune": Spec("understudy.finetune:run", ("model", "trainer", "seed")),
     "inference": Spec("understudy.inference:run", ("model", "inference", "seed")),
     "baseline": Spec("understudy.baseline:run", ("baseline", "inference.k")),

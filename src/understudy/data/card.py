@@ -15,6 +15,7 @@ class Making:
     held_out: Mapping[str, int] = field(default_factory=dict)  # split -> rows that are not in here
     pools: Sequence[Mapping[str, Any]] = ()
     prompt: str | None = None  # the teacher's, without an example
+    contaminated: int | None = None  # rows in here that repeat a held-out row
     is_rehearsal: bool = False
 
 
@@ -70,7 +71,11 @@ def _held_out(making: Making) -> list[str]:
     if not making.held_out:
         return []
     counts = ", ".join(f"{count} {split}" for split, count in sorted(making.held_out.items()))
-    return [f"Held out, and no row here was made after one of them: {counts} rows.", ""]
+    lines = [f"Held out, and no row here was made after one of them: {counts} rows."]
+    if making.contaminated is not None:
+        lines += ["Rows here that repeat one of them (near-duplicates, containment, long runs of"]
+        lines += [f"words, lineage): {making.contaminated}."]
+    return [*lines, ""]
 
 
 def _made(making: Making) -> list[str]:

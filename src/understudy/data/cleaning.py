@@ -5,12 +5,14 @@ nests in the same way. What is dropped is counted by reason.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from understudy.artifacts import Job, RowLog
 from understudy.config import Synthesis
+from understudy.config_source import Dedup
 from understudy.data import formats, sources
+from understudy.data.duplicates import NONE, paper_drops, rule_of
 from understudy.data.screening import Drop, Pair, Screen, contamination, write_report
 from understudy.data.subset import block_ends
 from understudy.records import Coverage, Message, Synthetic
@@ -39,8 +41,8 @@ def run(job: Job) -> None:
         Pair(f"pair {number}", ready.messages[-2]["content"], ready.messages[-1]["content"])
         for number, (_, ready) in enumerate(taken.rows, 1)
     ]
-    sifted = Screen(list(job.rows("split", Coverage))).sift(pairs)
-    for (_, ready), (_, drop) in zip(taken.rows, sifted, strict=True):
+    sifted = sift(pairs, list(job.rows("split", Coverage)), job.config.synthesis.dedup)
+    for (_, ready), drop in zip(taken.rows, sifted, strict=True):
         if drop is None:
             accepted.append(ready)
         else:
@@ -58,6 +60,20 @@ def run(job: Job) -> None:
     }
     job.write_summary(summary)
     job.notes.update(summary)
+
+
+def sift(pairs: Sequence[Pair], human: Sequence[Coverage], dedup: Dedup) -> Iterator[Drop | None]:
+    """The objection to each pair; by the paper's rule no copy of a near-duplicate is left."""
+    if dedup.kind == "default":
+        yield from (drop for _, drop in Screen(human, rule_of(dedup)).sift(pairs))
+        return
+    copies = paper_drops([pair.response for pair in pairs], dedup)
+    for number, (pair, drop) in enumerate(Screen(human, NONE).sift(pairs)):
+        near = copies.get(number)
+        if drop is None and near is not None:
+            of = pairs[near.row].id
+            drop = Drop(pair.id, "duplicate_response", near.rule, round(near.value, 4), of)
+        yield drop
 
 
 def take(source: Synthesis) -> "sources.Taken[Ready]":

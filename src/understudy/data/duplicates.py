@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from understudy.config_source import Dedup
 from understudy.data.minhash import Sketches, sketch
 from understudy.data.near import Batch, Near, NearIndex, Rule, rouge_l
 from understudy.data.words import encode
@@ -23,12 +24,19 @@ class PairRule:
     """When two pairs are duplicates; `response_words` is the least of a response that counts."""
 
     near: Rule = field(default_factory=Rule)
-    response_words: int = 30
+    response_words: float = 30
     instructions: bool = True
 
 
-# What LlamaDuo compares, by our measure and with one representative kept.
-PAPER = PairRule(Rule(rouge_words=math.inf), response_words=1, instructions=False)
+NONE = PairRule(instructions=False, response_words=math.inf)
+
+
+def rule_of(dedup: Dedup) -> PairRule:
+    """The rule of a pool; `paper` = what LlamaDuo compares, by our measure, one of each kept."""
+    if dedup.kind == "paper":
+        near = Rule(dedup.jaccard, rouge_words=math.inf)
+        return PairRule(near, response_words=1, instructions=False)
+    return PairRule(Rule(dedup.jaccard, dedup.rouge_l, dedup.words), dedup.words)
 
 
 class Duplicate(NamedTuple):
@@ -108,33 +116,33 @@ def near_pairs(
     return found
 
 
-def paper_pairs(responses: Sequence[str]) -> list[tuple[int, Near]]:
+def paper_pairs(
+    responses: Sequence[str], jaccard: float = 0.9, least: float = 0.7
+) -> list[tuple[int, Near]]:
     """Near pairs as LlamaDuo's dedup.py means them: Jaccard of words cut at spaces, then ROUGE-L.
 
     Its candidates come from LSH at .9, which finds 31 % of pairs at Jaccard .9 and asks no further;
     ours have Jaccard ≥ .9. Its ROUGE-L > .7 stems words, ours does not.
     """
-    alike = near_pairs(responses, Rule(jaccard=0.9, rouge_words=math.inf), whitespace=True)
+    alike = near_pairs(responses, Rule(jaccard, rouge_words=math.inf), whitespace=True)
     involved = sorted({number for new, near in alike for number in (new, near.row)})
     place = {number: position for position, number in enumerate(involved)}
     words = encode([responses[number] for number in involved])
     found = []
     for new, near in alike:
         value = rouge_l(words.of(place[new]).tolist(), words.of(place[near.row]).tolist())
-        if value > 0.7:
+        if value > least:
             found.append((new, Near(near.row, "rouge_l", value)))
     return found
 
 
-def without_paper_duplicates(responses: Sequence[str], keep_first: bool = True) -> list[int]:
-    """The responses that remain; without `keep_first` none of a near pair does, as in LlamaDuo."""
-    dropped: set[int] = set()
-    for number, near in paper_pairs(responses):
-        if not keep_first:
-            dropped |= {number, near.row}
-        elif near.row not in dropped:
-            dropped.add(number)
-    return [number for number in range(len(responses)) if number not in dropped]
+def paper_drops(responses: Sequence[str], dedup: Dedup) -> dict[int, Near]:
+    """What LlamaDuo drops of a finished set, and a text each is near to: no copy is left."""
+    found: dict[int, Near] = {}
+    for new, near in paper_pairs(responses, dedup.jaccard, dedup.rouge_l):
+        found.setdefault(new, near)
+        found.setdefault(near.row, near._replace(row=new))
+    return found
 
 
 def chunks(items: Iterable[T], size: int) -> Iterable[list[T]]:

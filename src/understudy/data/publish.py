@@ -44,7 +44,10 @@ def check_hub(repo: str) -> None:
 def push(out: Path, repo: str, private: bool) -> str:
     """Upload the directory as one commit; returns its address. The token is the hub client's."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # httpx's or httpx2's
+        HTTPError,
+        LocalTokenNotFoundError,
+    )
 
     api = HfApi()
     try:
@@ -56,6 +59,6 @@ def push(out: Path, repo: str, private: bool) -> str:
             allow_patterns=["*.jsonl", "README.md"],
             commit_message="Add a training set made with understudy",
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+    except (HTTPError, LocalTokenNotFoundError, ValueError) as error:
         raise BadInput(f"{repo} was not pushed: {first_line(error)}") from None
     return str(done.commit_url)

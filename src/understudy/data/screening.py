@@ -5,12 +5,12 @@ give the same pool however they are cut into batches.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.data.contamination import HeldOut, LeakRule
+from understudy.data.contamination import HeldOut, Leak, LeakRule
 from understudy.data.duplicates import CHUNK, PairBatch, PairIndex, PairRule, chunks, sketch_parts
 from understudy.records import Coverage, dumps
 
@@ -68,21 +68,25 @@ class Screen:
             leaks = self._held_out.leaks(sketches)
             known = self._known.batch(sketches)
             for number, pair in enumerate(chunk):
-                drop = self._lineage(pair) or _near(pair, held_out, number, "held_out")
-                if drop is None and (leak := leaks.get(number)):
-                    name = f"held_out_{leak.rule}"
-                    drop = Drop(pair.id, name, leak.rule, round(leak.value, 4), leak.of)
+                drop = _held_out(pair, number, self._held_out, held_out, leaks)
                 drop = drop or _near(pair, known, number, "duplicate")
                 if drop is None:
                     known.add(number, pair.id)
                 yield pair, drop
 
-    def _lineage(self, pair: Pair) -> Drop | None:
-        for name in (pair.seed_id, pair.group_id):
-            if name in self._held_out.lineage:
-                row = self._held_out.lineage[name]
-                return Drop(pair.id, "held_out_lineage", "lineage", None, row)
-        return None
+
+def _held_out(
+    pair: Pair, number: int, held_out: HeldOut, near: PairBatch, leaks: Mapping[int, Leak]
+) -> Drop | None:
+    """Of a pair of a batch, the held-out row that it repeats or comes from."""
+    for name in (pair.seed_id, pair.group_id):
+        if name in held_out.lineage:
+            return Drop(pair.id, "held_out_lineage", "lineage", None, held_out.lineage[name])
+    drop = _near(pair, near, number, "held_out")
+    if drop is None and (leak := leaks.get(number)):
+        value = round(leak.value, 4)
+        drop = Drop(pair.id, f"held_out_{leak.rule}", leak.rule, value, leak.of)
+    return drop
 
 
 def _near(pair: Pair, batch: PairBatch, number: int, kind: str) -> Drop | None:
@@ -101,11 +105,9 @@ def audit(rows: Iterable[Coverage], human: Sequence[Coverage]) -> list[Drop]:
         sketches = sketch_parts([(row.instruction, row.response) for row in chunk])
         near, leaks = screen.near.batch(sketches), screen.leaks(sketches)
         for number, row in enumerate(chunk):
-            pair = Pair(row.id, row.instruction, row.response)
-            drop = _near(pair, near, number, "held_out")
-            if drop is None and (leak := leaks.get(number)):
-                drop = Drop(row.id, f"held_out_{leak.rule}", leak.rule, leak.value, leak.of)
-            found += [drop] if drop else []
+            pair = Pair(row.id, row.instruction, row.response, group_id=row.group_id)
+            if drop := _held_out(pair, number, screen, near, leaks):
+                found.append(drop)
     return found
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from understudy import locations
 from understudy.artifacts import StageDir
 from understudy.config import Config
+from understudy.data.subset import rows_of
 from understudy.finetune_data import plan_steps
 from understudy.plan.ranges import Range
 from understudy.records import Coverage
@@ -81,7 +82,8 @@ def load_of(stage: Stage, config: Config, rows: list[Coverage] | None) -> Load |
         answers = prompts * config.inference.k
         return Load("inference", config.model.name, answers, answers * size / BYTES_PER_TOKEN)
     human = sum(row.split == "train" for row in rows)
-    sequences = human + int(stage.inputs["subset"].params["data_size"])
+    size = int(stage.inputs["subset"].params["data_size"])
+    sequences = rows_of(human, size, config.loop)
     tokens = size / BYTES_PER_TOKEN
     if config.trainer.packing:
         sequences = max(1, round(sequences * tokens / config.trainer.max_length))

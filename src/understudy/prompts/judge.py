@@ -185,4 +185,4 @@ def _score(value: Any, most: int) -> float | str:
         return "not_a_number"
     if 0 < value < 1 and most == 100:  # a share: nobody grades in hundredths of a point
         return "wrong_scale"
-    return 100 * value / most if 0 <= value <= most else "out_of_range"  # NaN is outside too
+    return value * (100 / most) if 0 <= value <= most else "out_of_range"  # NaN is outside too

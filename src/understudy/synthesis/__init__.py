@@ -8,6 +8,7 @@ reads   `split`, the earlier `block.N` and, with synthesis.seeds=weak, the evalu
 writes  rows.jsonl of records.Synthetic, dropped.jsonl (every refused pair and why), summary.json
 """
 
+import logging
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,14 +34,18 @@ def run(job: Job) -> None:
     human = job.rows("split", Coverage)
     blocks = [job.rows(role, Synthetic) for role in job.inputs if role.startswith("block.")]
     train = [row for row in human if row.split == "train"]
-    acceptance = Acceptance(job, screen_of(human, blocks), Filters(train))
+    acceptance = Acceptance(
+        job, screen_of(human, blocks, job.config.synthesis.dedup), Filters(train)
+    )
     calls = Calls(job, train, blocks)
     _fill(job, acceptance, calls)
     log = RowLog(job.out, Synthetic)
     log.append(row for row in acceptance.rows if row.key not in log.rows)
     log.finish()
     write_report(job.out / "dropped.jsonl", acceptance.drops)
-    job.write_summary(_summary(job, acceptance, calls))
+    summary = _summary(job, acceptance, calls)
+    job.write_summary(summary)
+    logging.info("%s", summary["ended"])
 
 
 def _fill(job: Job, acceptance: Acceptance, calls: Calls) -> None:
@@ -110,6 +115,7 @@ def _summary(job: Job, acceptance: Acceptance, calls: Calls) -> dict[str, Any]:
     rows = len(acceptance.rows)
     return {
         "rows": rows,
+        "ended": acceptance.sentence(),  # the wanted number was reached; else there is an error
         "calls": acceptance.calls,
         "next_call": calls.first + acceptance.calls,
         "dropped": dict(sorted(dropped.items())),

@@ -5,6 +5,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from understudy.artifacts import Job
+from understudy.config_source import Dedup
+from understudy.data.duplicates import rule_of
 from understudy.data.screening import Drop, Pair, Screen
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage, Message, Synthetic
@@ -125,9 +127,11 @@ class Acceptance:
         )
 
 
-def screen_of(human: Sequence[Coverage], blocks: Sequence[Sequence[Synthetic]]) -> Screen:
+def screen_of(
+    human: Sequence[Coverage], blocks: Sequence[Sequence[Synthetic]], dedup: Dedup
+) -> Screen:
     """What the pairs of a block must not repeat."""
-    screen = Screen(human)
+    screen = Screen(human, rule_of(dedup))
     for rows in blocks:
         screen.add(rows)
     return screen
