@@ -109,6 +109,8 @@ def test_every_committed_option_composes(option: str) -> None:
     }.get(option, [])
     if kind in ("file", "hub"):  # they say what, the user says which
         extra = [f"{group}.path=a.jsonl" if kind == "file" else f"{group}.repo=a/b"]
+    if group == "trainer" and kind.startswith("paper"):
+        extra = ["model=gemma_7b"]
     if group in ("judge", "synthesis", "baseline"):  # some are withdrawn, or somewhere else
         extra = [*extra, "rehearsal.url=http://127.0.0.1:9"]
     config.build(compose([option, *extra], None)[0])

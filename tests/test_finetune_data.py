@@ -39,7 +39,7 @@ def test_a_right_batch_passes_the_check() -> None:
     [
         (IDS, [IGNORED] * 7, "fully masked"),
         (IDS, [IGNORED] * 4 + [8, 8, IGNORED], "no stop token"),
-        (IDS, IDS, "is on tokens 0 to 6, not on its answer, 4 to 6"),
+        (IDS, IDS, "is on tokens 0 to 6, not on 4 to 6"),
         (IDS, [IGNORED, *IDS[1:]], "is on tokens 1 to 6"),
         (IDS[1:], [IGNORED] * 3 + [8, 8, 9], "none of the encoded rows"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 import tiny_model
 from understudy import local_model
+from understudy.data import hub as hub_of_data
 from understudy.errors import BadInput
 
 REPO = {"model__repo": "nobody/nothing", "model__revision": "0" * 40}
@@ -78,6 +79,20 @@ def test_a_cached_snapshot_is_used_without_the_hub(tmp_path: Path) -> None:
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     assert local_model.directory(tiny_model.build(None, **REPO).model) == snapshot
+
+
+def test_a_model_without_a_revision_is_resolved_once_and_recorded(tmp_path: Path) -> None:
+    refs = tmp_path / "cache/models--nobody--nothing/refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("a" * 40)
+    record = tmp_path / "hub.json"
+    for _ in range(2):
+        model = tiny_model.build(None, model__repo="nobody/nothing").model
+        hub_of_data.pin_model(model, record)
+        assert model.revision == "a" * 40
+        (refs / "main").write_text("b" * 40)  # a newer one changes no run below this root
+    with pytest.raises(BadInput, match=r"model\.revision of nobody/else is not given, and the hub"):
+        hub_of_data.pin_model(tiny_model.build(None, model__repo="nobody/else").model, record)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:

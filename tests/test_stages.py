@@ -46,10 +46,10 @@ READERS = {
     "seed": {"finetune", "inference"},
 }
 MACHINE = {
-    "model.path",  # counts by content
+    *("model.path", "model.chat_template"),  # count by content
     *("coverage.path", "synthesis.path", "inference.path"),  # likewise
     *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
-    "trainer.per_device_batch",
+    *("trainer.per_device_batch", "trainer.attention", "trainer.gradient_checkpointing"),
     *(
         f"{role}.{leaf}"
         for role in ("synthesis.service", "judges.offline", "baseline.service")
@@ -71,6 +71,7 @@ MACHINE = {
 }
 # These decide which stages there are, not what one of them computes.
 SHAPE = {"data_size", "loop.sizes", "loop.max_rounds", "gate.judges"}
+BY_CONTENT = {"model.chat_template"}  # has a test of its own
 
 
 def leaf_values(node: Any, name: str = "") -> dict[str, Any]:
@@ -128,7 +129,7 @@ def readers_of(leaf: str) -> set[str]:
 
 
 @pytest.mark.parametrize("seeds", ["uniform", "weak"])  # weak adds folds of every stage
-@pytest.mark.parametrize("leaf", [leaf for leaf in ALL if leaf not in SHAPE])
+@pytest.mark.parametrize("leaf", [leaf for leaf in ALL if leaf not in SHAPE | BY_CONTENT])
 def test_a_leaf_changes_the_stages_that_read_it_and_all_downstream_and_nothing_else(
     leaf: str, seeds: str, composed: Callable[..., Config]
 ) -> None:
@@ -139,6 +140,36 @@ def test_a_leaf_changes_the_stages_that_read_it_and_all_downstream_and_nothing_e
         expected = bool(readers & upstream_names(stage))
         changed = stage.fingerprint != after[role].fingerprint
         assert changed == expected, f"{leaf} on {role}"
+
+
+def test_a_chat_template_counts_by_its_contents(
+    composed: Callable[..., Config], tmp_path: Path
+) -> None:
+    found = []
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / f"{name}.jinja").write_text(text)
+        config = composed("data_size=0")
+        config.model.chat_template = str(tmp_path / f"{name}.jinja")
+        flow = Flow(config).round(0)
+        found.append([flow["finetune"].fingerprint, flow["inference"].fingerprint])
+    assert found[0] == found[1]
+    assert not set(found[0]) & set(found[2])
+
+
+# finetune and inference, taken before recipes had leaves of their own: finished stages stay valid.
+OLD = {
+    ("data_size=0",): ("9db186c6d77f844f", "b8a34403a4104088"),
+    ("data_size=0", "trainer=lora"): ("92dda6241514ed2e", "b41dce86f1a2de60"),
+    ("data_size=0", "trainer=full"): ("6d609658ffc5184a", "059e52dc21683b7c"),
+}
+
+
+@pytest.mark.parametrize("overrides", OLD, ids=" ".join)
+def test_later_leaves_have_left_the_fingerprints_of_earlier_configs_alone(
+    overrides: tuple[str, ...], composed: Callable[..., Config]
+) -> None:
+    stages = Flow(composed(*overrides)).round(0)
+    assert (stages["finetune"].fingerprint, stages["inference"].fingerprint) == OLD[overrides]
 
 
 VARIANTS = {

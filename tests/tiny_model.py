@@ -70,7 +70,7 @@ def build(path: Path | str | None, **changes: Any) -> configuration.Config:
     return configuration.build(values)
 
 
-def save(path: Path, kind: str = "llama") -> Path:
+def save(path: Path, kind: str = "llama", tied: bool = True) -> Path:
     """Write a random base model with its tokenizer and chat template."""
     local_model.quiet()
     import torch
@@ -83,7 +83,7 @@ def save(path: Path, kind: str = "llama") -> Path:
     torch.manual_seed(0)
     shape = {
         **{"vocab_size": len(tokenizer), "max_position_embeddings": 128, "hidden_size": 64},
-        **{"num_hidden_layers": 2, "num_attention_heads": 2, "tie_word_embeddings": True},
+        **{"num_hidden_layers": 2, "num_attention_heads": 2, "tie_word_embeddings": tied},
         **{"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id},
         "bos_token_id": tokenizer.bos_token_id,
     }

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from understudy import agreement_recipe
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 def check(config: "Config") -> None:
     """Raise BadInput, one sentence, for the first disagreement."""
     _check_sources(config)
+    agreement_recipe.check(config.trainer, config.model, "single")
     for service in config.services:
         _check_service(service, config.rehearsal.url)
     if config.inference.kind != "local":

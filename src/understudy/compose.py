@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy import config, locations, schema
 from understudy.errors import BadInput
 from understudy.sweep_cells import Grid, flat
+
+if TYPE_CHECKING:
+    from understudy.compose_files import Memo
 
 
 def config_dirs(config_dir: str | None) -> list[Path]:
@@ -29,8 +32,9 @@ def groups(directories: list[Path]) -> dict[str, dict[str, Path]]:
     """Group → option → file; a name that begins with _ is a part that options build on."""
     found: dict[str, dict[str, Path]] = {}
     for directory in reversed(directories):
-        for path in directory.glob("*/[!_]*.yaml"):
-            found.setdefault(path.parent.name, {})[path.stem] = path
+        for path in directory.glob("*/**/[!_]*.yaml"):
+            group, *option = path.relative_to(directory).with_suffix("").parts
+            found.setdefault(group, {})["/".join(option)] = path
     return found
 
 
@@ -44,13 +48,15 @@ class Composed(NamedTuple):
 def compose(overrides: list[str], config_dir: str | None) -> Composed:
     """What one run is made of; BadInput for what only a sweep takes."""
     with _hydra(config_dir) as hydra:
-        for override in _parse(overrides, config_dir, hydra):
+        parsed = _parse(overrides, config_dir, hydra)
+        last = {override.get_key_element(): override for override in parsed}  # as in `grid`
+        for override in last.values():
             if override.is_sweep_override():
                 raise BadInput(
                     f"{override.input_line} has several values, which only `understudy run` takes"
                 )
-    composer = Composer(config_dir)
-    return Composed(composer.values(overrides), composer.origins(overrides))
+    composer, given = Composer(config_dir), [one.input_line for one in last.values()]
+    return Composed(composer.values(given), composer.origins(given))
 
 
 class Composer:
@@ -58,12 +64,13 @@ class Composer:
 
     def __init__(self, config_dir: str | None) -> None:
         self._config_dir = config_dir
+        self._memo: Memo = {}
 
     def values(self, overrides: list[str]) -> dict[str, Any]:
         """The resolved config."""
         from hydra import compose as hydra_compose
 
-        with _hydra(self._config_dir):
+        with _hydra(self._config_dir, self._memo):
             return _plain(hydra_compose("config", [*overrides, *_searchpath(self._config_dir)]))
 
     def origins(self, overrides: list[str]) -> dict[str, str]:
@@ -72,7 +79,7 @@ class Composer:
 
         directories = config_dirs(self._config_dir)
         given = [*overrides, *_searchpath(self._config_dir)]
-        with _hydra(self._config_dir) as hydra:
+        with _hydra(self._config_dir, self._memo) as hydra:
             chosen = hydra.config_loader.compute_defaults_list("config", given, RunMode.RUN)
         origins: dict[str, str] = {}
         for item in chosen.defaults:
@@ -87,7 +94,7 @@ class Composer:
 
 
 def grid(overrides: list[str], config_dir: str | None) -> Grid:
-    """What a command sweeps: the axes of `sweep=`, and those in Hydra's syntax beside it.
+    """What a command sweeps: the axes of `sweep=` or `experiment=`, and those beside it.
 
     As in Hydra's own sweeper, a key that is given later replaces the same key.
     """
@@ -96,11 +103,15 @@ def grid(overrides: list[str], config_dir: str | None) -> Grid:
     with _hydra(config_dir) as hydra:
         given = _parse(overrides, config_dir, hydra)
         parser = OverridesParser.create(config_loader=hydra.config_loader)
-        named = [override for override in given if override.key_or_group == "sweep"]
-        if any(override.is_sweep_override() for override in named):
+        named = [one for one in given if one.key_or_group in ("sweep", "experiment")]
+        if any(one.is_sweep_override() and one.key_or_group == "sweep" for one in named):
             raise BadInput("sweep= takes one option; give further axes as key=a,b")
         fixed = [override.input_line for override in given if not override.is_sweep_override()]
-        params = _sweeper_params([*fixed, *_searchpath(config_dir)]) if named else {}
+        fixed += _searchpath(config_dir)
+        params = _sweeper_params(fixed) if named else {}
+        for option in (o for one in named if one.is_sweep_override() for o in _values(one)):
+            if _sweeper_params([*fixed, f"experiment={option}"]) != params:
+                raise BadInput(f"experiment={option} has axes of its own; give it alone")
         of_file = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
         known = groups(config_dirs(config_dir))
         for override in of_file:
@@ -144,18 +155,34 @@ def multirun(
 
 
 @contextmanager
-def _hydra(config_dir: str | None) -> Iterator[Any]:
+def _hydra(config_dir: str | None, memo: "Memo | None" = None) -> Iterator[Any]:
     """Hydra, looking at our directories; its errors become one sentence."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     try:
         with initialize_config_dir(str(config_dirs(config_dir)[-1]), version_base="1.3"):
-            yield GlobalHydra.instance().hydra
+            hydra = GlobalHydra.instance().hydra
+            if memo is not None:
+                from understudy.compose_files import Remembering
+
+                loader = hydra.config_loader
+                loader.repository = Remembering(loader.repository, memo)
+            yield hydra
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(" ".join(str(error).split())) from None
+
+
+def _by_task(table: dict[str, Any], *, _root_: Any) -> Any:
+    """`${by_task:{coding:1,closed_qa:2}}` in a config file: the value for the task of the run."""
+    task = _root_.task.name
+    if task not in table:
+        raise BadInput(f"task={task} has no value here; those that have are {', '.join(table)}")
+    return table[task]
 
 
 def _plain(composed: Any) -> dict[str, Any]:
@@ -219,7 +246,7 @@ def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
     if override.is_interval_sweep():
         raise BadInput(f"{text}: an interval has no cells; use range() or choice()")
     if override.is_sweep_override():
-        values = [getattr(value, "text", value) for value in override.sweep_iterator()]
+        values = _values(override)
         if not values:
             raise BadInput(f"{text} matches none of {', '.join(sorted(known.get(key, [])))}")
     if key in known and not override.is_delete():
@@ -231,6 +258,11 @@ def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
         choices = sorted({*config.LEAVES, *known, *roots})
         near = schema.suggest(key, choices) or f"; the groups are {', '.join(sorted(known))}"
         raise BadInput(f"{key} is not a config key or group{near}")
+
+
+def _values(override: Any) -> list[Any]:
+    """What an axis runs over."""
+    return [getattr(value, "text", value) for value in override.sweep_iterator()]
 
 
 def _check_option(group: str, value: Any, options: dict[str, Path]) -> None:

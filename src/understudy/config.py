@@ -5,12 +5,10 @@ Values live in `conf/`; nothing here knows Hydra. `build` turns a composed dicti
 but not the result, so it is in no fingerprint.
 """
 
-import re
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -24,21 +22,22 @@ from understudy.config_service import Bias as Bias
 from understudy.config_service import Prices as Prices
 from understudy.config_service import Retired as Retired
 from understudy.config_service import Service as Service
-from understudy.config_source import STRICT, Columns, Dedup, Format, Share, Source, added, machine
+from understudy.config_source import (
+    STRICT,
+    Columns,
+    Dedup,
+    Format,
+    Share,
+    Size,
+    Source,
+    added,
+    machine,
+)
+from understudy.config_training import Model as Model
+from understudy.config_training import Trainer as Trainer
 from understudy.errors import BadInput
 
 Score = Annotated[float, Field(ge=0, le=100)]
-Count = Annotated[int, Field(ge=0)]
-
-
-def parse_size(value: Any) -> Any:
-    """A row count: 1000, or "1k" = 1000."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)k", value)):
-        return int(match[1]) * 1000
-    return value
-
-
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 
 
 @dataclass(config=STRICT)
@@ -74,21 +73,6 @@ class Task:
 
 
 @dataclass(config=STRICT)
-class Model:
-    """A base model: `path` is a directory, `package:NAME`, or null for `repo` at `revision`."""
-
-    name: str
-    family: str
-    licence: str
-    repo: str | None
-    revision: str | None
-    context: PositiveInt
-    stop: list[str]
-    lora_targets: list[str] | Literal["all-linear"]
-    path: str | None = machine()  # a directory counts by its contents
-
-
-@dataclass(config=STRICT)
 class Synthesis(Source):
     """How the synthetic pairs are asked for, or where a ready-made set of them is."""
 
@@ -111,31 +95,6 @@ class Baseline:
 
     kind: Literal["service", "none"]
     service: Service | None = None
-
-
-@dataclass(config=STRICT)
-class Trainer:
-    """The fine-tuning recipe."""
-
-    kind: Literal["full", "lora", "none"]
-    lr: PositiveFloat
-    epochs: PositiveFloat
-    min_steps: Count
-    max_steps: PositiveInt | None
-    batch_size: PositiveInt
-    warmup: Share
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    weight_decay: Annotated[float, Field(ge=0)]
-    max_length: PositiveInt
-    packing: bool
-    evaluations: PositiveInt
-    patience: PositiveInt | None
-    keep: Literal["best", "last"]
-    lora_rank: PositiveInt
-    lora_alpha: PositiveInt
-    lora_dropout: Share
-    start: Literal["base", "previous"]
-    per_device_batch: PositiveInt | None = machine(default=None)
 
 
 @dataclass(config=STRICT)

@@ -1,14 +1,25 @@
 """What the config groups share: kinds of fields, and a file or hub data set as a source of rows."""
 
+import re
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
+
+def parse_size(value: Any) -> Any:
+    """A row count: 1000, or "1k" = 1000."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)k", value)):
+        return int(match[1]) * 1000
+    return value
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SplitName = Literal["train", "validation", "test", "holdout"]
 Format = Literal["auto", "messages", "pairs", "llamaduo"]

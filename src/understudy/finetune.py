@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy import local_model
+from understudy import finetune_model, local_model
 from understudy.artifacts import Job, write_atomically
-from understudy.config import Config, Model
+from understudy.config import Model
 from understudy.errors import BadInput
 from understudy.finetune_data import (
     Encodings,
@@ -38,7 +38,8 @@ def run(job: Job) -> None:
     local_model.use_threads(job.config.cluster.threads)
     tokenizer = local_model.tokenizer(model)
     data = _encode(job, tokenizer)
-    model_now, trainable = _start_model(job)
+    rows = len(job.rows("subset", Coverage))
+    model_now, of_model = finetune_model.start(job, tokenizer, rows)
     history = _train(job, tokenizer, model_now, data)
     check_finite(history, recipe.lr)
 
@@ -52,9 +53,7 @@ def run(job: Job) -> None:
     lines = "".join(f"{dumps(line)}\n" for line in curve(history))
     write_atomically(job.out / "curve.jsonl", lines)
     job.write_summary(
-        data.counts()
-        | facts(history, recipe.keep)
-        | {"trainable_parameters": trainable, "seed": job.config.seed}
+        data.counts() | facts(history, recipe.keep) | of_model | {"seed": job.config.seed}
     )
     job.notes["seconds"] = round(time.monotonic() - started, 1)
     job.notes["peak_memory_mb"] = _peak_memory_mb()
@@ -94,48 +93,9 @@ def _encode(job: Job, tokenizer: Any) -> Data:
         )
     stop = local_model.stop_id(tokenizer, job.config.model)
     return Data(
-        encode_rows(rows, tokenizer, stop, recipe.max_length, "training"),
-        encode_rows(held, tokenizer, stop, recipe.max_length, "validation"),
+        encode_rows(rows, tokenizer, stop, recipe.max_length, "training", recipe.loss),
+        encode_rows(held, tokenizer, stop, recipe.max_length, "validation", recipe.loss),
     )
-
-
-def _start_model(job: Job) -> tuple[Any, int]:
-    """The model that training starts from, and how many of its parameters are trained."""
-    import transformers
-
-    recipe, model = job.config.trainer, job.config.model
-    transformers.set_seed(job.config.seed)  # a fresh adapter starts at random
-    if recipe.start == "previous" and "previous" in job.inputs:
-        loaded = _previous(job.inputs["previous"] / "model", job.config)
-    elif recipe.kind == "lora":
-        loaded = _with_adapter(local_model.base(model, local_model.dtype()), job.config)
-    else:
-        loaded = local_model.base(model, local_model.full_precision())
-    trainable = sum(p.numel() for p in loaded.parameters() if p.requires_grad)
-    return loaded, trainable
-
-
-def _previous(path: Path, config: Config) -> Any:
-    recipe, model = config.trainer, config.model
-    if local_model.is_adapter(path) != (recipe.kind == "lora"):
-        raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
-    if recipe.kind == "lora":
-        return local_model.adapted(model, path, local_model.dtype(), is_trainable=True)
-    return local_model.finetuned(model, path, local_model.full_precision())
-
-
-def _with_adapter(base: Any, config: Config) -> Any:
-    import peft
-
-    recipe = config.trainer
-    lora = peft.LoraConfig(
-        r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=config.model.lora_targets,
-        task_type="CAUSAL_LM",
-    )
-    return peft.get_peft_model(base, lora)
 
 
 def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
@@ -155,7 +115,7 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
         check_batch(
             conversations(trl_side.first_batch(trainer)),
             local_model.stop_id(tokenizer, config.model),
-            {row.ids: row.prompt_tokens for row in data.train.rows},
+            {row.ids: row.masked for row in data.train.rows},
         )
         if resumed:
             history = trl_side.history_of(resumed)

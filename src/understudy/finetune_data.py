@@ -6,7 +6,7 @@ Pure functions; nothing here imports torch.
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from understudy.config import Trainer
 from understudy.errors import BadInput, Internal
@@ -14,19 +14,26 @@ from understudy.local_model import chat_ids
 from understudy.records import Coverage
 
 IGNORED = -100  # the label that torch's cross entropy skips
+Loss = Literal["answer", "all"]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation as tokens; the loss is on those after the prompt."""
+    """One conversation as tokens; the loss is on those after the first `masked`."""
 
     ids: tuple[int, ...]
     prompt_tokens: int
+    is_prompt_trained: bool = False
+
+    @property
+    def masked(self) -> int:
+        """The tokens without a loss; the first never has one, since nothing predicts it."""
+        return 1 if self.is_prompt_trained else self.prompt_tokens
 
     @property
     def labels(self) -> list[int]:
-        """The ids with the prompt masked."""
-        return [IGNORED] * self.prompt_tokens + list(self.ids[self.prompt_tokens :])
+        """The ids with the masked ones ignored."""
+        return [IGNORED] * self.masked + list(self.ids[self.masked :])
 
 
 class Encodings(NamedTuple):
@@ -38,12 +45,17 @@ class Encodings(NamedTuple):
 
 
 def encode_rows(
-    rows: list[Coverage], tokenizer: Any, stop_id: int, max_length: int, what: str
+    rows: list[Coverage],
+    tokenizer: Any,
+    stop_id: int,
+    max_length: int,
+    what: str,
+    loss: Loss = "answer",
 ) -> Encodings:
     """Every row as tokens, without those that are too long or do not begin with their prompt."""
     encoded, over_length, misaligned = [], 0, 0
     for row in rows:
-        one = encode(row, tokenizer, stop_id)
+        one = encode(row, tokenizer, stop_id, loss)
         if one is None:
             misaligned += 1
         elif len(one.ids) > max_length:
@@ -59,7 +71,7 @@ def encode_rows(
     return Encodings(encoded, over_length, misaligned)
 
 
-def encode(row: Coverage, tokenizer: Any, stop_id: int) -> Encoded | None:
+def encode(row: Coverage, tokenizer: Any, stop_id: int, loss: Loss = "answer") -> Encoded | None:
     """The row as tokens, or None if its prompt's tokens are not the beginning of all tokens."""
     prompt = chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
     ids = chat_ids(tokenizer, row.messages, row.id, add_generation_prompt=False)
@@ -68,7 +80,25 @@ def encode(row: Coverage, tokenizer: Any, stop_id: int) -> Encoded | None:
     # Templates may write a newline after the stop token, which no model ever gets to generate.
     while len(ids) > len(prompt) and ids[-1] != stop_id and stop_id in ids[len(prompt) :]:
         ids = ids[:-1]
-    return Encoded(tuple(ids), len(prompt))
+    return Encoded(tuple(ids), len(prompt), loss == "all")
+
+
+class Adapter(NamedTuple):
+    """The size of a LoRA adapter."""
+
+    rank: int
+    alpha: float
+
+
+def adapter_size(trainer: Trainer, rows: int) -> Adapter:
+    """The rank for a training set of `rows` rows; alpha / rank is the same for all of them.
+
+    `trainer.rank_by_rows` gives the ranks from so many rows on; below its least, `lora_rank`.
+    """
+    reached = [least for least in trainer.rank_by_rows if least <= rows]
+    rank = trainer.rank_by_rows[max(reached)] if reached else trainer.lora_rank
+    alpha = trainer.lora_alpha * rank / trainer.lora_rank
+    return Adapter(rank, int(alpha) if alpha.is_integer() else alpha)
 
 
 class Steps(NamedTuple):
@@ -123,9 +153,9 @@ def conversations(batch: Mapping[str, Any]) -> Iterator[Conversation]:
 
 
 def check_batch(
-    batch: Iterable[Conversation], stop_id: int, prompt_tokens: Mapping[tuple[int, ...], int]
+    batch: Iterable[Conversation], stop_id: int, masked: Mapping[tuple[int, ...], int]
 ) -> None:
-    """Refuse a batch that would teach the wrong tokens; `prompt_tokens` is what we encoded.
+    """Refuse a batch that would teach the wrong tokens; `masked` is what we encoded.
 
     Each of these faults trains in silence, with a loss that looks healthy.
     """
@@ -139,11 +169,11 @@ def check_batch(
                 "its loss mask, so the model would never learn to stop: model.stop must begin "
                 "with the token that ends a turn in the chat template"
             )
-        prompt = prompt_tokens.get(tuple(ids))
-        if prompt is None:
+        start = masked.get(tuple(ids))
+        if start is None:
             raise Internal(f"sequence {number} of the first batch is none of the encoded rows")
-        if trained != list(range(prompt, len(ids))):
+        if trained != list(range(start, len(ids))):
             raise Internal(
                 f"the loss of sequence {number} of the first batch is on tokens {trained[0]} to "
-                f"{trained[-1]}, not on its answer, {prompt} to {len(ids) - 1}"
+                f"{trained[-1]}, not on {start} to {len(ids) - 1}, those it is meant for"
             )

@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
+from understudy import local_model
 from understudy.config import Config
 from understudy.config import Trainer as Recipe
 from understudy.finetune_data import IGNORED, Encoded, Steps, split_batch
@@ -177,6 +178,8 @@ def make_trainer(
     recipe = config.trainer
     per_device, accumulation = split_batch(recipe)
     has_gpu = torch.cuda.is_available()
+    precision = local_model.precision(recipe.precision)
+    checkpointing = recipe.gradient_checkpointing
     args = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=schedule.steps.total,
@@ -193,9 +196,11 @@ def make_trainer(
         eval_packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=not has_gpu,
-        bf16=has_gpu,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         gradient_checkpointing=None,  # TRL's own default is the deprecated name of the next line
-        activation_checkpointing=has_gpu,  # on a CPU it only costs time
+        # On a CPU it only costs time.
+        activation_checkpointing=has_gpu if checkpointing is None else checkpointing,
         dataloader_pin_memory=has_gpu,
         eval_strategy="no",  # `Schedule` says when
         save_strategy="no",

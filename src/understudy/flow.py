@@ -7,7 +7,7 @@ from understudy.config import Config
 from understudy.data import answers
 from understudy.data.subset import block_ends
 from understudy.errors import BadInput
-from understudy.stages import Stage, make
+from understudy.stages import Maker, Stage
 
 __all__ = ["Flow", "ReadyMade", "block_ends", "flow_of"]
 
@@ -21,6 +21,8 @@ class Flow:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._make = Maker(config)
+        self._blocks: dict[int, list[Stage]] = {}
 
     @property
     def sizes(self) -> Sequence[int | None]:
@@ -43,19 +45,19 @@ class Flow:
     @cached_property
     def coverage(self) -> Stage:
         """The real pairs."""
-        return make("coverage", self.config)
+        return self._make("coverage")
 
     @cached_property
     def split(self) -> Stage:
         """The real pairs, each with its split."""
-        return make("split", self.config, inputs={"coverage": self.coverage})
+        return self._make("split", inputs={"coverage": self.coverage})
 
     @cached_property
     def baseline(self) -> dict[str, Stage]:
         """The service's answers and their evaluations, by role; empty with baseline=none."""
         if self.config.baseline.kind == "none":
             return {}
-        answers = make("baseline", self.config, {"split": "test"}, inputs={"split": self.split})
+        answers = self._make("baseline", {"split": "test"}, inputs={"split": self.split})
         return {"baseline": answers} | {
             f"baseline.{judge}": self.evaluation(answers, judge) for judge in self.config.judges
         }
@@ -65,8 +67,8 @@ class Flow:
         if self.config.baseline.kind == "none":
             return {}
         tested = self.round(number)["inference"]
-        local = make("inference", self.config, tested.params | {"split": "holdout"}, tested.inputs)
-        service = make("baseline", self.config, {"split": "holdout"}, {"split": self.split})
+        local = self._make("inference", tested.params | {"split": "holdout"}, tested.inputs)
+        service = self._make("baseline", {"split": "holdout"}, {"split": self.split})
         judged = {
             f"{role}.{judge}": self.evaluation(answers, judge, "holdout")
             for role, answers in (("evaluation", local), ("baseline", service))
@@ -77,7 +79,7 @@ class Flow:
     def evaluation(self, answers: Stage, judge: str, split: str = "test") -> Stage:
         """One judge on one answers stage."""
         params = {"judge": judge, "split": split}
-        return make("evaluation", self.config, params, {"answers": answers, "split": self.split})
+        return self._make("evaluation", params, {"answers": answers, "split": self.split})
 
     @cached_property
     def probe(self) -> dict[str, Stage]:
@@ -90,20 +92,20 @@ class Flow:
             return stages
         for fold in range(_FOLDS):
             params = {"fold": fold, "folds": _FOLDS}
-            split = make("fold", config, params, {"split": self.split})
+            split = self._make("fold", params, {"split": self.split})
             inputs = {"split": split}
             found = {"fold": split}
             if config.trainer.kind != "none":
-                found["subset"] = make("subset", config, {"data_size": 0}, {"split": split})
+                found["subset"] = self._make("subset", {"data_size": 0}, {"split": split})
                 trained = {"subset": found["subset"], "split": split}
-                found["finetune"] = make("finetune", config, {}, trained)
+                found["finetune"] = self._make("finetune", {}, trained)
                 inputs["finetune"] = found["finetune"]
             answers = {"split": "test", "generator": config.model.name}
-            found["inference"] = make("inference", config, answers, inputs)
+            found["inference"] = self._make("inference", answers, inputs)
             for judge in config.gate_judges:
                 judged = {"answers": found["inference"], "split": split}
                 asked = {"judge": judge, "split": "test"}
-                found[f"evaluation.{judge}"] = make("evaluation", config, asked, judged)
+                found[f"evaluation.{judge}"] = self._make("evaluation", asked, judged)
             stages |= {f"probe.{fold}.{role}": stage for role, stage in found.items()}
         return stages
 
@@ -114,15 +116,18 @@ class Flow:
     def blocks(self, rows: int) -> list[Stage]:
         """The synthetic blocks that hold the first `rows` rows; a ready-made set is one stage."""
         if rows and self.config.synthesis.kind in ("file", "hub"):
-            return [make("cleaning", self.config, inputs={"split": self.split})]
+            return [self._make("cleaning", inputs={"split": self.split})]
+        if rows in self._blocks:
+            return self._blocks[rows]
         blocks: list[Stage] = []
         start = 0
         for number, end in enumerate(block_ends(rows)):
             inputs = {"split": self.split} | self._verdicts_of_probe
             inputs |= {f"block.{b}": block for b, block in enumerate(blocks)}
             params = {"block": number, "rows": end - start}
-            blocks.append(make("synthesis", self.config, params, inputs))
+            blocks.append(self._make("synthesis", params, inputs))
             start = end
+        self._blocks[rows] = blocks
         return blocks
 
     def round(self, number: int) -> dict[str, Stage]:
@@ -147,7 +152,7 @@ class Flow:
             if role.partition(".")[2] in judges and role.startswith(("evaluation.", "baseline."))
         }
         params = {"round": number, "data_size": rows}
-        return make("gate", self.config, params, {"split": self.split} | gated)
+        return self._make("gate", params, {"split": self.split} | gated)
 
     def _answers(self, number: int, stages: dict[str, Stage]) -> Stage:
         """The local model's answers of a round; adds what they need to `stages`."""
@@ -157,18 +162,18 @@ class Flow:
             stages["finetune"] = self._finetune(number, stages)
             inputs["finetune"] = stages["finetune"]
         params = {"split": "test", "generator": config.model.name}
-        stages["inference"] = make("inference", config, params, inputs)
+        stages["inference"] = self._make("inference", params, inputs)
         return stages["inference"]
 
     def _finetune(self, number: int, stages: dict[str, Stage]) -> Stage:
         rows = self.config.sizes[number]
         blocks = {f"block.{b}": block for b, block in enumerate(self.blocks(rows))}
-        subset = make("subset", self.config, {"data_size": rows}, {"split": self.split} | blocks)
+        subset = self._make("subset", {"data_size": rows}, {"split": self.split} | blocks)
         stages["subset"] = subset
         inputs = {"subset": subset, "split": self.split}
         if self.config.trainer.start == "previous" and number > 0:
             inputs["previous"] = self.round(number - 1)["finetune"]
-        return make("finetune", self.config, {}, inputs)
+        return self._make("finetune", {}, inputs)
 
 
 class ReadyMade(Flow):
@@ -219,20 +224,20 @@ class ReadyMade(Flow):
     @cached_property
     def split(self) -> Stage:
         """The prompts, all in the test split."""
-        return make("split.imported", self.config)
+        return self._make("split.imported")
 
     def round(self, number: int) -> dict[str, Stage]:
         """One generator's answers, the verdicts that came with them, and those of our judges."""
         config, generator = self.config, self.generators[number]
         params = {"generator": generator, "split": "test"}
-        answered = make("inference.imported", config, params, {"split": self.split})
+        answered = self._make("inference.imported", params, {"split": self.split})
         stages = {"inference": answered}
         inputs = {"answers": answered, "split": self.split}
         for of_generator, evaluator in self.ready.scores:
             if of_generator == generator:
                 name = f"{evaluator} (file)" if evaluator in config.judges else evaluator
                 imported = {"evaluator": evaluator, "split": "test"}
-                stages[f"evaluation.{name}"] = make("evaluation.imported", config, imported, inputs)
+                stages[f"evaluation.{name}"] = self._make("evaluation.imported", imported, inputs)
         for judge in config.judges:
             stages[f"evaluation.{judge}"] = self.evaluation(answered, judge)
         judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from understudy import hub, locations
-from understudy.config import Model
+from understudy import hub, local_model_tokens, locations
+from understudy.config import Model, Trainer
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.records import Message
 
@@ -52,6 +52,20 @@ def dtype() -> Any:
     import torch
 
     return torch.bfloat16 if device().type == "cuda" else torch.float32
+
+
+def precision(wanted: str) -> str:
+    """The `trainer.precision` that is computed in: auto is bf16 on a GPU, fp32 on a CPU."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device().type == "cuda" else "fp32"
+
+
+def frozen_precision(wanted: str) -> Any:
+    """What weights that are not trained are kept in: that of the computation."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(wanted)]
 
 
 def full_precision() -> Any:
@@ -110,32 +124,42 @@ def _from_hub(repo: str, revision: str | None, name: str) -> Path:
 
 
 def tokenizer(model: Model, finetuned: Path | None = None) -> Any:
-    """The tokenizer with its chat template, of the fine-tuned model if there is one."""
+    """The tokenizer with our chat template and new tokens, as saved with a fine-tuned model."""
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(finetuned or directory(model), local_files_only=True)
+    if finetuned is None:
+        if model.chat_template is not None:
+            path = locations.chat_template(model.chat_template)
+            loaded.chat_template = path.read_text(encoding="utf-8")
+        loaded.add_tokens(list(model.new_tokens), special_tokens=True)
     if loaded.chat_template is None:
         raise BadInput(f"model={model.name} has no chat template; choose an instruction-tuned one")
     return loaded
 
 
-def base(model: Model, kind: Any) -> Any:
-    """The base model as dtype `kind`, on the device."""
-    return _load(directory(model), model, kind)
+def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
+    """The base model as dtype `kind`, on the device; `recipe` is that of a training to come."""
+    loaded = _load(directory(model), model, kind, recipe)
+    if model.new_tokens:
+        local_model_tokens.add(loaded, tokenizer(model), model.new_tokens)
+    return loaded
 
 
 def finetuned(model: Model, path: Path, kind: Any) -> Any:
     """The fine-tuned model in `path`, an adapter merged into its base, on the device."""
     if is_adapter(path):
         return adapted(model, path, kind, is_trainable=False).merge_and_unload()
-    return _load(path, model, kind)
+    return _load(path, model, kind, None)
 
 
-def adapted(model: Model, path: Path, kind: Any, is_trainable: bool) -> Any:
+def adapted(
+    model: Model, path: Path, kind: Any, is_trainable: bool, recipe: Trainer | None = None
+) -> Any:
     """The base model with the adapter in `path` on top; the config says which base."""
     from peft import PeftModel
 
-    loaded = PeftModel.from_pretrained(base(model, kind), path, is_trainable=is_trainable)
+    loaded = PeftModel.from_pretrained(base(model, kind, recipe), path, is_trainable=is_trainable)
     # PEFT looks up the base by this name when it saves; ours is a name, not a place.
     loaded.peft_config["default"].base_model_name_or_path = str(directory(model))
     return loaded
@@ -146,16 +170,34 @@ def is_adapter(path: Path) -> bool:
     return (path / "adapter_config.json").is_file()
 
 
-def _load(path: Path, model: Model, kind: Any) -> Any:
+def _load(path: Path, model: Model, kind: Any, recipe: Trainer | None) -> Any:
     from transformers import AutoModelForCausalLM
 
+    how: dict[str, Any] = {"dtype": kind, "local_files_only": True}
+    if recipe is not None and recipe.attention != "sdpa":  # the library's own choice where it can
+        how["attn_implementation"] = recipe.attention
+    is_quantized = recipe is not None and recipe.quantization == "nf4"
+    if is_quantized:
+        import torch
+
+        place = {"": torch.cuda.current_device()}  # this process's; the weights cannot be moved
+        how |= {"quantization_config": _nf4(kind), "device_map": place}
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(path, dtype=kind, local_files_only=True)
-    except (OSError, ValueError) as error:
+        loaded = AutoModelForCausalLM.from_pretrained(path, **how)
+    except (OSError, ValueError, ImportError) as error:
         raise EnvironmentFailed(
             f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
         ) from error
-    return loaded.to(device())
+    return loaded if is_quantized else loaded.to(device())
+
+
+def _nf4(computed_in: Any) -> Any:
+    """4-bit NormalFloat weights without double quantisation (QLoRA, arXiv 2305.14314, 3)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed_in
+    )
 
 
 def chat_ids(

@@ -18,3 +18,16 @@ def model(path: str) -> Path:
     if path.startswith("package:"):
         return PACKAGE / "models" / path.removeprefix("package:")
     return Path(path).expanduser()
+
+
+def chat_template(name: str) -> Path:
+    """`prompts/chat_NAME.jinja`, or a .jinja file of the user's own."""
+    if name.endswith(".jinja"):
+        return Path(name).expanduser()
+    return PACKAGE / "prompts" / f"chat_{name}.jinja"
+
+
+def chat_templates() -> list[str]:
+    """The names of ours."""
+    found = (PACKAGE / "prompts").glob("chat_*.jinja")
+    return sorted(path.stem.removeprefix("chat_") for path in found)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, stages
+from understudy import __version__, agreement_recipe, stages
 from understudy.artifacts import StageDir, fingerprint, write_atomically
 from understudy.config import Config
 from understudy.data.prepare import prepare
@@ -64,6 +64,8 @@ class Run:
         self, config: Config, command: list[str], prefix: str = "", purse: str | None = None
     ) -> None:
         self.config = config
+        if config.cluster.kind == "local":
+            agreement_recipe.check_here(config, "single")
         self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
         self.notices += facts.notices(config)
         self.flow = flow_of(config)

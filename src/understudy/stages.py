@@ -138,21 +138,35 @@ def _is_unhashed(item: "dataclasses.Field[Any]", value: Any) -> bool:
     return is_old or bool(item.metadata.get("machine"))
 
 
-def make(
-    name: str,
-    config: Config,
-    params: dict[str, Any] | None = None,
-    inputs: dict[str, Stage] | None = None,
-) -> Stage:
-    """The stage `name` of this config."""
-    params = params or {}
-    wanted = [leaf.format(**params) for leaf in SPECS[name].leaves]
-    leaves = {
-        leaf: value
-        for leaf, value in science(config).items()
-        if any(leaf == prefix or leaf.startswith(f"{prefix}.") for prefix in wanted)
-    }
-    return Stage(name, params, inputs or {}, leaves, _files(name, config))
+class Maker:
+    """Makes the stages of one config, which must not change meanwhile."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._read: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = {}
+
+    @cached_property
+    def _science(self) -> dict[str, Any]:
+        return science(self._config)
+
+    def __call__(
+        self,
+        name: str,
+        params: dict[str, Any] | None = None,
+        inputs: dict[str, Stage] | None = None,
+    ) -> Stage:
+        """The stage `name` with these parameters and upstream stages."""
+        params = params or {}
+        wanted = tuple(leaf.format(**params) for leaf in SPECS[name].leaves)
+        if (name, *wanted) not in self._read:
+            below = tuple(f"{leaf}." for leaf in wanted)
+            leaves = {
+                leaf: value
+                for leaf, value in self._science.items()
+                if leaf in wanted or leaf.startswith(below)
+            }
+            self._read[name, *wanted] = leaves, _files(name, self._config)
+        return Stage(name, params, inputs or {}, *self._read[name, *wanted])
 
 
 def _files(name: str, config: Config) -> dict[str, str]:
@@ -161,13 +175,22 @@ def _files(name: str, config: Config) -> dict[str, str]:
         return {"prompt": fingerprint(synthesis_prompt.template(config.task.name))}
     if name == "evaluation":
         return {"prompt": fingerprint(judge_prompt.template(config.evaluation.prompt))}
-    if name in ("finetune", "inference") and config.model.path is not None:
-        return {"model": _model_digest(locations.model(config.model.path))}
+    if name in ("finetune", "inference"):
+        return _model_files(config)
     sources: dict[str, Any] = {"coverage": config.coverage, "cleaning": config.synthesis}
     source: Any = config.inference if name.endswith(".imported") else sources.get(name)
     if source is not None and source.kind == "file":
         return {"rows": _digest(Path(source.path).expanduser())}
     return {}
+
+
+def _model_files(config: Config) -> dict[str, str]:
+    model, files = config.model, dict[str, str]()
+    if model.path is not None:
+        files["model"] = _model_digest(locations.model(model.path))
+    if model.chat_template is not None:
+        files["chat_template"] = _digest(locations.chat_template(model.chat_template))
+    return files
 
 
 def _digest(path: Path) -> str:

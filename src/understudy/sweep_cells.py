@@ -73,7 +73,8 @@ def expand(grid: Grid, composer: Composer) -> Cells:
     swept = {key: terms for key, terms in grid.terms.items() if key in grid.axes}
     if (given := parts.base["run"]["name"]) is not None:
         return Cells(suffixed(given), swept, cells)
-    kind = grid.terms.get("sweep", ["sweep=sweep"])[0].partition("=")[2]
+    named = [grid.terms[key] for key in ("sweep", "experiment") if key in grid.terms]
+    kind = next((term.partition("=")[2] for term, *others in named if not others), "sweep")
     name = suffixed(kind, fingerprint(sorted(cell.name for cell in cells))[:8])
     return Cells(name, swept, cells)
 

@@ -8,25 +8,41 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from understudy import hub
 from understudy.artifacts import write_atomically
+from understudy.config import Model
 from understudy.config_source import Source
 from understudy.data.reading import Raw
 from understudy.errors import BadInput
+
+Kind = Literal["dataset", "model"]
 
 
 def pin(source: Source, record: Path) -> None:
     """Give an unpinned source the revision that `record` has, or resolve and record it."""
     assert source.repo is not None, "a hub source has a repo"
     if source.revision is None and not _is_local(source.repo):
-        known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        if source.repo not in known:
-            known[source.repo] = _resolve(source.repo)
-            record.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(record, json.dumps(known, indent=1))
-        source.revision = known[source.repo]
+        source.revision = _recorded(source.repo, "dataset", record)
+
+
+def pin_model(model: Model, record: Path) -> None:
+    """The same for a base model that is on the hub."""
+    if model.path is None and model.repo is not None and model.revision is None:
+        model.revision = _recorded(model.repo, "model", record)
+
+
+def _recorded(repo: str, kind: Kind, record: Path) -> str:
+    known: dict[str, str] = {}
+    if record.is_file():
+        known = json.loads(record.read_text(encoding="utf-8"))
+    name = repo if kind == "dataset" else f"model {repo}"
+    if name not in known:
+        known[name] = _resolve(repo, kind)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(record, json.dumps(known, indent=1))
+    return known[name]
 
 
 def check(source: Source) -> None:
@@ -69,19 +85,24 @@ def _load(repo: str, subset: str | None, revision: str | None) -> Any:
         raise BadInput(f"{_name(source)} cannot be read: {first_line(error)}") from None
 
 
-def _resolve(repo: str) -> str:
+def _resolve(repo: str, kind: Kind) -> str:
     """The 40 hex digits of the newest revision, from the hub, else from the local cache."""
     if is_reachable():
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            return str(HfApi().dataset_info(repo, timeout=10).sha)
+            return str(HfApi().repo_info(repo, repo_type=kind, timeout=10).sha)
         except HfHubHTTPError as error:
             raise BadInput(f"{repo} cannot be had from the hub: {first_line(error)}") from None
-    refs = _cache(repo) / "refs" / "main"
+    refs = _cache(repo, kind) / "refs" / "main"
     if refs.is_file() and re.fullmatch(r"[0-9a-f]{40}", sha := refs.read_text().strip()):
         return sha
+    if kind == "model":
+        raise BadInput(
+            f"model.revision of {repo} is not given, and the hub, which knows the newest, cannot "
+            "be reached; give its 40 hex digits"
+        )
     raise BadInput(_not_here(Source(repo=repo)))
 
 
@@ -99,10 +120,10 @@ def _is_cached(repo: str) -> bool:
     return (_cache(repo) / "snapshots").is_dir() or prepared.is_dir()
 
 
-def _cache(repo: str) -> Path:
+def _cache(repo: str, kind: Kind = "dataset") -> Path:
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"datasets--{repo.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE) / f"{kind}s--{repo.replace('/', '--')}"
 
 
 def _is_local(repo: str) -> bool:

@@ -47,6 +47,8 @@ def check(config: Config, record: Path) -> None:
                 hub.pin(source, record)
         except BadInput as error:
             raise BadInput(f"{name}: {error}") from None
+    if config.inference.kind == "local":
+        hub.pin_model(config.model, record)
 
 
 def read(source: Source) -> Sequence[Raw]:
