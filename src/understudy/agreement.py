@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from understudy.config_accelerate import split_batch
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -43,14 +44,10 @@ def check(config: "Config") -> None:
             f"trainer.max_length={config.trainer.max_length} exceeds the context of "
             f"model={config.model.name} ({config.model.context} tokens)"
         )
-    if (
-        config.trainer.per_device_batch
-        and config.trainer.batch_size % config.trainer.per_device_batch
-    ):
-        raise BadInput(
-            f"trainer.batch_size={config.trainer.batch_size} is no multiple of "
-            f"trainer.per_device_batch={config.trainer.per_device_batch}"
-        )
+    accelerate, recipe = config.accelerate, config.trainer
+    if not accelerate.is_distributed or accelerate.processes is not None:  # else the launch asks
+        total = (accelerate.processes or 1) * accelerate.nodes if accelerate.is_distributed else 1
+        split_batch(recipe.batch_size, recipe.per_device_batch, recipe.packing, total)
 
 
 def _check_service(service: "Service", rehearsal_url: str | None) -> None:

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from understudy import hub, locations
+from understudy import hub, locations, ranks
 from understudy.config import Model
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.records import Message
@@ -155,7 +155,7 @@ def _load(path: Path, model: Model, kind: Any) -> Any:
         raise EnvironmentFailed(
             f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
         ) from error
-    return loaded.to(device())
+    return loaded.to("cpu" if ranks.shards_weights() else device())
 
 
 def chat_ids(

@@ -60,7 +60,7 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
         nonlocal done, said
         done += count
         now = time.monotonic()
-        if now - said >= _PLAIN_EVERY_S and done < total:
+        if now - said >= _PLAIN_EVERY_S and 0 < done < total:
             said = now
             rate = done / (now - started)
             left = (total - done) / rate
