@@ -38,7 +38,7 @@ def changed(values: dict[str, Any], leaf: str, value: Any) -> dict[str, Any]:
         ("gate.judges", ["nobody"], ["nobody", "offline"]),
         ("gate.judges", [], ["gate.judges=[]"]),
         ("trainer.max_length", 10_000, ["10000", "context", "tiny"]),
-        ("trainer.per_device_batch", 5, ["per_device_batch=5", "multiple"]),
+        ("trainer.per_device_batch", 5, ["per_device_batch=5", "choose one of 1, 2"]),
         ("baseline.service", None, ["baseline.service"]),
         ("synthesis.kind", "none", ["synthesis=none", "data_size=0"]),
         ("coverage.kind", "file", ["coverage=file", "needs coverage.path"]),

@@ -1,16 +1,19 @@
 """Stage finetune: what is learned from, which model is shipped, and what a crash costs."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 import tiny_model
 from understudy import finetune, inference, local_model
 from understudy.artifacts import Job
-from understudy.errors import BadInput
+from understudy.errors import BadInput, EnvironmentFailed
 from understudy.finetune_data import encode
 
 
@@ -173,6 +176,61 @@ def test_a_run_that_goes_on_after_a_crash_ships_the_same_bytes(
     assert shipped(renamed) == shipped(whole)
 
 
+def test_a_signal_during_training_costs_no_step_and_changes_no_byte(
+    prepare: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from understudy.finetune_trainer import Schedule
+
+    changes = {"trainer__min_steps": 12, "trainer__per_device_batch": 2}
+    whole, cut = prepare("whole", **changes), prepare("cut", **changes)
+    finetune.run(whole)
+
+    def preempt(self: Schedule, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 6:  # in the midst of an epoch, and not where one is planned
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "on_step_begin", preempt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.run(cut)
+    assert "interrupted, a checkpoint is at step 7 of 12" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+    kept = {path.name for path in (cut.scratch / "checkpoints").iterdir()}
+    assert kept == {"checkpoint-4", "checkpoint-7"}  # the best so far, and the newest
+    finetune.run(cut)
+    assert shipped(cut) == shipped(whole)
+
+
+def test_memory_that_runs_out_is_answered_by_what_to_change(
+    prepare: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from understudy.finetune_trainer import Schedule
+
+    def allocate(self: Schedule, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 5:
+            torch.empty(1 << 50)  # a real failure of the allocator
+
+    monkeypatch.setattr(Schedule, "on_step_begin", allocate)
+    job = prepare(trainer__min_steps=12, trainer__batch_size=4)
+    with pytest.raises(EnvironmentFailed, match=r"set trainer\.per_device_batch=2 \(now 4\)"):
+        finetune.run(job)
+    assert (job.scratch / "checkpoints" / "checkpoint-4" / "COMPLETE").is_file()
+
+
+def test_a_sharded_checkpoint_is_read_by_what_wrote_it_only(prepare: Callable[..., Job]) -> None:
+    job = prepare(trainer__max_steps=1)
+    torn = job.scratch / "checkpoints" / "checkpoint-1"
+    torn.mkdir(parents=True)
+    (torn / "COMPLETE").write_text("accelerate=zero2 in 2 processes")
+    with pytest.raises(BadInput, match="was written by accelerate=zero2 in 2 processes and cannot"):
+        finetune.run(job)
+
+
 def test_packed_rows_do_not_see_one_another(prepare: Callable[..., Job]) -> None:
     changes = {"trainer__lr": 1e-9, "trainer__batch_size": 10, "trainer__max_steps": 1}
     losses = []
@@ -232,5 +290,9 @@ def test_a_stop_token_outside_the_loss_ends_the_run_before_the_first_step(
 
 
 def test_a_diverged_training_is_refused(prepare: Callable[..., Job]) -> None:
-    with pytest.raises(BadInput, match="training diverged"):
-        finetune.run(prepare(trainer__lr=1e30, trainer__schedule="constant_with_warmup"))
+    job = prepare(trainer__lr=1e30, trainer__schedule="constant_with_warmup")
+    with pytest.raises(EnvironmentFailed, match=r"training diverged: .* lower trainer\.lr=1e\+30"):
+        finetune.run(job)
+    # What is left on disk is from before the numbers broke.
+    for path in job.scratch.glob("checkpoints/*/model.safetensors"):
+        assert all(bool(tensor.isfinite().all()) for tensor in load_file(path).values())

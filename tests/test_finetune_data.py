@@ -15,7 +15,6 @@ from understudy.finetune_data import (
     conversations,
     encode,
     plan_steps,
-    split_batch,
 )
 from understudy.finetune_history import best, is_stale
 
@@ -102,14 +101,6 @@ def test_steps_follow_epochs_within_their_bounds(
     changes: dict[str, Any], total: int, checkpoints: set[int]
 ) -> None:
     assert plan_steps(10, tiny_model.build(None, **changes).trainer) == (total, checkpoints)
-
-
-def test_the_global_batch_is_divided_exactly() -> None:
-    trainer = tiny_model.build(None, trainer__batch_size=12, trainer__per_device_batch=4).trainer
-    assert split_batch(trainer) == (4, 3)
-    trainer.per_device_batch = 5
-    with pytest.raises(BadInput, match=r"trainer\.batch_size=12 is no multiple"):
-        split_batch(trainer)
 
 
 def test_a_loss_that_is_no_number_is_never_the_best() -> None:

@@ -9,7 +9,17 @@ SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 
 LAYERS = {
     0: {"config", "agreement", "schema", "records", "errors", "locations", ""},
-    1: {"artifacts", "prompts", "stages", "playground", "sandbox", "progress", "locks", "hub"},
+    1: {
+        "artifacts",
+        "prompts",
+        "stages",
+        "playground",
+        "sandbox",
+        "progress",
+        "locks",
+        "hub",
+        "ranks",
+    },
     2: {"service", "data", "launch", "collect"},
     3: {
         "synthesis",
@@ -40,7 +50,7 @@ ROOM = {name: layer for layer, names in LAYERS.items() for name in names}
 # Modules of layer 3 that others of that layer may read, and why.
 # Loading and sampling, for several stages; how scores are pooled, for the router.
 SHARED = {"local_model", "generation", "evaluation"}
-TORCH_ROOMS = {"finetune", "inference", "local_model", "generation", "tiny_base"}
+TORCH_ROOMS = {"finetune", "inference", "local_model", "generation", "tiny_base", "ranks"}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers"}
 PLOTTING = {"matplotlib", "seaborn", "pandas"}
 

@@ -60,6 +60,7 @@ MACHINE = {
     ),
     "budget.usd",
     "rehearsal.url",
+    *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
     "cluster.kind",
     "cluster.threads",
     "cluster.processes",

@@ -50,6 +50,7 @@ VALUES: dict[str, Any] = {
     "seed": 0,
     "budget": {"usd": None},
     "rehearsal": {"url": None},
+    "accelerate": {"kind": "single"},
     "cluster": {"kind": "local", "threads": 1},
     "tracking": {"kind": "none", "project": "test", "mode": "offline"},
     "paths": {"root": "runs"},

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from understudy import agreement_recipe
+from understudy.config_accelerate import split_batch
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 def check(config: "Config") -> None:
     """Raise BadInput, one sentence, for the first disagreement."""
     _check_sources(config)
-    agreement_recipe.check(config.trainer, config.model, "single")
+    agreement_recipe.check(config.trainer, config.model, config.accelerate.kind)
     for service in config.services:
         _check_service(service, config.rehearsal.url)
     if config.inference.kind != "local":
@@ -45,14 +46,10 @@ def check(config: "Config") -> None:
             f"trainer.max_length={config.trainer.max_length} exceeds the context of "
             f"model={config.model.name} ({config.model.context} tokens)"
         )
-    if (
-        config.trainer.per_device_batch
-        and config.trainer.batch_size % config.trainer.per_device_batch
-    ):
-        raise BadInput(
-            f"trainer.batch_size={config.trainer.batch_size} is no multiple of "
-            f"trainer.per_device_batch={config.trainer.per_device_batch}"
-        )
+    accelerate, recipe = config.accelerate, config.trainer
+    if not accelerate.is_distributed or accelerate.processes is not None:  # else the launch asks
+        total = (accelerate.processes or 1) * accelerate.nodes if accelerate.is_distributed else 1
+        split_batch(recipe.batch_size, recipe.per_device_batch, recipe.packing, total)
 
 
 def _check_service(service: "Service", rehearsal_url: str | None) -> None:

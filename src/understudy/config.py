@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from understudy import agreement, schema
+from understudy.config_accelerate import Accelerate as Accelerate
 from understudy.config_service import Bias as Bias
 from understudy.config_service import Prices as Prices
 from understudy.config_service import Retired as Retired
@@ -209,6 +210,7 @@ class Config:
     tracking: Tracking = machine()
     paths: Paths = machine()
     run: Run = machine()
+    accelerate: Accelerate = machine(default_factory=Accelerate)
 
     @property
     def services(self) -> list[Service]:

@@ -10,22 +10,26 @@ adapter on the base model, whatever the round.
 
 import json
 import resource
+import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy import finetune_model, local_model
+from understudy import finetune_checkpoints as saved
+from understudy import finetune_model, local_model, ranks
 from understudy.artifacts import Job, write_atomically
 from understudy.config import Model
 from understudy.errors import BadInput
 from understudy.finetune_data import (
     Encodings,
     check_batch,
-    conversations,
     encode_rows,
     plan_steps,
 )
-from understudy.finetune_history import History, check_finite, chosen, curve, facts, is_over
+from understudy.finetune_failures import explained
+from understudy.finetune_history import History, chosen, curve, facts, is_over
+from understudy.finetune_signals import Signals
 from understudy.progress import track
 from understudy.records import Coverage, dumps
 
@@ -39,15 +43,16 @@ def run(job: Job) -> None:
     tokenizer = local_model.tokenizer(model)
     data = _encode(job, tokenizer)
     rows = len(job.rows("subset", Coverage))
-    model_now, of_model = finetune_model.start(job, tokenizer, rows)
-    history = _train(job, tokenizer, model_now, data)
-    check_finite(history, recipe.lr)
-
-    from understudy import finetune_trainer as trl_side
+    with explained(job.config):
+        model_now, of_model = finetune_model.start(job, tokenizer, rows)
+        history = _train(job, tokenizer, model_now, data)
+    ranks.part()
+    if ranks.rank() > 0:
+        return
 
     model_dir = job.out / "model"
     step = chosen(history, recipe.keep)
-    trl_side.ship(trl_side.checkpoint(_checkpoints(job), step), model_dir)
+    saved.ship(saved.checkpoint(_checkpoints(job), step), model_dir)
     tokenizer.save_pretrained(model_dir)
     _make_portable(model_dir / "adapter_config.json", model)
     lines = "".join(f"{dumps(line)}\n" for line in curve(history))
@@ -56,6 +61,7 @@ def run(job: Job) -> None:
         data.counts() | facts(history, recipe.keep) | of_model | {"seed": job.config.seed}
     )
     job.notes["seconds"] = round(time.monotonic() - started, 1)
+    job.notes.update(accelerate=job.config.accelerate.kind, processes=ranks.count())
     job.notes["peak_memory_mb"] = _peak_memory_mb()
 
 
@@ -106,19 +112,21 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
     train = trl_side.dataset(data.train.rows, recipe.max_length if recipe.packing else None)
     held = trl_side.dataset(data.validation.rows, None) if data.validation.rows else None
     steps = plan_steps(len(train), recipe)
-    resumed = trl_side.newest_complete(_checkpoints(job))
-    with track("finetune", steps.total, "steps") as advance:
-        schedule = trl_side.Schedule(steps, recipe, held is not None, advance)
+    resumed = saved.newest_complete(_checkpoints(job), config.accelerate.kind)
+    is_first = ranks.rank() == 0
+    bar = track("finetune", steps.total, "steps") if is_first else nullcontext(lambda *_: None)
+    with bar as advance, Signals() as signals:
+        schedule = trl_side.Schedule(steps, config, held is not None, advance, signals)
         trainer = trl_side.make_trainer(
             config, model, tokenizer, train, held, _checkpoints(job), schedule
         )
         check_batch(
-            conversations(trl_side.first_batch(trainer)),
+            trl_side.first_conversations(trainer),
             local_model.stop_id(tokenizer, config.model),
             {row.ids: row.masked for row in data.train.rows},
         )
         if resumed:
-            history = trl_side.history_of(resumed)
+            history = saved.history_of(resumed)
             # A crash after the last checkpoint leaves nothing to train.
             if is_over(history, steps.total, recipe.patience):
                 return history
@@ -126,6 +134,11 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         job.notes["tokens_per_second"] = round(trainer.tokens_seen / (time.monotonic() - began), 1)
     logged: History = trainer.state.log_history
+    if not is_over(logged, steps.total, recipe.patience):
+        if is_first:
+            done = f"step {trainer.state.global_step} of {steps.total}"
+            print(f"  finetune: interrupted, a checkpoint is at {done}", file=sys.stderr)
+        raise KeyboardInterrupt
     return logged
 
 

@@ -118,19 +118,6 @@ def plan_steps(sequences: int, trainer: Trainer) -> Steps:
     return Steps(total, frozenset(math.ceil(total * i / count) for i in range(1, count + 1)))
 
 
-def split_batch(trainer: Trainer) -> tuple[int, int]:
-    """Sequences per device and accumulation steps, whose product is the global batch."""
-    # Packed sequences of one forward are joined end to end, so two cost four times one.
-    whole = 1 if trainer.packing else trainer.batch_size
-    per_device = trainer.per_device_batch or whole
-    if trainer.batch_size % per_device:
-        raise BadInput(
-            f"trainer.batch_size={trainer.batch_size} is no multiple of "
-            f"trainer.per_device_batch={per_device}"
-        )
-    return per_device, trainer.batch_size // per_device
-
-
 class Conversation(NamedTuple):
     """One conversation as found in a batch of the trainer."""
 

@@ -5,9 +5,10 @@ decides exactly as one that was never interrupted.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from understudy.errors import BadInput
+from understudy.errors import EnvironmentFailed
 
 History = list[dict[str, float]]  # {"step", "loss", "learning_rate"} and {"step", "eval_loss"}
 
@@ -57,15 +58,17 @@ def chosen(history: History, keep: str) -> int:
     return lowest.step if keep == "best" and lowest is not None else last_step(history)
 
 
-def check_finite(history: History, lr: float) -> None:
-    """Refuse a run whose losses are no longer numbers."""
-    for entry in history:
-        for name in ("loss", "eval_loss"):
-            if not math.isfinite(entry.get(name, 0.0)):
-                raise BadInput(
-                    f"training diverged: {name} is {entry[name]} at step {entry['step']:.0f}; "
-                    f"lower trainer.lr={lr}"
-                )
+def check_finite(entry: Mapping[str, float], lr: float, has_scaler: bool = False) -> None:
+    """Stop a run whose losses or gradients are no longer numbers.
+
+    With fp16's loss scaler, a gradient that is none only makes it skip a step.
+    """
+    for name in ("loss", "eval_loss", *(() if has_scaler else ("grad_norm",))):
+        if not math.isfinite(entry.get(name, 0.0)):
+            raise EnvironmentFailed(
+                f"training diverged: {name} is {entry[name]} at step {entry['step']:.0f}; "
+                f"lower trainer.lr={lr:g} (the last checkpoint before is kept)"
+            )
 
 
 def curve(history: History) -> list[dict[str, Any]]:

@@ -3,10 +3,8 @@
 Importing this costs nine seconds; `finetune.run` does so, and nothing else should.
 """
 
-import json
-import os
-import shutil
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,15 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
-from understudy import local_model
+from understudy import finetune_checkpoints as saved
+from understudy import local_model, ranks
 from understudy.config import Config
-from understudy.config import Trainer as Recipe
-from understudy.finetune_data import IGNORED, Encoded, Steps, split_batch
-from understudy.finetune_history import History, chosen, is_stale
-
-_COMPLETE = "COMPLETE"  # written into a checkpoint last; without it, the checkpoint is torn
-_TO_SHIP = ("model*.safetensors*", "config.json", "generation_config.json", "adapter_*")
+from understudy.config_accelerate import Accelerate, split_batch
+from understudy.errors import Internal
+from understudy.finetune_data import IGNORED, Conversation, Encoded, Steps, conversations
+from understudy.finetune_history import check_finite, chosen, is_stale
+from understudy.finetune_shares import Order, is_blank, with_blanks
+from understudy.finetune_signals import Signals
 
 
 class Trainer(SFTTrainer):  # type: ignore[misc]
@@ -30,15 +29,17 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean loss per answer token; the stock one averages the means of padded batches."""
-        self.model.eval()
+        self.model_wrapped.eval()
         totals = torch.zeros(2, dtype=torch.float64)  # loss, tokens
         for batch in self.get_eval_dataloader():
             inputs = self._prepare_inputs(batch)
             tokens = int((inputs["labels"][:, 1:] != IGNORED).sum())
             with torch.no_grad(), self.compute_loss_context_manager():
-                # Divided by one item only, the loss is the batch's sum.
-                loss = self.compute_loss(self.model, inputs, num_items_in_batch=torch.tensor(1))
-            totals += torch.tensor([float(loss), tokens], dtype=torch.float64)
+                # Divided by one item only, the loss is the batch's sum; times the ranks, for DDP.
+                one = torch.tensor(1)
+                loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=one)
+            totals += torch.tensor([float(loss) / ranks.count(), tokens], dtype=torch.float64)
+        totals = ranks.total(totals)
         metrics = {"eval_loss": float(totals[0] / totals[1])}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(
@@ -48,8 +49,23 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     @property
     def tokens_seen(self) -> int:
-        """Tokens trained on by this process, without padding."""
+        """Tokens trained on by this command, without padding."""
         return int(self._total_train_tokens)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # zero1 and zero2 leave the weights whole; Accelerate's copy of them unties tied ones.
+        if self.is_deepspeed_enabled and self.accelerator.deepspeed_plugin.zero_stage < 3:
+            state_dict = None
+        super()._save(output_dir, state_dict)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        if ranks.count() == 1:
+            return super()._get_train_sampler(train_dataset)
+        rows = len(self.train_dataset) - 1  # the last is blank
+        per_device = self.args.per_device_train_batch_size
+        batch = per_device * self.args.gradient_accumulation_steps * ranks.count()
+        steps = math.ceil(rows / batch)
+        return Order(rows, per_device, lambda: self.state.global_step // steps)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write none: the export stage makes the card that people read."""
@@ -59,10 +75,17 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
     """Says when to evaluate, save and stop, marks whole checkpoints, and reports progress."""
 
     def __init__(
-        self, steps: Steps, recipe: Recipe, has_validation: bool, advance: Callable[..., None]
+        self,
+        steps: Steps,
+        config: Config,
+        has_validation: bool,
+        advance: Callable[..., None],
+        signals: Signals,
     ) -> None:
         self.steps = steps
-        self._recipe = recipe
+        self._signals = signals
+        self._recipe = config.trainer
+        self._kind = config.accelerate.kind
         self._has_validation = has_validation
         self._advance = advance
 
@@ -77,6 +100,8 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         is_checkpoint = state.global_step in self.steps.checkpoints
         control.should_evaluate = is_checkpoint and self._has_validation
         control.should_save = is_checkpoint
+        if self._signals.have_come() and state.global_step < self.steps.total:
+            control.should_save = control.should_training_stop = True
 
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
@@ -92,69 +117,46 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float],
         **_: Any,
     ) -> None:
+        # Before a broken model is saved
+        check_finite(state.log_history[-1], self._recipe.lr, has_scaler=args.fp16)
         if "loss" in logs:
             self._advance(1, f"loss {logs['loss']:.3f}")
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        checkpoints = Path(args.output_dir)
-        _mark_complete(checkpoint(checkpoints, state.global_step))
-        # Paths in the trainer's own state go stale when an attempt is continued under a new
-        # name, so the rotation is ours: keep what may be shipped and what is resumed from.
-        keep = {state.global_step, chosen(state.log_history, self._recipe.keep)}
-        for path in checkpoints.glob("checkpoint-*"):
-            if _step(path) not in keep:
-                shutil.rmtree(path)
+        ranks.barrier()  # every rank has written its part
+        if ranks.rank() == 0:
+            checkpoints = Path(args.output_dir)
+            saved.mark_complete(checkpoints, state.global_step, self._kind)
+            # Paths in the trainer's own state go stale when an attempt is continued under a new
+            # name, so the rotation is ours: keep what may be shipped and what is resumed from.
+            keep = {state.global_step, chosen(state.log_history, self._recipe.keep)}
+            saved.keep_only(checkpoints, keep)
+        ranks.barrier()  # none leaves before the mark
 
 
-def checkpoint(checkpoints: Path, step: int) -> Path:
-    """Where the trainer saves after `step`."""
-    return checkpoints / f"checkpoint-{step}"
+def _host_optimizer(args: SFTConfig) -> tuple[type, dict[str, Any]]:
+    """DeepSpeed's AdamW for weights in the host's memory (named in its file, it logs a late lr)."""
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    betas = (args.adam_beta1, args.adam_beta2)
+    return DeepSpeedCPUAdam, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
 
 
-def newest_complete(checkpoints: Path) -> Path | None:
-    """The checkpoint to go on from; those torn by a crash are deleted."""
-    complete = []
-    for path in checkpoints.glob("checkpoint-*"):
-        if (path / _COMPLETE).is_file():
-            complete.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(complete, key=_step, default=None)
+def _check_distribution(trainer: Trainer, asked: Accelerate) -> None:
+    """Refuse what Accelerate does in silence: train alone, or without the shards asked for."""
+    if (world := trainer.accelerator.num_processes) != ranks.count():
+        raise Internal(f"the trainer is one of {world} processes, not of {ranks.count()}")
+    shards = {"fsdp": "FSDP"}.get(asked.kind, "DEEPSPEED" if asked.uses_deepspeed else None)
+    found = trainer.accelerator.distributed_type.value
+    if shards and found != shards:
+        raise Internal(f"accelerate={asked.kind} is distributed as {found}, not as {shards}")
 
 
-def history_of(path: Path) -> History:
-    """The log history that a checkpoint carries."""
-    state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-    history: History = state["log_history"]
-    return history
-
-
-def ship(path: Path, model_dir: Path) -> None:
-    """Copy the model, without optimiser and random states, out of a checkpoint."""
-    shutil.rmtree(model_dir, ignore_errors=True)
-    model_dir.mkdir()
-    for pattern in _TO_SHIP:
-        for file in path.glob(pattern):
-            shutil.copy2(file, model_dir / file.name)
-
-
-def _step(path: Path) -> int:
-    return int(path.name.rpartition("-")[2])
-
-
-def _mark_complete(path: Path) -> None:
-    """Leave the mark only after every byte of the checkpoint is on the disk."""
-    for file in path.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    (path / _COMPLETE).touch()
-
-
-def first_batch(trainer: Trainer) -> dict[str, Any]:
-    """A batch as the model will get it, without moving the random numbers of the training."""
+def first_conversations(trainer: Trainer) -> Iterator[Conversation]:
+    """Those of a batch as the model will get it; the random numbers of the training stay put."""
     with torch.random.fork_rng(devices=[]):
-        batch: dict[str, Any] = next(iter(trainer.get_train_dataloader()))
-    return batch
+        batch = next(iter(trainer.get_train_dataloader()))
+    return (one for one in conversations(batch) if not is_blank(one.ids))
 
 
 def dataset(rows: list[Encoded], packed_to: int | None) -> Dataset:
@@ -176,15 +178,23 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of this config; the data arrive ready, so TRL prepares nothing."""
     recipe = config.trainer
-    per_device, accumulation = split_batch(recipe)
+    per_device, accumulation = split_batch(
+        recipe.batch_size, recipe.per_device_batch, recipe.packing, ranks.count()
+    )
+    per_device_eval = 8 if recipe.packing else per_device
+    if ranks.count() > 1:
+        train = with_blanks(train, 1)
+        rest = -len(validation or ()) % (per_device_eval * ranks.count())
+        validation = validation and with_blanks(validation, rest)
     has_gpu = torch.cuda.is_available()
     precision = local_model.precision(recipe.precision)
     checkpointing = recipe.gradient_checkpointing
+    is_offloaded = config.accelerate.kind == "zero3_offload"
     args = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=schedule.steps.total,
         per_device_train_batch_size=per_device,
-        per_device_eval_batch_size=8 if recipe.packing else per_device,
+        per_device_eval_batch_size=per_device_eval,
         gradient_accumulation_steps=accumulation,
         learning_rate=recipe.lr,
         lr_scheduler_type=recipe.schedule,
@@ -208,6 +218,7 @@ def make_trainer(
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
+        ddp_find_unused_parameters=False,
     )
     trainer = Trainer(
         model=model,
@@ -216,6 +227,8 @@ def make_trainer(
         eval_dataset=validation,
         processing_class=tokenizer,
         callbacks=[schedule],
+        optimizer_cls_and_kwargs=_host_optimizer(args) if is_offloaded else None,
     )
+    _check_distribution(trainer, config.accelerate)
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout
     return trainer

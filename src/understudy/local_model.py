@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from understudy import hub, local_model_tokens, locations
+from understudy import hub, local_model_tokens, locations, ranks
 from understudy.config import Model, Trainer
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.records import Message
@@ -188,7 +188,9 @@ def _load(path: Path, model: Model, kind: Any, recipe: Trainer | None) -> Any:
         raise EnvironmentFailed(
             f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
         ) from error
-    return loaded if is_quantized else loaded.to(device())
+    if is_quantized:
+        return loaded
+    return loaded.to("cpu" if ranks.shards_weights() else device())
 
 
 def _nf4(computed_in: Any) -> Any:

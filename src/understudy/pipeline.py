@@ -17,6 +17,7 @@ from understudy.artifacts import StageDir, fingerprint, write_atomically
 from understudy.config import Config
 from understudy.data.prepare import prepare
 from understudy.flow import flow_of
+from understudy.launch import accelerate
 from understudy.launch.local import Workers
 from understudy.records import Coverage, read_rows
 from understudy.service import facts
@@ -43,12 +44,11 @@ class Task:
     """A stage that a run needs next; whoever works it off says who did."""
 
     directory: StageDir
-    threads: int
     is_ours: bool = False  # else another process or cell finished it meanwhile
 
     def work(self, workers: Workers, prefix: str = "") -> None:
         """Run the stage's worker, which waits when somebody else does the stage already."""
-        pid = workers.run(self.directory.path, self.threads, prefix)
+        pid = workers.run(self.directory.path, prefix)
         meta = self.directory.read("meta.json")
         self.is_ours = (meta["host"], meta.get("pid")) == (platform.node(), pid)
 
@@ -65,7 +65,8 @@ class Run:
     ) -> None:
         self.config = config
         if config.cluster.kind == "local":
-            agreement_recipe.check_here(config, "single")
+            accelerate.check(config)
+            agreement_recipe.check_here(config, config.accelerate.kind)
         self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
         self.notices += facts.notices(config)
         self.flow = flow_of(config)
@@ -171,7 +172,7 @@ class Run:
         }
         directory.prepare(stages.frozen(stage, self.config), inputs)
         started = time.monotonic()
-        task = Task(directory, self.config.cluster.threads)
+        task = Task(directory)
         yield task
         self.computed += task.is_ours
         took = f"{time.monotonic() - started:.1f} s" if task.is_ours else "finished meanwhile"

@@ -1,6 +1,7 @@
 """Run one prepared stage directory: `python -m understudy.worker runs/<stage>/<fingerprint>`.
 
-Reads the frozen config, so every rank and every node sees the same values; no Hydra here.
+Reads the frozen config, so every rank and every node sees the same values; no Hydra here. Of
+several ranks, the first holds the lock, opens the attempt, and publishes; the others follow.
 """
 
 import importlib
@@ -16,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, config, locks
+from understudy import __version__, config, locks, ranks
 from understudy.artifacts import Job, StageDir
-from understudy.errors import Internal, UnderstudyError, from_system
+from understudy.errors import BadInput, Internal, UnderstudyError, from_system
+from understudy.launch.accelerate import processes
 from understudy.stages import SPECS
 
-_PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "numpy")
+_PACKAGES = ["torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets", "numpy"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,41 +33,79 @@ def main(argv: list[str] | None = None) -> int:
         print("usage: python -m understudy.worker STAGE_DIR", file=sys.stderr)
         return 2
     stage = StageDir(Path(arguments[0]))
-    _die_with_parent()
+    ranks.die_with_parent()
     logging.basicConfig(
         filename=stage.path / "log.txt",
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format=f"%(asctime)s {_whose()}%(levelname)s %(name)s: %(message)s",
     )
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a full disk is reported once, by us
+    if ranks.count() > 1:  # Gloo and DeepSpeed talk on stdout, past Python
+        os.dup2(os.open(stage.path / "log.txt", os.O_WRONLY | os.O_APPEND), 1)
     try:
-        run(stage)
+        ranks.end_like_ctrl_c()  # preemption, a time limit
+        return _exit_code(stage)
     except KeyboardInterrupt:
         return 130
+
+
+def _exit_code(stage: StageDir) -> int:
+    try:
+        run(stage)
     except Exception as error:
         logging.exception("stage failed")
         known = _as_known(error, stage)
-        print(f"understudy: {known}", file=sys.stderr)
+        if isinstance(known, Internal):  # which may only echo the death of another rank
+            ranks.await_cause()
+        if ranks.is_first_to_fail():
+            print(f"understudy: {known}", file=sys.stderr)
         return known.exit_code
     return 0
 
 
+def _whose() -> str:
+    return f"[{ranks.rank()}] " if ranks.count() > 1 else ""
+
+
 def run(stage: StageDir) -> None:
     """Do the stage, unless it is done or somebody else does it meanwhile."""
+    _check_count(stage)
+    if ranks.rank() > 0:
+        if attempt := ranks.hear():
+            _compute(_job(stage, Path(attempt)), stage)
+        return
     with locks.hold(stage.path / "LOCK", give_up=lambda: stage.is_done) as is_mine:
-        if not is_mine:
-            return
-        if stage.out.is_dir():  # a crash between the rename and DONE
+        if is_mine and stage.out.is_dir():  # a crash between the rename and DONE
             stage.finish()
+            is_mine = False
+        if not is_mine:
+            ranks.tell("")
             return
-        attempt = stage.open_attempt()
+        attempt_dir = stage.open_attempt()
+        ranks.tell(str(attempt_dir))
         started = time.monotonic()
-        job = _job(stage, attempt)
-        name = stage.read("config.json")["hashed"]["stage"]
-        module, _, function = SPECS[name].run.partition(":")
-        getattr(importlib.import_module(module), function)(job)
-        stage.publish(attempt, _meta(stage, job.notes, time.monotonic() - started))
+        job = _job(stage, attempt_dir)
+        _compute(job, stage)
+        stage.publish(attempt_dir, _meta(stage, job.notes, time.monotonic() - started))
+
+
+def _check_count(stage: StageDir) -> None:
+    """Refuse to train alone what several should: `accelerate launch --cpu` starts one process."""
+    frozen = stage.read("config.json")
+    accelerate = config.build(frozen["config"]).accelerate
+    asked = processes(accelerate) if frozen["hashed"]["stage"] == "finetune" else 1
+    if ranks.count() != asked:
+        raise BadInput(
+            f"accelerate={accelerate.kind} asks for {asked} processes and this is one of "
+            f"{ranks.count()}; start it with python -m understudy.launch.accelerate {stage.path}"
+        )
+    ranks.use_own_device()
+
+
+def _compute(job: Job, stage: StageDir) -> None:
+    module, _, function = SPECS[stage.read("config.json")["hashed"]["stage"]].run.partition(":")
+    getattr(importlib.import_module(module), function)(job)
 
 
 def _job(stage: StageDir, attempt: Path) -> Job:
@@ -93,7 +133,8 @@ def _meta(stage: StageDir, notes: dict[str, Any], seconds: float) -> dict[str, A
         "git": _git(),
         "versions": versions,
         "host": platform.node(),
-        "pid": os.getpid(),  # tells the command whose worker did it from one that waited for it
+        # What was started: tells the command whose worker did it from one that waited for it
+        "pid": os.getppid() if ranks.is_launched() else os.getpid(),
         "cpus": os.cpu_count(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
@@ -124,17 +165,6 @@ def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:
         return machine
     last = traceback.format_exception_only(error)[-1].strip()
     return Internal(f"{last} (a bug of understudy's; the traceback is in {stage.path}/log.txt)")
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it ends."""
-    if sys.platform == "linux":
-        import ctypes
-
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
-        if os.getppid() != parent:  # it died before the call
-            raise SystemExit(143)
 
 
 if __name__ == "__main__":

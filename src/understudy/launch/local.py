@@ -1,6 +1,5 @@
 """Start workers on this machine and wait for them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import threading
 from pathlib import Path
 
 from understudy.errors import BY_EXIT_CODE, EnvironmentFailed, UnderstudyError
+from understudy.launch import accelerate
 
 
 class StageFailed(UnderstudyError):
@@ -18,15 +18,6 @@ class StageFailed(UnderstudyError):
         self.exit_code = exit_code
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The child's environment: more OpenMP threads than given only spin against each other."""
-    return os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-
-
 class Workers:
     """The workers of this process; `stop` ends them all, and no other starts."""
 
@@ -35,17 +26,19 @@ class Workers:
         self._is_stopped = False
         self._lock = threading.Lock()
 
-    def run(self, stage_dir: Path, threads: int, prefix: str = "") -> int:
-        """Run a stage and return the worker's pid; with a prefix, before each line it writes.
+    def run(self, stage_dir: Path, prefix: str = "") -> int:
+        """Run a stage and return the pid of what was started; with a prefix, before each line.
 
-        Raises StageFailed, EnvironmentFailed, or KeyboardInterrupt once the worker has ended.
+        Raises StageFailed, EnvironmentFailed, or KeyboardInterrupt once the worker has ended;
+        BadInput when it cannot be started as `accelerate=` asks for.
         """
+        how = accelerate.start(stage_dir)
         with self._lock:
             if self._is_stopped:
                 raise KeyboardInterrupt
             worker = subprocess.Popen(
-                [sys.executable, "-m", "understudy.worker", str(stage_dir)],
-                env=environment(threads),
+                how.argv,
+                env=how.env,
                 text=True,
                 stdout=subprocess.PIPE if prefix else None,
                 stderr=subprocess.STDOUT if prefix else None,

@@ -1,0 +1,237 @@
+"""Start one prepared stage directory as its config says: one plain worker, or a rank per device.
+
+    python -m understudy.launch.accelerate STAGE_DIR
+
+is what a Slurm job runs. With several ranks it writes accelerate.json (and deepspeed.json) into
+the stage directory and becomes `accelerate launch`; else it becomes the plain worker.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from understudy import config, ranks
+from understudy.artifacts import StageDir, write_atomically
+from understudy.config import Config
+from understudy.config_accelerate import Accelerate, split_batch
+from understudy.errors import BadInput, EnvironmentFailed, UnderstudyError
+
+FILE = "accelerate.json"
+_ME = "understudy.launch.accelerate"
+_OFFLOAD = {"device": "cpu", "pin_memory": False}  # pinned memory is a GPU's, and cannot be swapped
+_SHARDS_WEIGHTS = ("fsdp", "zero3", "zero3_offload")
+_ZERO: dict[str, dict[str, Any]] = {
+    "zero1": {"stage": 1},
+    "zero2": {"stage": 2},
+    "zero3": {"stage": 3},
+    "zero3_offload": {"stage": 3, "offload_optimizer": _OFFLOAD, "offload_param": _OFFLOAD},
+}
+
+
+class Start(NamedTuple):
+    """A command, and the environment to start it in."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+def start(stage_dir: Path) -> Start:
+    """How to start the stage; files that the launch needs are written into its directory.
+
+    Raises BadInput or EnvironmentFailed when this machine cannot do what the config asks for.
+    """
+    stage = StageDir(stage_dir)
+    frozen = stage.read("config.json")
+    made, name = config.build(frozen["config"]), frozen["hashed"]["stage"]
+    accelerate, gpus = made.accelerate, visible_gpus(os.environ)
+    env = environment(made.cluster.threads)
+    if name != "finetune" or not accelerate.is_distributed:
+        if accelerate.kind == "cpu":
+            env["CUDA_VISIBLE_DEVICES"] = ""
+        elif name == "finetune" and len(gpus) > 1:  # else the trainer takes them all
+            env["CUDA_VISIBLE_DEVICES"] = gpus[0]
+        return Start([sys.executable, "-m", "understudy.worker", str(stage_dir)], env)
+    check(made)
+    if not gpus:  # with the second, Accelerate would drop DeepSpeed in silence and train as ddp
+        is_zero = accelerate.uses_deepspeed
+        env |= {"DS_ACCELERATOR": "cpu"} if is_zero else {"ACCELERATE_USE_CPU": "true"}
+    env[ranks.SHARDED] = str(accelerate.kind in _SHARDS_WEIGHTS).lower()
+    env["PATH"] = _path()
+    env.setdefault("TORCH_EXTENSIONS_DIR", str(_root(made) / "torch_extensions"))
+    env["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # its warnings are about host names
+    for file, content in files(stage_dir, accelerate, processes(accelerate)).items():
+        write_atomically(stage_dir / file, json.dumps(content, indent=1))
+    return Start([sys.executable, "-m", _ME, str(stage_dir)], env)
+
+
+def _root(made: Config) -> Path:
+    return Path(made.paths.root).expanduser().absolute()
+
+
+def _path() -> str:
+    """PATH, and before it the directory of this Python, where pip puts ninja."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+def environment(threads: int) -> dict[str, str]:
+    """A worker's environment: more OpenMP threads than given only spin against each other."""
+    return os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def visible_gpus(env: Mapping[str, str]) -> list[str]:
+    """The names of the NVIDIA GPUs that a process with this environment sees; no torch needed."""
+    if (named := env.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name.strip() not in ("", "-1")]
+    found = [re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*")]
+    return sorted((match[1] for match in found if match), key=int)
+
+
+def processes(accelerate: Accelerate) -> int:
+    """All processes of one fine-tuning started here."""
+    if not accelerate.is_distributed:
+        return 1
+    per_node = accelerate.processes or len(visible_gpus(os.environ)) or 2
+    return per_node * accelerate.nodes
+
+
+def check(made: Config) -> None:
+    """Refuse at second 0 a launch that this machine cannot do."""
+    accelerate, recipe = made.accelerate, made.trainer
+    if recipe.kind == "none" or not accelerate.is_distributed:
+        return
+    choice = f"accelerate={accelerate.kind}"
+    total, gpus = processes(accelerate), len(visible_gpus(os.environ))
+    if total < 2 and not accelerate.uses_deepspeed:
+        raise BadInput(f"{choice} needs two processes or more; choose accelerate=single")
+    if gpus and (per_node := total // accelerate.nodes) > gpus:
+        raise BadInput(
+            f"accelerate.processes={per_node} but only {gpus} GPUs are visible; choose 1 to {gpus}"
+        )
+    if accelerate.kind == "fsdp" and not gpus:
+        raise BadInput(f"{choice} needs GPUs; on a CPU choose ddp, zero1, zero2 or zero3")
+    split_batch(recipe.batch_size, recipe.per_device_batch, recipe.packing, total)
+    if accelerate.uses_deepspeed and importlib.util.find_spec("deepspeed") is None:
+        raise EnvironmentFailed(f"{choice} needs DeepSpeed: pip install 'understudy[deepspeed]'")
+    # DeepSpeed compiles what it needs on first use; without a compiler it cannot even begin.
+    tools = [shutil.which(tool, path=_path()) for tool in ("c++", "ninja")]
+    if builders(accelerate) and not all(tools):
+        raise EnvironmentFailed(
+            f"{choice} needs a C++ compiler and ninja here; install g++ and ninja, or choose ddp"
+        )
+
+
+def builders(accelerate: Accelerate) -> list[str]:
+    """What DeepSpeed compiles for this: communication on a CPU, an optimizer for the host."""
+    needed = []
+    if accelerate.uses_deepspeed and not visible_gpus(os.environ):
+        needed.append("ShareMemCommBuilder")
+    if accelerate.kind == "zero3_offload":
+        needed.append("CPUAdamBuilder")
+    return needed
+
+
+def files(stage_dir: Path, accelerate: Accelerate, total: int) -> dict[str, Any]:
+    """Name → content of Accelerate's config file and, for the zero kinds, DeepSpeed's."""
+    made: dict[str, Any] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "MULTI_GPU",  # on a CPU, too: its MULTI_CPU is one process, or MPI
+        "num_processes": total,
+        "num_machines": accelerate.nodes,
+        "rdzv_backend": "static",
+        "same_network": True,
+    }
+    if accelerate.kind == "fsdp":
+        made |= {"distributed_type": "FSDP", "fsdp_config": _FSDP}
+    if not accelerate.uses_deepspeed:
+        return {FILE: made}
+    made |= {
+        "distributed_type": "DEEPSPEED",
+        "deepspeed_config": {
+            "deepspeed_config_file": str((stage_dir / "deepspeed.json").absolute()),
+            "deepspeed_multinode_launcher": "standard",
+            "zero3_init_flag": False,
+        },
+    }
+    return {FILE: made, "deepspeed.json": _deepspeed(accelerate.kind)}
+
+
+_FSDP = {
+    "fsdp_version": 2,
+    "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "fsdp_reshard_after_forward": True,
+    "fsdp_offload_params": False,
+    "fsdp_state_dict_type": "FULL_STATE_DICT",  # so that a checkpoint is a model like any other
+    "fsdp_cpu_ram_efficient_loading": False,
+}
+
+
+def _deepspeed(kind: str) -> dict[str, Any]:
+    """What is "auto" the trainer fills in from its own arguments."""
+    return {
+        "zero_optimization": {
+            **_ZERO[kind],
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "zero_allow_untested_optimizer": True,
+    }
+
+
+def arguments(stage_dir: Path, accelerate: Accelerate, env: Mapping[str, str]) -> list[str]:
+    """What `accelerate launch` is given; on several nodes `env` says which one this is.
+
+    MASTER_ADDR and MASTER_PORT are the same on all nodes, SLURM_NODEID counts them.
+    """
+    port = str(accelerate.port or env.get("MASTER_PORT") or 0)
+    made = ["--config_file", str(stage_dir / FILE), "--main_process_port", port]
+    if accelerate.nodes > 1:
+        missing = [
+            name for name in ("MASTER_ADDR", "MASTER_PORT", "SLURM_NODEID") if name not in env
+        ]
+        if missing:
+            raise BadInput(
+                f"accelerate.nodes={accelerate.nodes} needs {' and '.join(missing)} in the "
+                "environment of each node; start it with cluster=slurm, or set accelerate.nodes=1"
+            )
+        made += ["--machine_rank", env["SLURM_NODEID"], "--main_process_ip", env["MASTER_ADDR"]]
+    return [*made, "-m", "understudy.worker", str(stage_dir)]
+
+
+def main(stage_dir: Path) -> NoReturn:
+    """Become the worker, or the launcher of the workers."""
+    try:
+        if StageDir(stage_dir).is_done:
+            raise SystemExit(0)
+        how = start(stage_dir)
+        if how.argv[2] != _ME:
+            os.execve(how.argv[0], how.argv, how.env)
+        os.environ.update(how.env)
+        ranks.die_with_parent()
+        accelerate = config.build(StageDir(stage_dir).read("config.json")["config"]).accelerate
+        given = arguments(stage_dir, accelerate, os.environ)
+        code, why = ranks.launch(given, builders(accelerate))
+    except UnderstudyError as error:
+        code, why = error.exit_code, str(error)
+    except KeyboardInterrupt:
+        code, why = 130, ""
+    if why:
+        print(f"understudy: {why}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
