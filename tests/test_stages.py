@@ -50,6 +50,7 @@ MACHINE = {
     *("coverage.path", "synthesis.path", "inference.path"),  # likewise
     *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
     *("trainer.per_device_batch", "trainer.attention", "trainer.gradient_checkpointing"),
+    "inference.python",
     *(
         f"{role}.{leaf}"
         for role in ("synthesis.service", "judges.offline", "baseline.service")

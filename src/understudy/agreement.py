@@ -24,6 +24,11 @@ def check(config: "Config") -> None:
         if part.kind == "service" and part.service is None:
             raise BadInput(f"{role}.kind=service needs {role}.service; choose {role}=offline")
     is_local = config.inference.kind == "local"
+    if is_local and config.inference.engine == "vllm" and config.inference.python is None:
+        raise BadInput(
+            "inference.engine=vllm needs inference.python=PATH, the python of a virtual "
+            "environment with vLLM; or choose inference.engine=transformers"
+        )
     if is_local and config.synthesis.kind == "none" and max(config.sizes) > 0:
         raise BadInput(
             f"synthesis=none makes no rows, but round sizes are {config.sizes}; "

@@ -107,8 +107,10 @@ class Inference(Source):
     max_new_tokens: PositiveInt
     batch_size: PositiveInt
     kind: Literal["local", "file", "hub"] = added("local")
+    engine: Literal["transformers", "vllm"] = added("transformers")
     families: dict[str, str] = field(default_factory=dict)  # generator or evaluator -> family
     repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
+    python: str | None = machine(default=None)  # of the virtual environment that has vLLM
 
 
 @dataclass(config=STRICT)

@@ -57,11 +57,15 @@ def generate(
     """One answer per request, in order."""
     with torch.inference_mode():
         results = _generate(model, tokenizer, batch, sampling)
-    for result in results:
-        result.text = decode(tokenizer, result.tokens)
-        for stop in sampling.stop_texts:
-            result.text = result.text.partition(stop)[0]
-    return results
+    return [finish(result, tokenizer, sampling) for result in results]
+
+
+def finish(result: Generated, tokenizer: Any, sampling: Sampling) -> Generated:
+    """Give the answer its text, cut before a stop string."""
+    result.text = decode(tokenizer, result.tokens)
+    for stop in sampling.stop_texts:
+        result.text = result.text.partition(stop)[0]
+    return result
 
 
 def _generate(

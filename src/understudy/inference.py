@@ -6,14 +6,19 @@ writes  rows.jsonl of records.Answer; `tokens` counts the text's, without the st
 
 Batches are cut once from the full list, sorted by prompt length, and a batch is recomputed whole
 on resume, so at equal batch size and thread count the bytes are always the same.
+
+`inference.engine` samples: transformers in this process (`generation.py`), or vLLM beside it.
 """
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from understudy import local_model
+from understudy import inference_vllm, local_model
 from understudy.artifacts import Job, RowLog
 from understudy.config import Inference
 from understudy.errors import BadInput
@@ -21,7 +26,7 @@ from understudy.progress import track
 from understudy.records import Answer, Coverage
 
 if TYPE_CHECKING:
-    from understudy.generation import Sampling
+    from understudy.generation import Generated, Sampling
 
 _log = logging.getLogger(__name__)
 
@@ -60,13 +65,8 @@ def run(job: Job, dtype: Any = None) -> None:
         if any(row.key not in log.rows for one in batch for row in _answers(job, one, ""))
     ]
     if todo:
-        kind = dtype or local_model.dtype()
-        loaded = (
-            local_model.finetuned(model, finetuned, kind)
-            if finetuned
-            else local_model.base(model, kind)
-        )
-        _generate(job, log, loaded, tokenizer, todo)
+        with _engine(job, tokenizer, finetuned, todo, dtype or local_model.dtype()) as results:
+            _log_results(job, log, todo, results)
     _note(job, log.finish())
 
 
@@ -97,18 +97,51 @@ def cut(prompts: list[Prompt], settings: Inference) -> list[list[Request]]:
     return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
-def _generate(
-    job: Job, log: RowLog[Answer], model: Any, tokenizer: Any, batches: list[list[Request]]
-) -> None:
-    """Sample batch after batch; each is in the log before the next begins."""
+def _engine(
+    job: Job, tokenizer: Any, finetuned: Path | None, batches: list[list[Request]], kind: Any
+) -> "AbstractContextManager[Iterator[list[Generated]]]":
+    """Load the model; what it answers, batch after batch."""
     from understudy.generation import Wanted, generate
 
-    sampling = _sampling(job, model, tokenizer)
+    model = job.config.model
+    wanted = [
+        [Wanted(one.prompt.row.id, one.ks[0], one.prompt.ids) for one in batch] for batch in batches
+    ]
+    if job.config.inference.engine == "vllm":
+        if finetuned is None or local_model.is_adapter(finetuned):
+            sampling = _sampling(job, _own_ends(local_model.directory(model)), tokenizer)
+        else:
+            sampling = _sampling(job, _own_ends(finetuned), tokenizer)
+        return inference_vllm.results(job, tokenizer, finetuned, wanted, sampling, kind)
+    if finetuned is None:
+        loaded = local_model.base(model, kind)
+    else:
+        loaded = local_model.finetuned(model, finetuned, kind)
+    sampling = _sampling(job, loaded.generation_config.eos_token_id, tokenizer)
+    job.notes["engine"] = f"transformers {version('transformers')}"
+    return nullcontext(generate(loaded, tokenizer, batch, sampling) for batch in wanted)
+
+
+def _own_ends(path: Path) -> Any:
+    """The tokens at which a model that is not loaded ends: an id, several, or None."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (path / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(path).eos_token_id
+    return AutoConfig.from_pretrained(path).eos_token_id
+
+
+def _log_results(
+    job: Job,
+    log: RowLog[Answer],
+    batches: list[list[Request]],
+    results: "Iterator[list[Generated]]",
+) -> None:
+    """Write each batch as it comes; it is in the log before the next begins."""
     began, tokens = time.monotonic(), 0
     with track("inference", sum(map(len, batches)), "answers") as advance:
-        for batch in batches:
-            wanted = [Wanted(one.prompt.row.id, one.ks[0], one.prompt.ids) for one in batch]
-            for one, got in zip(batch, generate(model, tokenizer, wanted, sampling), strict=True):
+        for batch, made in zip(batches, results, strict=True):
+            for one, got in zip(batch, made, strict=True):
                 finish = "stop" if got.is_stopped else "length"
                 _write(log, _answers(job, one, finish, got.text, len(got.tokens)))
                 tokens += len(got.tokens)
@@ -118,12 +151,11 @@ def _generate(
     job.notes["tokens_per_second"] = round(rate, 1)
 
 
-def _sampling(job: Job, model: Any, tokenizer: Any) -> "Sampling":
+def _sampling(job: Job, own: Any, tokenizer: Any) -> "Sampling":
     """How to sample: stop strings that are one token, and the model's own, stop by id."""
     from understudy.generation import Sampling
 
     stops = {text: local_model.single_token(tokenizer, text) for text in job.config.model.stop}
-    own = model.generation_config.eos_token_id
     ids = {tokenizer.eos_token_id, *stops.values(), *(own if isinstance(own, list) else [own])}
     return Sampling(
         seed=job.config.seed,

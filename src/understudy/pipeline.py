@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, agreement_recipe, stages
+from understudy import __version__, agreement_recipe, inference_vllm, stages
 from understudy.artifacts import StageDir, fingerprint, write_atomically
 from understudy.config import Config
 from understudy.data.prepare import prepare
@@ -23,7 +23,7 @@ from understudy.records import Coverage, read_rows
 from understudy.service import facts
 from understudy.stages import Stage
 from understudy.status import closing_table
-from understudy.tracking import open_tracker
+from understudy.tracking import Tracker, open_tracker
 
 
 def run_root(config: Config) -> Path:
@@ -67,6 +67,7 @@ class Run:
         if config.cluster.kind == "local":
             accelerate.check(config)
             agreement_recipe.check_here(config, config.accelerate.kind)
+            inference_vllm.check(config)
         self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
         self.notices += facts.notices(config)
         self.flow = flow_of(config)
@@ -76,6 +77,7 @@ class Run:
         self.prefix = prefix
         self.purse = purse or f"run/{self.directory.name}"
         self.computed = 0
+        self.tracker = Tracker()
         self.record: dict[str, Any] = {
             "name": self.directory.name,
             "command": self.command,
@@ -102,15 +104,11 @@ class Run:
         for notice in self.notices:
             self.say(notice)
         yield from self._stages(self.flow.shared, self.record["stages"])
-        name, config = self.directory.name, self.record["config"]
-        with open_tracker(self.config.tracking, self.directory, name, config) as tracker:
+        with self._tracked() as self.tracker:
             for number in range(len(self.flow.sizes)):
                 yield from self._round(number)
                 summary = self._decide(number)
-                if "finetune" in (plan := self.record["rounds"][number]["stages"]):
-                    curve = StageDir(self.root / plan["finetune"]).out / "curve.jsonl"
-                    tracker.log_curve(curve, f"round {number}")
-                tracker.log(_metrics(summary), step=number)
+                self.tracker.log_round(number, self.record["rounds"][number]["stages"], summary)
                 if summary["decision"] == "pass" and self.flow.is_ladder:
                     break
         passed = [step["round"] for step in self.record["rounds"] if step["decision"] == "pass"]
@@ -122,6 +120,18 @@ class Run:
             "reason": self.flow.reason(passed, summary["reason"]),
         }
         self._write()
+
+    def _tracked(self) -> Tracker:
+        """The tracker of this run; the runs of a sweep are a group."""
+        values = {key: self.record[key] for key in ("command", "understudy", "rehearsal", "stages")}
+        kind, _, sweep = self.purse.partition("/")
+        return open_tracker(
+            self.config.tracking,
+            self.directory,
+            self.directory.name,
+            {**self.record["config"], **values},
+            group=sweep if kind == "sweep" else None,
+        )
 
     def _round(self, number: int) -> Iterator[Task]:
         size = self.flow.sizes[number]
@@ -159,6 +169,10 @@ class Run:
         self._write()
         for role, stage in plan.items():
             yield from self._stage(role, stage)
+            if role == "finetune":
+                curve = self.root / stage.path / "out" / "curve.jsonl"
+                name = f"round {self.record['rounds'][-1]['round']}"
+                self.tracker.log_curve(stage.path, curve, name)
 
     def _stage(self, role: str, stage: Stage) -> Iterator[Task]:
         directory = StageDir(self.root / stage.path)
@@ -184,12 +198,3 @@ class Run:
 
     def _write(self) -> None:
         write_atomically(self.directory / "run.json", json.dumps(self.record, indent=1))
-
-
-def _metrics(summary: dict[str, Any]) -> dict[str, float]:
-    return {
-        f"{row['role']}/{row['judge']}/{score}": row[score]["mean"]
-        for row in summary["table"]
-        for score in ("similarity", "precision")
-        if row[score] is not None and row[score]["mean"] is not None
-    } | ({} if summary["data_size"] is None else {"data_size": float(summary["data_size"])})

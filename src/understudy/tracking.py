@@ -1,34 +1,73 @@
-"""Metrics for a tracker beside our own files; `tracking=none` keeps nothing."""
+"""Metrics for a tracker beside our own files; `tracking=none` keeps nothing.
+
+What a tracker shows is read from finished stages, each once: `wandb/understudy.json` in the run's
+directory holds the W&B run's id and the stages that it has. So a command that goes on continues
+the same W&B run. Offline that is one more offline-run-* of the same id, and
+`wandb sync RUN/wandb/offline-run-*` uploads those of one id in order of their start.
+"""
 
 import json
 import logging
 import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from understudy import config
+from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
+
+_SCORES = ("similarity", "precision")
+_ENDS = {"": "mean", " low": "low", " high": "high"}
+_COLUMNS = ("judge", "role", "generator", "n_prompts", "n_unscored")
 
 
 class Tracker:
-    """Takes metrics; without a wandb run it drops them."""
+    """Takes what finished stages say; without a way to open a W&B run it drops it."""
 
-    def __init__(self, run: Any | None = None) -> None:
-        self._run = run
+    def __init__(self, state: Path | None = None, open_run: Callable[[str], Any] | None = None):
+        self._state = state
+        self._open_run = open_run
+        self._run: Any | None = None
+        self._seen: set[str] = set()
+        if state is not None:
+            known = _read(state)
+            self._id, self._seen = known["id"], set(known["stages"])
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Record the metrics of one step; steps may start again in every round."""
-        if self._run is not None:
-            # wandb drops a step below the last one, so ours is a metric like the others
-            self._run.log({**metrics, "step": step})
-
-    def log_curve(self, path: Path, name: str) -> None:
+    def log_curve(self, stage: str, path: Path, name: str) -> None:
         """Record a fine-tuning's loss curve (curve.jsonl) under `name`."""
+        if (run := self._run_for(stage)) is None:
+            return
         for line in path.read_text(encoding="utf-8").splitlines():
             point = json.loads(line)
             step = point.pop("step")
-            known = {key: value for key, value in point.items() if value is not None}
-            self.log({f"{name}/{key}": value for key, value in known.items()}, step)
+            known = {f"{name}/{key}": value for key, value in point.items() if value is not None}
+            # wandb drops a step below the last one, so ours is a metric like the others
+            run.log({**known, "step": step})
+
+    def log_round(self, number: int, stages: dict[str, str], summary: dict[str, Any]) -> None:
+        """Record a round's fingerprints, its scores (a gate's summary) and its decision."""
+        if (run := self._run_for(stages["gate"])) is None:
+            return
+        import wandb
+
+        run.config.update({f"round {number}": stages}, allow_val_change=True)
+        table = wandb.Table(
+            columns=[*_COLUMNS, *(f"{score}{end}" for score in _SCORES for end in _ENDS)],
+            data=[_cells(line) for line in summary["table"]],
+        )
+        run.log({**_metrics(summary), f"round {number}/scores": table, "step": number})
+        run.summary.update({name: summary[name] for name in ("decision", "reason")})
+
+    def _run_for(self, stage: str) -> Any | None:
+        """The W&B run, opened when first needed; None when it has this stage already."""
+        if self._open_run is None or stage in self._seen:
+            return None
+        self._seen.add(stage)
+        if self._run is None:
+            self._run = self._open_run(self._id)
+        return self._run
 
     def __enter__(self) -> Self:
         return self
@@ -36,12 +75,45 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._run is not None:
             self._run.finish(exit_code=0 if kind is None else 1)
+            assert self._state is not None
+            state = {"id": self._id, "stages": sorted(self._seen)}
+            write_atomically(self._state, json.dumps(state, indent=1))
+
+
+def _cells(line: dict[str, Any]) -> list[Any]:
+    scores = [line[score] for score in _SCORES]
+    return [line[column] for column in _COLUMNS] + [
+        None if score is None else score[key] for score in scores for key in _ENDS.values()
+    ]
+
+
+def _metrics(summary: dict[str, Any]) -> dict[str, float]:
+    return {
+        f"{row['role']}/{row['judge']}/{score}": row[score]["mean"]
+        for row in summary["table"]
+        for score in _SCORES
+        if row[score] is not None and row[score]["mean"] is not None
+    } | ({} if summary["data_size"] is None else {"data_size": float(summary["data_size"])})
+
+
+def _read(state: Path) -> dict[str, Any]:
+    """The W&B run of this directory, a new one if there is none."""
+    if not state.is_file():
+        state.parent.mkdir(parents=True, exist_ok=True)
+        fresh = {"id": secrets.token_hex(8), "stages": []}
+        write_atomically(state, json.dumps(fresh, indent=1))
+    known: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))
+    return known
 
 
 def open_tracker(
-    tracking: config.Tracking, directory: Path, name: str, values: dict[str, Any]
+    tracking: config.Tracking,
+    directory: Path,
+    name: str,
+    values: dict[str, Any],
+    group: str | None = None,
 ) -> Tracker:
-    """The tracker of a run; what wandb writes stays below `directory`."""
+    """The tracker of a run, one of a `group`; what wandb writes stays below `directory`."""
     if tracking.kind == "none":
         return Tracker()
     directory.mkdir(parents=True, exist_ok=True)
@@ -67,13 +139,20 @@ def open_tracker(
         disable_code=True,
         disable_job_creation=True,
     )
-    run = wandb.init(
-        project=tracking.project,
-        name=name,
-        dir=str(directory),
-        mode=tracking.mode,
-        config=values,
-        settings=settings,
-    )
-    run.define_metric("*", step_metric="step")
-    return Tracker(run)
+
+    def open_run(run_id: str) -> Any:
+        run = wandb.init(
+            project=tracking.project,
+            group=group,
+            name=name,
+            id=run_id,
+            resume="allow",
+            dir=str(directory),
+            mode=tracking.mode,
+            config=values,
+            settings=settings,
+        )
+        run.define_metric("*", step_metric="step")
+        return run
+
+    return Tracker(directory / "wandb" / "understudy.json", open_run)
