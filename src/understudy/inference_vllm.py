@@ -88,7 +88,7 @@ def _engine(job: Job, finetuned: Path | None, sampling: "Sampling", kind: Any) -
     base = local_model.directory(model)
     served, adapter, rank = finetuned or base, None, 0
     if finetuned is not None and local_model.is_adapter(finetuned):
-        reason = why_merge(finetuned)
+        reason = why_merge(finetuned, model.new_tokens)
         job.notes["adapter"] = f"merged: {reason}" if reason else "served"
         if reason:
             served = _merged(job, finetuned, kind)
@@ -119,10 +119,12 @@ def _engine(job: Job, finetuned: Path | None, sampling: "Sampling", kind: Any) -
     }
 
 
-def why_merge(adapter: Path) -> str | None:
+def why_merge(adapter: Path, new_tokens: Sequence[str] = ()) -> str | None:
     """Why vLLM cannot serve the adapter as it is, or None; vLLM reads LoRA matrices only."""
     from safetensors import safe_open
 
+    if new_tokens:
+        return f"the base has no row for {new_tokens[0]}"
     if _rank(adapter) > _RANKS[-1]:
         return f"rank {_rank(adapter)} is above {_RANKS[-1]}"
     with safe_open(adapter / "adapter_model.safetensors", framework="numpy") as tensors:
