@@ -146,9 +146,12 @@ def make(
     """The stage `name` of this config."""
     params = params or {}
     wanted = [leaf.format(**params) for leaf in SPECS[name].leaves]
+    groups = {leaf.partition(".")[0] for leaf in wanted}
     leaves = {
         leaf: value
-        for leaf, value in science(config).items()
+        for group in dataclasses.fields(config)
+        if group.name in groups  # a sweep makes thousands of stages
+        for leaf, value in science(getattr(config, group.name), group.name).items()
         if any(leaf == prefix or leaf.startswith(f"{prefix}.") for prefix in wanted)
     }
     return Stage(name, params, inputs or {}, leaves, _files(name, config))

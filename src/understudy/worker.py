@@ -3,8 +3,10 @@
 Reads the frozen config, so every rank and every node sees the same values; no Hydra here.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
+import json
 import logging
 import os
 import platform
@@ -17,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__, config, locks
-from understudy.artifacts import Job, StageDir
+from understudy.artifacts import Job, StageDir, write_atomically
 from understudy.errors import Internal, UnderstudyError, from_system
 from understudy.stages import SPECS
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "numpy")
+_FAILED = "failed.json"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         logging.exception("stage failed")
         known = _as_known(error, stage)
+        _write_down(known, stage)
         print(f"understudy: {known}", file=sys.stderr)
         return known.exit_code
     return 0
@@ -59,6 +63,7 @@ def run(stage: StageDir) -> None:
         if stage.out.is_dir():  # a crash between the rename and DONE
             stage.finish()
             return
+        (stage.path / _FAILED).unlink(missing_ok=True)
         attempt = stage.open_attempt()
         started = time.monotonic()
         job = _job(stage, attempt)
@@ -114,6 +119,13 @@ def _git() -> dict[str, Any] | None:
         return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
     except FileNotFoundError:  # no git on this machine
         return None
+
+
+def _write_down(error: UnderstudyError, stage: StageDir) -> None:
+    """Leave the reason for `status`, until the next attempt."""
+    with contextlib.suppress(OSError):  # no room for it, perhaps
+        record = {"exit_code": error.exit_code, "sentence": str(error)}
+        write_atomically(stage.path / _FAILED, json.dumps(record))
 
 
 def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:
