@@ -70,7 +70,10 @@ def figures(data: Data, bandwidth: float = BANDWIDTH) -> Iterator[tuple[str, Any
 
 
 def _final(systems: Sequence[System]) -> list[System]:
-    """Each trained model at its largest size, and the first service; at most four."""
+    """Each trained model at its largest size, and the first service; at most four.
+
+    Where there is neither, the untrained models.
+    """
     local: dict[tuple[str, str | None], System] = {}
     service: dict[str, System] = {}
     for system in systems:  # in the order of tables: sizes rise
@@ -85,7 +88,8 @@ def _final(systems: Sequence[System]) -> list[System]:
         if teacher is not None or model not in taught
     ]
     trained.sort(key=lambda system: system.key)
-    return [*list(service.values())[: max(1, _MOST - len(trained))], *trained][:_MOST]
+    found = [*list(service.values())[: max(1, _MOST - len(trained))], *trained]
+    return (found or list(systems))[:_MOST]
 
 
 def _name(system: System) -> str:

@@ -43,6 +43,10 @@ LAYERS = {
         "init",
         "plan",
         "preview",
+        "standing",
+        "submission",
+        "cancellation",
+        "explain",
     },
     5: {"compose", "cli", "__main__"},
 }

@@ -77,8 +77,7 @@ def test_a_judging_run_that_is_killed_again_and_again_pays_twice_only_for_what_w
             _kill_all(root, process.pid)
             process.communicate()
             kills += 1
-            while server.bill().open:  # a provider finishes, and bills, what it has begun
-                time.sleep(0.01)
+            _settle(server)
             total = ledger(root)
             lost = len(server.log) - total.calls - extra  # billed, and died with the process
             assert 0 <= lost <= total.uncertain_calls - in_flight
@@ -89,6 +88,14 @@ def test_a_judging_run_that_is_killed_again_and_again_pays_twice_only_for_what_w
         assert total.calls == 10 * 2 * 10
         assert len(server.log) == total.calls + extra
     assert contents(root, "evaluation") == straight
+
+
+def _settle(server: RehearsalServer) -> None:
+    """Wait while the server bills what it has begun, and begins what lay in its sockets."""
+    quiet = 0
+    while quiet < 20:
+        quiet = 0 if server.bill().open else quiet + 1
+        time.sleep(0.01)
 
 
 def _kill_all(root: Path, parent: int) -> None:

@@ -45,6 +45,7 @@ READERS = {
     "gate.alpha": {"gate"},
     "seed": {"finetune", "inference"},
 }
+_NUMBERS = ("cpus", "memory_gb", "hours")  # of an allocation
 MACHINE = {
     *("model.path", "model.chat_template"),  # count by content
     *("coverage.path", "synthesis.path", "inference.path"),  # likewise
@@ -62,9 +63,19 @@ MACHINE = {
     "budget.usd",
     "rehearsal.url",
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
-    "cluster.kind",
-    "cluster.threads",
-    "cluster.processes",
+    *(
+        f"cluster.{leaf}"
+        for leaf in (
+            *("kind", "threads", "processes", "setup", "throttle", "max_array", "lead_seconds"),
+            *("requeue", "resubmit"),
+            *(
+                f"{room}.{leaf}"
+                for room in ("gpu", "cpu", "api")
+                for leaf in ("partition", "account", "qos", "constraint", "gpus", "gpu_type")
+            ),
+            *(f"{room}.{leaf}" for room in ("gpu", "cpu", "api") for leaf in _NUMBERS),
+        )
+    ),
     "tracking.kind",
     "tracking.project",
     "tracking.mode",

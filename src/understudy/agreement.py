@@ -16,6 +16,18 @@ def check(config: "Config") -> None:
     agreement_recipe.check(config.trainer, config.model, config.accelerate.kind)
     for service in config.services:
         _check_service(service, config.rehearsal.url)
+    if config.cluster.kind != "local" and config.rehearsal.url is not None:
+        raise BadInput(
+            f"cluster={config.cluster.kind} returns before its jobs have run, and the server of "
+            "`understudy rehearse` ends with the command; rehearse with cluster=local"
+        )
+    for room in ("gpu", "cpu", "api"):
+        hours = getattr(config.cluster, room).hours
+        if hours is not None and hours * 3600 <= config.cluster.lead_seconds:
+            raise BadInput(
+                f"cluster.{room}.hours={hours} is over before cluster.lead_seconds="
+                f"{config.cluster.lead_seconds} have passed; a job needs time to work"
+            )
     if config.inference.kind != "local":
         _check_ready_made(config)
     elif not config.judges:

@@ -1,6 +1,7 @@
 """Stage directories: `runs/<stage>/<fingerprint>/`, filled by attempts, finished by `DONE`.
 
 config.json inputs.json meta.json log.txt DONE
+failed.json          why the last attempt ended without DONE; slurm.json: the job that does it
 out/                 what downstream reads; appears by one rename
 attempts/<token>/    out/ and scratch/ of work in progress; a crash leaves it to be continued
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import (
     __version__,
+    cli_cluster,
     cli_collect,
     cli_data,
     cli_decide,
@@ -119,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     for more in (
         *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route),
-        *(cli_rehearse, cli_journal, cli_inject, cli_data),
+        *(cli_rehearse, cli_journal, cli_inject, cli_data, cli_cluster),
     ):
         more.register(verbs)
     return parser
@@ -152,6 +153,8 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{run.directory.name}: {run.directory}", file=sys.stderr)
     if composed.is_rehearsal:
         print(_REHEARSAL, file=sys.stderr)
+    if composed.cluster.kind != "local" and cli_cluster.submit(run.directory, [run], run.command):
+        return 0
     decision = run.execute()
     page = run.directory / "report.html"
     if run.computed or not page.is_file():
@@ -175,6 +178,10 @@ def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
     cells = sweep_cells.expand(found, Composer(arguments.config_dir))
     command = _typed(arguments, arguments.overrides)
     job = sweep.Sweep(cells, command, lambda overrides: _typed(arguments, overrides))
+    if cells.cells[0].config.cluster.kind != "local":
+        runs, write = [lane.run for lane in job.lanes], job.write
+        if cli_cluster.submit(job.directory, runs, job.record["command"], write):
+            return 0
     print(f"{cells.name}: {job.outline()}", file=sys.stderr)
     if job.record["rehearsal"]:
         print(_REHEARSAL, file=sys.stderr)
@@ -191,6 +198,8 @@ def _multirun(arguments: argparse.Namespace) -> int:
 
     grid = composing.grid(arguments.overrides, arguments.config_dir)
     cells = sweep_cells.expand(grid, composing.Composer(arguments.config_dir))
+    if (kind := cells.cells[0].config.cluster.kind) != "local":
+        raise BadInput(f"-m runs cell after cell on this machine; leave it out with cluster={kind}")
     by_label = {cell.label: cell for cell in cells.cells}
     codes, runs = [0], list[pipeline.Run]()
 

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from understudy import agreement, schema
 from understudy.config_accelerate import Accelerate as Accelerate
+from understudy.config_cluster import Cluster as Cluster
 from understudy.config_service import Bias as Bias
 from understudy.config_service import Prices as Prices
 from understudy.config_service import Retired as Retired
@@ -141,15 +142,6 @@ class Loop:
     sizes: Annotated[list[Size], Field(min_length=1)]
     max_rounds: PositiveInt | None
     subsets: Literal["nested", "prefix"] = added("nested")  # prefix = LlamaDuo's first n rows
-
-
-@dataclass(config=STRICT)
-class Cluster:
-    """Where stages run, with how many threads each, and how many cells of a sweep at a time."""
-
-    kind: Literal["local"]
-    threads: PositiveInt
-    processes: PositiveInt = 1
 
 
 @dataclass(config=STRICT)

@@ -1,7 +1,8 @@
 """One worker per stage directory: a lock file that says who holds it, and how to tell it is dead.
 
-On the holder's host its pid and start time decide; elsewhere the state of its Slurm job; where
-neither is known we wait, and name the command that removes the lock by hand.
+On the holder's host its pid and start time decide; elsewhere the state of its Slurm job, of which
+a requeued one has the same id and one more restart; where neither is known we wait, and name the
+command that removes the lock by hand.
 """
 
 import fcntl
@@ -54,6 +55,16 @@ def is_held(path: Path) -> bool:
     return (holder := read(path)) is not None and not _is_dead(holder)
 
 
+def break_open(path: Path) -> str | None:
+    """Remove a lock whose holder may be dead; returns who lives and works under it instead."""
+    if (holder := read(path)) is None:
+        return None
+    if _is_dead(holder) is False:
+        return f"process {holder['pid']} on {holder['host']}"
+    _bury(path, holder)
+    return None
+
+
 def read(path: Path) -> dict[str, Any] | None:
     """Who holds the lock, or None."""
     try:
@@ -66,7 +77,7 @@ def read(path: Path) -> dict[str, Any] | None:
 def _words(holder: dict[str, Any], path: Path) -> str:
     text = f"process {holder['pid']} on {holder['host']}, which works on {path.parent}"
     if _is_dead(holder) is None:
-        text += f"; whether it lives cannot be known here: if not, rm {path}"
+        text += f"; whether it lives cannot be known here: if not, understudy unlock {path.parent}"
     return text
 
 
@@ -77,6 +88,7 @@ def _me() -> dict[str, Any]:
         "pid": os.getpid(),
         "started": _start_time(os.getpid()),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),  # of a requeued job
     }
 
 
@@ -100,7 +112,9 @@ def _is_dead(holder: dict[str, Any]) -> bool | None:
     if holder["host"] == socket.gethostname():
         same_boot = holder["boot"] == _boot_id()
         return not same_boot or _start_time(int(holder["pid"])) != holder["started"]
-    return _job_has_ended(holder["slurm_job"]) if holder["slurm_job"] else None
+    if (job := holder["slurm_job"]) and job == (me := _me())["slurm_job"]:
+        return bool(holder.get("slurm_restarts", "0") != me["slurm_restarts"])
+    return _job_has_ended(job) if job else None
 
 
 def _job_has_ended(job: str) -> bool | None:

@@ -78,6 +78,7 @@ class Run:
         self.purse = purse or f"run/{self.directory.name}"
         self.computed = 0
         self.tracker = Tracker()
+        self.is_quiet = False
         self.record: dict[str, Any] = {
             "name": self.directory.name,
             "command": self.command,
@@ -142,9 +143,7 @@ class Run:
 
     def _holdout(self, number: int) -> Iterator[Task]:
         """Judge the round that passed on the holdout, where there is one; `decide` looks at it."""
-        split = StageDir(self.root / self.flow.split.path).out / "rows.jsonl"
-        plan = self.flow.holdout(number)
-        if not plan or all(row.split != "holdout" for row in read_rows(split, Coverage)):
+        if not (plan := self.holdout(number)):
             return
         entry: dict[str, Any] = {"round": number, "stages": {}}
         self.record["holdout"] = entry
@@ -152,13 +151,20 @@ class Run:
         yield from self._stages(plan, entry["stages"])
         self.say(f"judged; to decide: understudy decide {self.directory.name}")
 
+    def holdout(self, number: int) -> dict[str, Stage]:
+        """The stages that judge a round on the holdout; empty where there is none."""
+        split = StageDir(self.root / self.flow.split.path).out / "rows.jsonl"
+        plan = self.flow.holdout(number)
+        has_rows = plan and any(row.split == "holdout" for row in read_rows(split, Coverage))
+        return plan if has_rows else {}
+
     def _decide(self, number: int) -> dict[str, Any]:
         """The gate's summary of a round that is done."""
         entry = self.record["rounds"][number]
         gate = StageDir(self.root / entry["stages"]["gate"]).out / "summary.json"
         summary: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
         entry["decision"] = summary["decision"]
-        if self.prefix:
+        if self.prefix or self.is_quiet:
             self.say(f"round {number}: {summary['decision']}. {summary['reason']}")
         else:
             closing_table(summary, self.record["rehearsal"])
@@ -179,12 +185,7 @@ class Run:
         if directory.is_done:
             self.say(f"  {role:<28} {stage.fingerprint}  finished before")
             return
-        inputs = {
-            "command": self.command,
-            "inputs": {name: upstream.path for name, upstream in stage.inputs.items()},
-            "purse": self.purse,
-        }
-        directory.prepare(stages.frozen(stage, self.config), inputs)
+        self.prepare(stage)
         started = time.monotonic()
         task = Task(directory)
         yield task
@@ -192,9 +193,21 @@ class Run:
         took = f"{time.monotonic() - started:.1f} s" if task.is_ours else "finished meanwhile"
         self.say(f"  {role:<28} {stage.fingerprint}  {took}")
 
+    def prepare(self, stage: Stage) -> StageDir:
+        """Freeze what the worker of a stage reads."""
+        inputs = {
+            "command": self.command,
+            "inputs": {name: upstream.path for name, upstream in stage.inputs.items()},
+            "purse": self.purse,
+        }
+        directory = StageDir(self.root / stage.path)
+        directory.prepare(stages.frozen(stage, self.config), inputs)
+        return directory
+
     def say(self, line: str) -> None:
         """A line for the person at the terminal."""
-        print(f"{self.prefix}{line}", file=sys.stderr, flush=True)
+        if not self.is_quiet:
+            print(f"{self.prefix}{line}", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
         write_atomically(self.directory / "run.json", json.dumps(self.record, indent=1))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import locks
 from understudy.artifacts import StageDir
 from understudy.errors import BadInput
 from understudy.schema import suggest
+from understudy.standing import STATES, Standings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +47,12 @@ def find_run(root: Path, name: str | None) -> Path:
         hint = suggest(name, names) if names else "; there is no run yet"
         raise BadInput(f"no run {name!r} in {where}{hint}")
     return named[0]
+
+
+def stages_of(run: Mapping[str, Any]) -> list[str]:
+    """The directories of all stages that a run.json names, each once."""
+    plans = [run, *run["rounds"], run["holdout"] or {"stages": {}}]
+    return list(dict.fromkeys(path for plan in plans for path in plan["stages"].values()))
 
 
 def _console() -> "Console":
@@ -133,28 +139,28 @@ def _about(gate: Mapping[str, Any]) -> str:
 def _stages_table(root: Path, run: Mapping[str, Any]) -> "Table":
     """The stages before the rounds, then those of every round, by state."""
     table = _table(None, "round", "rows", "stages", "decision")
-    table.add_row("", "", _states(root, run["stages"]), "")
+    standings = Standings(root)
+    table.add_row("", "", _states(standings, run["stages"]), "")
     for step in run["rounds"]:
         rows = _MISSING if step["data_size"] is None else f"{step['data_size']:,}"
-        cells = str(step["round"]), rows, _states(root, step["stages"])
+        cells = str(step["round"]), rows, _states(standings, step["stages"])
         table.add_row(*cells, step["decision"] or _MISSING)
     return table
 
 
-def _states(root: Path, stages: Mapping[str, str]) -> str:
+def _states(standings: Standings, stages: Mapping[str, str]) -> str:
+    """The roles by state, and why one of them is not to be had."""
     from rich.markup import escape
 
-    by_state: dict[str, list[str]] = {"done": [], "running": [], "missing": []}
+    by_state: dict[str, list[str]] = {state: [] for state in STATES}
+    reasons = dict[str, None]()
     for name, path in stages.items():
-        by_state[_state(StageDir(root / path))].append(escape(name))
-    return "\n".join(f"{state}: {', '.join(names)}" for state, names in by_state.items() if names)
-
-
-def _state(stage: StageDir) -> str:
-    """`running` has a lock; a worker that was killed leaves it until the next one comes."""
-    if stage.is_done:
-        return "done"
-    return "running" if locks.is_held(stage.path / "LOCK") else "missing"
+        standing = standings.of(path)
+        by_state[standing.state].append(escape(name))
+        if standing.reason:
+            reasons[escape(standing.reason)] = None
+    lines = [f"{state}: {', '.join(names)}" for state, names in by_state.items() if names]
+    return "\n".join([*lines, *reasons])
 
 
 def _table(title: str | None, *columns: str) -> "Table":

@@ -14,6 +14,7 @@ from understudy import status
 from understudy.artifacts import StageDir, write_atomically
 from understudy.errors import BadInput
 from understudy.pipeline import Run
+from understudy.standing import Standings
 from understudy.sweep_cells import Cell, Cells
 from understudy.sweep_schedule import Lane, drive
 
@@ -34,8 +35,6 @@ class Sweep:
         self.lanes = [Lane(cell.label, run) for cell, run in zip(cells, runs, strict=True)]
         base = self.root / "rehearsal" if is_rehearsal else self.root
         self.directory = base / "sweep" / sweep.name
-        # at most these: a cell ends with the round that passes
-        self.stages = {path for lane in self.lanes for plan in lane.plans for path in plan}
         self.record: dict[str, Any] = {
             "name": self.directory.name,
             "command": shlex.join(command),
@@ -59,7 +58,7 @@ class Sweep:
 
     def execute(self) -> int:
         """Run what is not done yet; the worst exit code of a cell that failed, else 0."""
-        self._write()
+        self.write()
         drive(self.lanes, self.processes, self._settled)
         return max((lane.error.exit_code for lane in self.lanes if lane.error), default=0)
 
@@ -82,9 +81,11 @@ class Sweep:
 
     def outline(self) -> str:
         """How much there is to do."""
-        done = sum(StageDir(path).is_done for path in self.stages)
+        # at most these: a cell ends with the round that passes
+        stages = {path for lane in self.lanes for plan in lane.plans for path in plan}
+        done = sum(StageDir(path).is_done for path in stages)
         return (
-            f"{len(self.lanes)} cells, at most {len(self.stages)} different stages, "
+            f"{len(self.lanes)} cells, at most {len(stages)} different stages, "
             f"{done} of them finished before"
         )
 
@@ -94,9 +95,10 @@ class Sweep:
             reason = f"{lane.failed_at} ended with exit code {code}"
             self.record["cells"][self.lanes.index(lane)]["failed"] = reason
             lane.run.say(f"cell {lane.label} failed: {str(lane.error) or reason}")
-            self._write()
+            self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the record."""
         self.directory.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, json.dumps(self.record, indent=1))
 
@@ -146,9 +148,10 @@ def show(sweep_json: Path) -> None:
     console.print(escape(str(sweep_json.parent)), soft_wrap=True)
     table = Table("cell", "rounds", "decision", "run", box=box.SIMPLE_HEAD, pad_edge=False)
     runs = [_run_of(root / cell["run"] / "run.json") for cell in record["cells"]]
+    standings = Standings(sweep_json.parents[2])
     for cell, run in zip(record["cells"], runs, strict=True):
         rounds = "" if run is None else str(len(run["rounds"]))
-        columns = (cell["label"], rounds, _decision(cell, run), Path(cell["run"]).name)
+        columns = (cell["label"], rounds, _decision(cell, run, standings), Path(cell["run"]).name)
         table.add_row(*map(escape, columns))
     console.print(table)
     if any(run is None or run["decision"] is None for run in runs):
@@ -162,13 +165,15 @@ def _run_of(run_json: Path) -> dict[str, Any] | None:
     return run
 
 
-def _decision(cell: dict[str, Any], run: dict[str, Any] | None) -> str:
+def _decision(cell: dict[str, Any], run: dict[str, Any] | None, standings: Standings) -> str:
     if run is not None and run["decision"] is not None:
         decision = run["decision"]
         return f"passed in round {decision['round']}" if decision["passed"] else "not passed"
     if cell["failed"]:
         return f"failed: {cell['failed']}"
-    return "not begun" if run is None else "not finished"
+    if run is None:
+        return "not begun"
+    return standings.outline(status.stages_of(run))
 
 
 def _read(sweep_json: Path) -> tuple[dict[str, Any], Path]:

@@ -5,6 +5,7 @@ Only workers run in threads; all bookkeeping stays in the calling one.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cached_property
 from pathlib import Path
 
 from understudy import locks
@@ -26,10 +27,14 @@ class Lane:
         self.is_over = False
         self.error: UnderstudyError | None = None
         self.failed_at = ""
-        flow = run.flow
-        plans = [flow.shared, *(flow.round(number) for number in range(len(flow.sizes)))]
-        self.plans = [[run.root / stage.path for stage in plan.values()] for plan in plans]
         self._steps: Iterator[Task] | None = None
+
+    @cached_property
+    def plans(self) -> list[list[Path]]:
+        """The stages before the rounds, then those of every round."""
+        flow = self.run.flow
+        plans = [flow.shared, *(flow.round(number) for number in range(len(flow.sizes)))]
+        return [[self.run.root / stage.path for stage in plan.values()] for plan in plans]
 
     @property
     def next_stage(self) -> Path:

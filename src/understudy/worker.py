@@ -4,8 +4,10 @@ Reads the frozen config, so every rank and every node sees the same values; no H
 several ranks, the first holds the lock, opens the attempt, and publishes; the others follow.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
+import json
 import logging
 import os
 import platform
@@ -18,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__, config, locks, ranks
-from understudy.artifacts import Job, StageDir
+from understudy.artifacts import Job, StageDir, write_atomically
 from understudy.errors import BadInput, Internal, UnderstudyError, from_system
 from understudy.launch.accelerate import processes
 from understudy.stages import SPECS
 
 _PACKAGES = ["torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets", "numpy"]
+_FAILED = "failed.json"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +62,7 @@ def _exit_code(stage: StageDir) -> int:
         if isinstance(known, Internal):  # which may only echo the death of another rank
             ranks.await_cause()
         if ranks.is_first_to_fail():
+            _write_down(known, stage)
             print(f"understudy: {known}", file=sys.stderr)
         return known.exit_code
     return 0
@@ -82,6 +86,7 @@ def run(stage: StageDir) -> None:
         if not is_mine:
             ranks.tell("")
             return
+        (stage.path / _FAILED).unlink(missing_ok=True)
         attempt_dir = stage.open_attempt()
         ranks.tell(str(attempt_dir))
         started = time.monotonic()
@@ -155,6 +160,13 @@ def _git() -> dict[str, Any] | None:
         return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
     except FileNotFoundError:  # no git on this machine
         return None
+
+
+def _write_down(error: UnderstudyError, stage: StageDir) -> None:
+    """Leave the reason for `status`, until the next attempt."""
+    with contextlib.suppress(OSError):  # no room for it, perhaps
+        record = {"exit_code": error.exit_code, "sentence": str(error)}
+        write_atomically(stage.path / _FAILED, json.dumps(record))
 
 
 def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:

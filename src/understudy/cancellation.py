@@ -1,0 +1,50 @@
+"""Cancel the jobs of a run or sweep, except those of stages that another run waits for."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from understudy.launch import slurm
+from understudy.status import stages_of
+
+
+class Cancelled(NamedTuple):
+    """What was cancelled, and what was left to whom."""
+
+    jobs: list[str]
+    shared: dict[str, str]  # job → a run that waits for it
+
+
+def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Cancelled:
+    """Cancel the jobs of these runs and their planning job.
+
+    A job that does a stage of another run without a decision is left, unless `with_shared`.
+    """
+    own = [path.absolute() for path in run_files]
+    root = planning.parents[2]
+    queue = slurm.queue()
+    jobs = {
+        job: path
+        for run_json in own
+        for path in stages_of(_read(run_json))
+        if (job := slurm.job_of(root / path / "slurm.json")) in queue
+    }
+    others = (path for path in root.glob("run/*/run.json") if path not in own)
+    waiting = {
+        path: run["name"]
+        for run in map(_read, others)
+        if run["decision"] is None
+        for path in stages_of(run)
+    }
+    shared = {job: waiting[path] for job, path in jobs.items() if job and path in waiting}
+    doomed = [job for job in jobs if job and (with_shared or job not in shared)]
+    if (plan := slurm.job_of(planning)) is not None and plan in queue:
+        doomed.insert(0, plan)  # first, or it would go on with what is left
+    slurm.cancel(doomed)
+    return Cancelled(doomed, {} if with_shared else shared)
+
+
+def _read(run_json: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
+    return run

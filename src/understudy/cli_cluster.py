@@ -1,0 +1,174 @@
+"""Runs on Slurm: submitting for `run`, and the verbs `cancel`, `explain` and `unlock`."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import BadInput
+
+if TYPE_CHECKING:
+    from understudy.pipeline import Run
+    from understudy.submission import Submission, Submitted
+
+
+def submit(
+    directory: Path, runs: "Sequence[Run]", command: str, write: Callable[[], None] = lambda: None
+) -> bool:
+    """Submit what is left of the runs, or print what would be; False when nothing is left.
+
+    `directory` is that of the run or sweep, `write` writes a sweep's own record.
+    """
+    from understudy.submission import Submission, one_at_a_time
+
+    if runs[0].config.cluster.kind == "dry_run":
+        _print_script(Submission(directory, runs, command))
+        return True
+    with one_at_a_time(directory):
+        job = Submission(directory, runs, command)
+        if job.is_over:
+            return False
+        write()
+        done = job.submit()
+    job.settle()
+    _print_table(job, done)
+    return True
+
+
+def _print_script(job: "Submission") -> None:
+    for line in job.script():
+        print(line)
+    stages = Counter(cell.stage for cell in job.cells if cell.path not in job.queued)
+    counts = ", ".join(f"{number} {stage}" for stage, number in stages.items()) or "nothing"
+    print(f"# {len(job.arrays)} arrays of {stages.total()} jobs: {counts}")
+    print(f"# {len(job.queued)} cells queued before; nothing was submitted or written")
+
+
+def _print_table(job: "Submission", done: "Submitted") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=110)
+    table = Table("job", "stage", "cells", "waits for", box=box.SIMPLE_HEAD, pad_edge=False)
+    for array, number in done.lines:
+        table.add_row(number, array.stage, str(len(array.tasks)), array.after or "–")
+    if done.lines:
+        console.print(table)
+    cells = sum(len(line.array.tasks) for line in done.lines)
+    texts = [f"submitted: {cells} stages in {len(done.lines)} arrays"]
+    texts += [f"{done.reused} queued before"] if done.reused else []
+    texts += [f"{done.lost} stopped by a failure (understudy status)"] if done.lost else []
+    console.print(", ".join(texts))
+    if done.planning is not None:
+        console.print(f"job {done.planning} goes on when these have ended")
+    elif not job.cluster.resubmit:
+        console.print(
+            "cluster.resubmit=false: when these jobs have ended, the same command goes on here: "
+            f"{job.command}",
+            soft_wrap=True,
+        )
+    console.print(f"watch: understudy status {job.name}; stop: understudy cancel {job.name}")
+
+
+def register(verbs: Any) -> None:
+    """Add `cancel`, `explain` and `unlock` to the verbs."""
+    for name, verb, target, help_ in (
+        ("cancel", _cancel, "RUN", "cancel the Slurm jobs of a run or sweep"),
+        ("explain", _explain, "CELL", "which config leaf or input differs from a finished stage"),
+        ("unlock", _unlock, "STAGE", "remove the lock of a worker that is gone"),
+    ):
+        sub = verbs.add_parser(name, help=help_, description=help_)
+        sub.set_defaults(verb=verb)
+        sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
+        if name == "cancel":
+            sub.add_argument("run", metavar="RUN", help="a name, a path, or latest")
+            sub.add_argument("--all", action="store_true", help="also what another run waits for")
+        elif name == "explain":
+            words = "a stage (finetune/0123…), a run's name, or KEY=VALUE… as for `understudy run`"
+            sub.add_argument("cell", nargs="+", metavar=target, help=words)
+            sub.add_argument("--config-dir", metavar="DIR", help="a directory of your own options")
+        else:
+            sub.add_argument("stage", metavar=target, help="a stage directory, or finetune/0123…")
+
+
+def _cancel(arguments: argparse.Namespace) -> None:
+    from understudy import cancellation, status, sweep
+
+    root = _root(arguments)
+    if (found := sweep.find_sweep(root, arguments.run)) is not None:
+        runs = sweep.run_files(found)
+    else:
+        runs = [found := status.find_run(root, arguments.run)]
+    planning = found.parents[2] / "slurm" / found.parent.name / "planning.json"
+    done = cancellation.cancel(runs, planning, arguments.all)
+    print(f"cancelled: {len(done.jobs)} jobs of {found.parent.name}")
+    if done.shared:
+        names = ", ".join(sorted(set(done.shared.values())))
+        print(f"left: {len(done.shared)} jobs that {names} waits for (--all cancels them too)")
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from understudy import config, explain, pipeline, status
+    from understudy.compose import compose
+    from understudy.submission_cells import ahead
+
+    planned = {}
+    if any("=" in word for word in arguments.cell):
+        composed = config.build(compose(arguments.cell, arguments.config_dir).values)
+        run = pipeline.Run(composed, [])
+        root, planned = run.root, {stage.path: stage for stage in ahead(run).stages}
+        wanted = list(planned)
+    else:
+        (cell,) = arguments.cell if len(arguments.cell) == 1 else [" ".join(arguments.cell)]
+        directory = _stage(_root(arguments), cell)
+        if directory is not None:
+            root, wanted = directory.parents[1], [f"{directory.parent.name}/{directory.name}"]
+        else:
+            run_json = status.find_run(_root(arguments), cell)
+            root, record = run_json.parents[2], json.loads(run_json.read_text(encoding="utf-8"))
+            wanted = [
+                path for path in status.stages_of(record) if not (root / path / "DONE").is_file()
+            ]
+    explainer = explain.Explainer(root, planned)
+    for stage in wanted:
+        found = explainer.explain(stage)
+        against = f"nearest finished: {found.nearest}" if found.nearest else "none is finished"
+        print(f"{stage}: {against}")
+        for change in found.changes:
+            print(f"  {change}")
+    if not wanted:
+        print("all stages are finished; nothing would run")
+
+
+def _unlock(arguments: argparse.Namespace) -> None:
+    from understudy import locks
+
+    if (directory := _stage(_root(arguments), arguments.stage)) is None:
+        raise BadInput(f"{arguments.stage} is no stage directory below {_root(arguments)}")
+    if (holder := locks.break_open(directory / "LOCK")) is not None:
+        raise BadInput(f"{holder} is at work on {directory}; stop it first")
+    print(f"{directory} is not locked")
+
+
+def _stage(root: Path, name: str) -> Path | None:
+    """The stage directory of a path, of KIND/FINGERPRINT, or of a fingerprint's first digits."""
+    if (Path(name) / "config.json").is_file():
+        return Path(name).absolute()
+    kind, _, digits = name.rpartition("/")
+    pattern = f"{kind or '*'}/{digits}*/config.json"
+    trees = root, root / "rehearsal"
+    found = [path.parent for tree in trees for path in tree.glob(pattern)] if digits else []
+    if len(found) > 1:
+        raise BadInput(f"{name} may be {' or '.join(map(str, found))}")
+    return found[0] if found else None
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    from understudy.compose import compose
+
+    root = arguments.root or compose([], None).values["paths"]["root"]
+    return Path(root).expanduser().absolute()

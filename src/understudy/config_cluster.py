@@ -1,0 +1,44 @@
+"""Names and types of `conf/cluster/`: where stages run, and what they ask Slurm for."""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from understudy.config_source import STRICT
+
+Room = Literal["gpu", "cpu", "api"]
+
+
+@dataclass(config=STRICT)
+class Allocation:
+    """What one job asks for; null = what the cluster gives to those who do not ask."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gpus: Annotated[int, Field(ge=0)] = 0  # of each node, as are the next three
+    gpu_type: str | None = None
+    cpus: PositiveInt = 1
+    memory_gb: PositiveFloat | None = None
+    hours: PositiveFloat | None = None
+
+
+@dataclass(config=STRICT)
+class Cluster:
+    """Where stages run; `gpu`, `cpu` and `api` are the allocations of three kinds of stages."""
+
+    kind: Literal["local", "dry_run", "slurm"]
+    threads: PositiveInt  # per process
+    processes: PositiveInt = 1  # cells of a sweep at a time, on this machine
+    gpu: Allocation = field(default_factory=Allocation)  # finetune, inference
+    cpu: Allocation = field(default_factory=Allocation)
+    api: Allocation = field(default_factory=Allocation)  # stages that wait for a service
+    setup: str | None = None  # a script that every job sources first; null = the shell as it is
+    throttle: PositiveInt | None = None  # jobs of one array at a time
+    max_array: PositiveInt | None = None  # jobs of one array; null = what Slurm allows
+    lead_seconds: PositiveInt = 120  # from the warning to the end of the time, to save and requeue
+    requeue: bool = True
+    resubmit: bool = True  # whether compute nodes may submit: a job then plans the next round

@@ -1,0 +1,204 @@
+"""Slurm: what `sbatch` is told, and what `squeue` and `scontrol` say."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+from understudy import locations
+from understudy.config_cluster import Allocation, Cluster, Room
+from understudy.errors import BadInput, EnvironmentFailed
+
+_INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)
+# Not the user's to mend, and the same line may pass later; every other refusal is bad input.
+_PASSING = "contact|timed out|temporarily|submit.*limit|configuration source|authentic|protocol"
+
+
+@dataclass
+class Array:
+    """Stage directories to run as one array; jobs are ids, or `${jobN}` before there is one."""
+
+    stage: str
+    room: Room
+    flags: tuple[str, ...]  # what each of its jobs asks for
+    service: str | None  # whose stages run one at a time
+    aftercorr: tuple[str, ...]  # arrays: index i waits for their index i
+    afterok: tuple[str, ...]  # jobs that every index waits for
+    tasks: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def after(self) -> str:
+        """The dependency, in Slurm's words."""
+        parts = [f"aftercorr:{':'.join(self.aftercorr)}"] if self.aftercorr else []
+        parts += [f"afterok:{':'.join(self.afterok)}"] if self.afterok else []
+        # A name of its own per service: a job waits for all earlier ones of the same name.
+        return ",".join([*parts, *(["singleton"] if self.service else [])])
+
+
+class JobState(NamedTuple):
+    """A job that has not ended, in Slurm's words."""
+
+    state: str
+    reason: str
+
+
+def flags(allocation: Allocation, gpus: int, nodes: int) -> tuple[str, ...]:
+    """The options of `sbatch` that ask for an allocation."""
+    given = {
+        "partition": allocation.partition,
+        "account": allocation.account,
+        "qos": allocation.qos,
+        "constraint": allocation.constraint,
+        "nodes": nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": allocation.cpus,
+        "gres": ":".join(filter(None, ("gpu", allocation.gpu_type, str(gpus)))) if gpus else None,
+        "mem": allocation.memory_gb and f"{ceil(allocation.memory_gb * 1024)}M",
+        "time": allocation.hours and ceil(allocation.hours * 60),  # minutes
+    }
+    return tuple(f"--{name}={value}" for name, value in given.items() if value is not None)
+
+
+def stages_argv(array: Array, cluster: Cluster, title: str, tasks: Path, logs: Path) -> list[str]:
+    """The line that submits an array; `tasks` is the file of its task list."""
+    body = "gpu-stage.sbatch" if array.room == "gpu" else "cpu-stage.sbatch"
+    at_once = 1 if array.service else cluster.throttle
+    return [
+        *_sbatch(f"understudy-{array.service}" if array.service else f"{title}-{array.stage}"),
+        f"--array={_ranges(array.tasks)}" + (f"%{at_once}" if at_once else ""),
+        *([f"--dependency={array.after}"] if array.after else []),
+        *array.flags,
+        f"--output={_literal(logs)}/%A_%a.log",
+        "--open-mode=append",
+        f"--signal=B:USR1@{cluster.lead_seconds}",
+        "--requeue" if cluster.requeue else "--no-requeue",
+        str(locations.shared("slurm") / body),
+        sys.executable,
+        str(tasks),
+        *([str(Path(cluster.setup).expanduser().absolute())] if cluster.setup else []),
+    ]
+
+
+def command_argv(
+    command: str, after: Iterable[str], cluster: Cluster, title: str, logs: Path
+) -> list[str]:
+    """The line that submits a shell command, to run when the jobs `after` have ended somehow."""
+    setup = f'. "{Path(cluster.setup).expanduser().absolute()}" && ' if cluster.setup else ""
+    return [
+        *_sbatch(title),
+        f"--dependency=afterany:{':'.join(after)}",
+        *flags(cluster.cpu, 0, 1),
+        f"--output={_literal(logs)}/%j.log",
+        f"--wrap={setup}exec {command}",
+    ]
+
+
+def _sbatch(name: str) -> list[str]:
+    # A job that can never run is cancelled, and with it what depends on it.
+    return ["sbatch", "--parsable", "--kill-on-invalid-dep=yes", f"--job-name={name}"]
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """1,2,3,7 as Slurm writes it: 1-3,7."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _literal(path: Path) -> str:
+    """A path in which Slurm replaces nothing."""
+    return str(path).replace("%", "%%")
+
+
+def submit(argv: list[str], room: Room) -> str:
+    """The id of the job that `sbatch` made; BadInput or EnvironmentFailed in one sentence."""
+    done = _ask(*argv)
+    if done.returncode == 0:
+        return done.stdout.strip().partition(";")[0]
+    said = done.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
+    reason = said[0].rpartition("error: ")[2].rpartition("failed: ")[2]
+    if re.search(_PASSING, reason, re.IGNORECASE):
+        raise EnvironmentFailed(f"Slurm takes no job now: {reason}")
+    asked = " ".join(arg for arg in argv if re.match("--(part|acc|qos|cons|gres|mem|time)", arg))
+    choices = f"; the partitions are {', '.join(_partitions())}" * ("artition" in reason)
+    raise BadInput(f"Slurm refuses what cluster.{room} asks for ({asked}): {reason}{choices}")
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs; those that have ended do not matter."""
+    if jobs := list(jobs):
+        _ask("scancel", *jobs)
+
+
+def job_of(record: Path) -> str | None:
+    """The job that a slurm.json or planning.json names, if there is one."""
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["job"])
+    except FileNotFoundError:
+        return None
+
+
+def queue() -> dict[str, JobState]:
+    """The user's jobs that have not ended; `12_3` is index 3 of array 12."""
+    done = _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T %r")
+    if done.returncode:
+        raise EnvironmentFailed(f"Slurm does not answer: {done.stderr.strip()}")
+    found = {}
+    for line in done.stdout.splitlines():
+        job, index, state, reason = line.split(maxsplit=3)
+        if reason != "DependencyNeverSatisfied":  # such a job waits for ever
+            found[job if index == "N/A" else f"{job}_{index}"] = JobState(state, reason)
+    return found
+
+
+def ending(job: str) -> str | None:
+    """How a job has ended, as long as Slurm remembers."""
+    said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", _show("job", job)))
+    if "JobState" not in said:
+        return None
+    return f"{said['JobState']}, {said['Reason']}, exit code {said['ExitCode'].partition(':')[0]}"
+
+
+def max_indices() -> int:
+    """How many jobs an array of this cluster may have."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _show("config"))
+    return int(found[1]) - 1 if found else _INDICES
+
+
+def _show(*what: str) -> str:
+    try:
+        return _ask("scontrol", "--oneliner", "show", *what).stdout
+    except EnvironmentFailed:
+        return ""
+
+
+def _partitions() -> list[str]:
+    return sorted(set(_ask("sinfo", "--noheader", "--format=%R").stdout.split()))
+
+
+def _ask(*argv: str) -> subprocess.CompletedProcess[str]:
+    """A command of Slurm's; inside a job, without that job's variables, which `sbatch` inherits."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") or name == "SLURM_CONF"
+    }
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=inherited)
+    except FileNotFoundError:
+        raise EnvironmentFailed(
+            f"{argv[0]} is not on this machine; cluster=slurm needs Slurm's commands here, "
+            "cluster=local runs without them"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentFailed(f"Slurm did not answer {argv[0]} within two minutes") from None

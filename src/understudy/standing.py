@@ -1,0 +1,83 @@
+"""How a stage stands: done, running, queued, failed, blocked by one that failed, or missing."""
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from understudy import locks
+from understudy.artifacts import StageDir
+from understudy.errors import EnvironmentFailed
+from understudy.launch import slurm
+from understudy.launch.slurm import JobState
+
+STATES = ("done", "running", "queued", "failed", "blocked", "missing")
+
+
+class Standing(NamedTuple):
+    """One of STATES, and why a stage failed or cannot run."""
+
+    state: str
+    reason: str = ""
+
+
+class Standings:
+    """The stages below one root; Slurm is asked once, and only when it was given one of them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, Standing] = {}
+
+    def of(self, stage: str) -> Standing:
+        """The stage in the directory of this name, e.g. `finetune/0123456789abcdef`."""
+        if stage not in self._known:
+            self._known[stage] = self._look(stage)
+        return self._known[stage]
+
+    def outline(self, stages: Iterable[str]) -> str:
+        """How many are in which state, and the first reason why one is not to be had."""
+        found = [self.of(stage) for stage in dict.fromkeys(stages)]
+        counts = Counter(standing.state for standing in found)
+        text = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+        reason = next((s.reason for s in found if s.state == "failed" and s.reason), "")
+        reason = reason or next((s.reason for s in found if s.reason), "")
+        return f"{text}: {reason}" if reason else text
+
+    def _look(self, stage: str) -> Standing:
+        directory = StageDir(self._root / stage)
+        if directory.is_done:
+            return Standing("done")
+        record = _read(directory, "slurm.json")
+        job = self._queue.get(record["job"]) if record else None
+        if record and job is not None:
+            held = f"job {record['job']}: {job.reason}; scontrol release {record['job']} lets it go"
+            reason = held if "held" in job.reason.lower() else ""
+            return Standing("queued" if job.state == "PENDING" else "running", reason)
+        if locks.is_held(directory.path / "LOCK"):
+            return Standing("running")
+        if failed := _read(directory, "failed.json"):
+            return Standing("failed", f"{stage} failed: {failed['sentence']}")
+        if record is None:
+            return Standing("missing")
+        for upstream in directory.read("inputs.json")["inputs"].values():
+            above = self.of(upstream)
+            if above.state in ("failed", "blocked"):
+                return Standing("blocked", above.reason)
+        ended = slurm.ending(record["job"]) or "Slurm does not remember it"
+        return Standing("failed", f"{stage}: job {record['job']}: {ended}; see {record['log']}")
+
+    @cached_property
+    def _queue(self) -> dict[str, JobState]:
+        try:
+            return slurm.queue()
+        except EnvironmentFailed:  # not a machine of the cluster
+            return {}
+
+
+def _read(directory: StageDir, name: str) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = directory.read(name)
+    except FileNotFoundError:
+        return None
+    return content

@@ -1,0 +1,102 @@
+"""What runs need next, as cells of a plan: where each stage runs and what it waits for."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from understudy.artifacts import StageDir
+from understudy.config import Config
+from understudy.config_cluster import Room
+from understudy.launch import slurm
+from understudy.pipeline import Run
+from understudy.stages import Stage
+
+
+class Cell(NamedTuple):
+    """One stage that is not done, with the upstream stages that are not done either."""
+
+    path: Path
+    stage: str
+    room: Room
+    flags: tuple[str, ...]  # what its job asks for
+    service: str | None  # that it asks
+    needs: tuple[Path, ...]
+
+
+class Ahead(NamedTuple):
+    """How far a run is: its record so far, and the stages that are sure to be needed next."""
+
+    run: Run
+    record: dict[str, Any]
+    stages: list[Stage]  # not done, each after what it needs; none = only the decision is left
+
+
+def ahead(run: Run) -> Ahead:
+    """Read from the disk which rounds have decided; the next one, or the holdout, is needed."""
+    flow = run.flow
+    plan = dict(flow.shared)
+    record = {**run.record, "stages": _paths(plan), "rounds": []}
+    stages = list(plan.values())
+    for number, size in enumerate(flow.sizes):
+        plan = flow.round(number)
+        stages += plan.values()
+        gate = StageDir(run.root / plan["gate"].path)
+        decision = gate.read("out/summary.json")["decision"] if gate.is_done else None
+        entry = {"round": number, "data_size": size, "stages": _paths(plan), "decision": decision}
+        record["rounds"].append(entry)
+        if flow.is_ladder and decision == "pass" and (last := run.holdout(number)):
+            record["holdout"] = {"round": number, "stages": _paths(last)}
+            stages += last.values()
+        if flow.is_ladder and decision in (None, "pass"):
+            break
+    left = {stage.path: stage for stage in stages if not StageDir(run.root / stage.path).is_done}
+    return Ahead(run, record, list(left.values()))
+
+
+def _paths(plan: Mapping[str, Stage]) -> dict[str, str]:
+    return {role: stage.path for role, stage in plan.items()}
+
+
+def cells(aheads: Iterable[Ahead]) -> dict[Path, tuple[Cell, Ahead, Stage]]:
+    """The different cells by their directory, each after what it needs; the first run owns it."""
+    found: dict[Path, tuple[Cell, Ahead, Stage]] = {}
+    for each in aheads:
+        places, root = _Places(each.run.config), each.run.root
+        left = {stage.path for stage in each.stages}
+        for stage in each.stages:
+            if (path := root / stage.path) not in found:
+                upstream = {up.path for up in stage.inputs.values()} & left
+                needs = tuple(root / up for up in sorted(upstream))
+                found[path] = places.cell(path, stage, needs), each, stage
+    return found
+
+
+class _Places:
+    """Where the stages of a config run."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        cluster, gpu = config.cluster, config.cluster.gpu
+        self._gpu = {  # sampling takes one device, fine-tuning all of them
+            "finetune": slurm.flags(gpu, gpu.gpus, config.accelerate.nodes),
+            "inference": slurm.flags(gpu, min(1, gpu.gpus), 1),
+        }
+        self._cpu = slurm.flags(cluster.cpu, 0, 1)
+        self._api = slurm.flags(cluster.api, 0, 1)
+
+    def cell(self, path: Path, stage: Stage, needs: tuple[Path, ...]) -> Cell:
+        service = self._service(stage)
+        if stage.name in self._gpu:
+            return Cell(path, stage.name, "gpu", self._gpu[stage.name], None, needs)
+        if service is None:
+            return Cell(path, stage.name, "cpu", self._cpu, None, needs)
+        return Cell(path, stage.name, "api", self._api, service, needs)
+
+    def _service(self, stage: Stage) -> str | None:
+        """The name of the service that a stage asks; None when it asks nobody."""
+        asked = {
+            "synthesis": self._config.synthesis.service,
+            "baseline": self._config.baseline.service,
+            "evaluation": self._config.judges.get(stage.params.get("judge", "")),
+        }
+        return service.name if (service := asked.get(stage.name)) else None

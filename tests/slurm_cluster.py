@@ -1,0 +1,77 @@
+"""A real Slurm for the slow tests: slurm/dev-cluster.sh, and what tests ask of it."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "slurm" / "dev-cluster.sh"
+SMALL = [  # so that a node of two cores takes two jobs
+    "cluster=slurm",
+    *(f"cluster.{room}.cpus=1" for room in ("gpu", "cpu", "api")),
+    *(f"cluster.{room}.memory_gb=1" for room in ("gpu", "cpu", "api")),
+]
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """The cluster, in the environment of this process; skips where it cannot be started."""
+    for program in ("slurmctld", "slurmd", "munged", "squeue"):
+        if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
+            pytest.skip(f"{program} is not installed: apt-get install -y slurm-wlm munge")
+    state = Path(f"/tmp/understudy-slurm-test-{os.getpid()}")  # short: a socket's path is limited
+    old = dict(os.environ)
+    port = 20000 + 8 * (os.getpid() % 5000)
+    os.environ |= {"DEV_CLUSTER": str(state), "DEV_CLUSTER_PORT": str(port)}
+    os.environ["SLURM_CONF"] = str(state / "slurm.conf")
+    try:
+        up = subprocess.run([str(SCRIPT), "up"], capture_output=True, text=True)
+        assert up.returncode == 0, up.stderr
+        yield
+    finally:
+        subprocess.run([str(SCRIPT), "down"], capture_output=True)
+        os.environ.clear()
+        os.environ.update(old)
+
+
+def ask(*argv: str) -> str:
+    """What a command of Slurm's prints."""
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def jobs(form: str = "%F_%K %T %r", *more: str) -> list[str]:
+    return ask("squeue", "-h", "-r", "-o", form, *more).splitlines()
+
+
+def restarts(job: str) -> int:
+    """How often a job was requeued."""
+    found = re.search(r"Restarts=(\d+)", ask("scontrol", "-o", "show", "job", job))
+    assert found is not None, f"Slurm does not know job {job}"
+    return int(found[1])
+
+
+def hurry() -> None:
+    """Start requeued jobs now; Slurm makes them wait for two minutes."""
+    for line in jobs("%i %r"):
+        if line.endswith("BeginTime"):
+            subprocess.run(["scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now"])
+
+
+def wait_until(is_so: Callable[[], bool], what: str, hurrying: bool = True) -> None:
+    deadline = time.monotonic() + 300
+    while not is_so():
+        assert time.monotonic() < deadline, f"{what}: {jobs()}"
+        if hurrying:
+            hurry()
+        time.sleep(0.2)
+
+
+def wait_for_all() -> None:
+    """Wait until no job is left, planned ones included."""
+    wait_until(lambda: not jobs(), "jobs are left")
