@@ -31,8 +31,9 @@ test: .venv/.installed ## the fast tests
 slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wheel elsewhere
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
-soak: .venv/.installed ## 119 more kills, 51 of them of a paid run (half an hour)
+soak: .venv/.installed ## 119 more kills, 51 of them of a paid run, and 20 interruptions on Slurm (an hour)
 	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/test_crashes.py tests/test_paid_runs.py
+	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/test_slurm.py
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
 	for script in tests/benchmarks/bench_*.py; do PYTHONPATH=.:tests $(BIN)/python "$$script" || exit 1; done
