@@ -106,6 +106,7 @@ def test_every_committed_option_composes(option: str) -> None:
     extra = {
         "synthesis=none": ["data_size=0"],
         "judge=none": ["inference=file", "inference.path=answers.jsonl"],
+        "inference=vllm": ["inference.python=python3"],
     }.get(option, [])
     if kind in ("file", "hub"):  # they say what, the user says which
         extra = [f"{group}.path=a.jsonl" if kind == "file" else f"{group}.repo=a/b"]

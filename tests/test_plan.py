@@ -155,7 +155,7 @@ def test_hours_of_training_are_learnt_from_what_is_finished(composed: Make) -> N
 
 
 def test_training_a_real_model_takes_gpu_hours_by_a_stated_prior(composed: Make) -> None:
-    model = ("model.path=null", "model.repo=x/y", "model.context=512")
+    model = ("model.path=null", "model.repo=x/y", f"model.revision={40 * '0'}", "model.context=512")
     hours = {
         size: planned(composed(*ONE_ROUND, f"model.name=some_{size}", *model)).gpu_hours
         for size in ("1b", "7b")
