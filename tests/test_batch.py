@@ -146,6 +146,7 @@ def test_calls_of_a_batch_under_way_are_not_bought_online_as_well(tmp_path: Path
     assert online.log == []
 
 
+@pytest.mark.slow
 def test_a_batch_that_never_reached_the_provider_is_submitted_again(tmp_path: Path) -> None:
     remote = Remote()
     remote.dies_at = {"before submit"}
@@ -224,6 +225,7 @@ def test_a_bad_key_stops_and_leaves_nothing_behind(tmp_path: Path) -> None:
     check_books(tmp_path, account)
 
 
+@pytest.mark.slow
 def test_a_provider_that_never_answers_stops_the_run_and_the_next_one_goes_on(
     tmp_path: Path,
 ) -> None:

@@ -31,6 +31,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_gpu_bench_says_so() -> None:
     import torch
 

@@ -51,6 +51,7 @@ def expected(claim: str) -> dict[str, Any]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiments())
 def test_every_experiment_composes_and_is_valid_in_every_cell(name: str) -> None:
     given = [f"experiment={name}", REHEARSED]
@@ -163,6 +164,7 @@ def dry_run(claim: str, root: Path, data: Path, *more: str) -> dict[str, Any]:
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_run_sh_dry_runs(claim: str, tmp_path: Path, no_robots: Path) -> None:
     plan = dry_run(claim, tmp_path / "my runs", no_robots, *NARROW[claim])

@@ -138,6 +138,7 @@ def test_training_stops_when_validation_no_longer_improves(prepare: Callable[...
     assert shipped(job) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"trainer__kind": "lora", "trainer__packing": True}])
 def test_a_run_that_goes_on_after_a_crash_ships_the_same_bytes(
     prepare: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -176,6 +177,7 @@ def test_a_run_that_goes_on_after_a_crash_ships_the_same_bytes(
     assert shipped(renamed) == shipped(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_during_training_costs_no_step_and_changes_no_byte(
     prepare: Callable[..., Job],
     monkeypatch: pytest.MonkeyPatch,
@@ -242,6 +244,7 @@ def test_packed_rows_do_not_see_one_another(prepare: Callable[..., Job]) -> None
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_start_previous_goes_on_from_the_earlier_model(
     prepare: Callable[..., Job], kind: str

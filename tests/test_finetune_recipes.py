@@ -64,6 +64,7 @@ def answers(job: Job, tmp_path: Path, config: Any) -> set[tuple[str, str]]:
     return {(row["text"], row["finish"]) for row in rows}
 
 
+@pytest.mark.slow
 def test_a_loss_on_all_tokens_counts_the_prompt_and_one_on_the_answer_does_not(
     prepare: Callable[..., Job],
 ) -> None:
@@ -128,6 +129,7 @@ def template(tmp_path: Path) -> dict[str, Any]:
     return NEW | {"model__chat_template": str(path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_model_with_new_tokens_learns_to_stop_at_one_of_them(
     prepare: Callable[..., Job], template: dict[str, Any], tmp_path: Path, kind: str
@@ -175,6 +177,7 @@ def test_untied_models_train_both_the_input_and_the_output_rows(
     assert len(set(map(tuple, trained.values()))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_a_model_trains_in_bf16_on_a_cpu_about_as_in_fp32(
     prepare: Callable[..., Job], kind: str

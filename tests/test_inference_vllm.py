@@ -75,6 +75,7 @@ def adapter(root: Path, base: Path, **options: Any) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_greedy_rows_are_those_of_transformers(tmp_path: Path, base: Path) -> None:
     import torch
 

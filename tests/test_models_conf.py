@@ -130,6 +130,7 @@ def test_the_paper_s_chatml_uses_gemma_s_own_rows_and_new_ones_elsewhere(
     assert asked == f"{TOKENS[name][0]}{start}user\nHi{end}\n{start}assistant\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"gemma_7b", "llama3_2_1b", "llama3_2_3b"}))
 def test_a_small_model_of_the_architecture_trains_and_answers(name: str, tmp_path: Path) -> None:
     facts = model(name)

@@ -124,6 +124,7 @@ def cut(pairs: list[Pair], size: int) -> Iterable[list[Pair]]:
     return (pairs[at : at + size] for at in range(0, len(pairs), size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20, 700, 1500])
 def test_batches_change_nothing(size: int, small: tuple[list[Coverage], planted.Planted]) -> None:
     human, made = small

@@ -173,6 +173,7 @@ def _fit(model: Any, tokenizer: Any, lr: float, steps: int) -> float:
     return loss.item()
 
 
+@pytest.mark.slow
 def test_pretraining_resumes_to_the_same_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         open_tracker(tracking("wandb"), tmp_path, "demo", {})
 
 
+@pytest.mark.slow
 def test_wandb_offline_has_curves_scores_fingerprints_and_the_sweep(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     (written,) = track(tmp_path / "run", 0)
