@@ -113,6 +113,7 @@ def test_one_perturbed_expectation_turns_exactly_its_cell_red(
     assert capsys.readouterr().out.count("drift: ") == 1
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_on_drift_and_0_without(made: list[str], tmp_path: Path) -> None:
     rows = Path(made[1]).read_text().splitlines()
     chosen = [row for row in rows if "gpt4o-100k" in row or '"rehearsal/gpt4o"' in row]

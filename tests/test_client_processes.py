@@ -49,6 +49,7 @@ def uncertain(root: Path) -> Counter[str]:
         return Counter(names[key] for _, key in journal._open(sql))
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing_but_the_calls_in_flight_and_these_are_counted(tmp_path: Path) -> None:
     rng = random.Random(7)
     for kill in range(5):

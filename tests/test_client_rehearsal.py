@@ -54,6 +54,7 @@ def test_a_budget_holds_on_the_servers_bill_with_128_in_flight(tmp_path: Path) -
         assert len(arrived) == len(server.log)
 
 
+@pytest.mark.slow
 def test_limits_told_by_headers_hold_and_a_burst_is_one_cut(tmp_path: Path) -> None:
     with RehearsalServer(requests_per_minute=1200, window_s=1.0) as server:
         account = paid.account(tmp_path, rehearsal_url=server.url)

@@ -61,6 +61,7 @@ def test_every_experiment_composes_and_is_valid_in_every_cell(name: str) -> None
         config.build(compose.compose(given, None).values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_claim_s_sweep_has_the_stages_that_are_expected(claim: str) -> None:
     group = "sweep=full_grid" if claim == "full_grid" else f"experiment=paper/{claim}"

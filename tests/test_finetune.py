@@ -233,6 +233,7 @@ def test_a_sharded_checkpoint_is_read_by_what_wrote_it_only(prepare: Callable[..
         finetune.run(job)
 
 
+@pytest.mark.slow
 def test_packed_rows_do_not_see_one_another(prepare: Callable[..., Job]) -> None:
     changes = {"trainer__lr": 1e-9, "trainer__batch_size": 10, "trainer__max_steps": 1}
     losses = []
