@@ -3,7 +3,19 @@
 Reads what stages wrote, runs no model and asks no judge. `understudy.report` loads this package.
 """
 
-from .assemble import write_curve, write_report
-from .routing import fig_routing, table_routing
+import importlib
+from typing import Any
 
-__all__ = ["fig_routing", "table_routing", "write_curve", "write_report"]
+_MODULES = {
+    "write_curve": "assemble",
+    "write_report": "assemble",
+    "fig_routing": "routing",
+    "table_routing": "routing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import late, so that `python -m analysis.table_main` does not load the module twice."""
+    if name not in _MODULES:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)

@@ -259,3 +259,11 @@ def test_a_file_that_is_there_is_kept_without_force(
 def test_the_command_offers_what_the_package_can() -> None:
     assert set(cli_collect._FORMATS) == set(detect.FORMATS)  # named twice: help must start fast
     assert set(cli_collect._REDACT) == set(redact.CHOICES)
+
+
+def test_a_log_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"prompt": "a", "response": "b"}\n')
+    assert main(["collect", str(log), "--out", str(log), "--force"]) == 2
+    assert "is one of the logs" in capsys.readouterr().err
+    assert log.read_text() == '{"prompt": "a", "response": "b"}\n'

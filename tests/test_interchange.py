@@ -124,7 +124,8 @@ def test_a_push_is_refused_in_one_sentence_before_anything_is_written(
 def test_a_round_that_is_not_there_is_refused_with_those_that_are(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["export-data", "small", "--out", str(tmp_path), "--root", str(root), "--round", "3"]
+    out = str(tmp_path / "out")
+    words = ["export-data", "small", "--out", out, "--root", str(root), "--round", "3"]
     assert main(words) == 2
     assert "it has one of 0" in capsys.readouterr().err
 
@@ -133,3 +134,14 @@ def test_every_format_has_a_converter() -> None:
     row = Coverage("i", "i", files.turns("q", "a"), "t", None, "s", "train")
     for kind in interchange.FORMATS:
         assert interchange.converter(kind, "c", {})(row)["messages"][1]["content"] == "a"
+
+
+def test_a_directory_with_something_in_it_is_left_alone(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "raw.jsonl").write_text("mine\n")
+    words = ["export-data", "small", "--out", str(tmp_path / "out"), "--root", str(root)]
+    assert main(words) == 2
+    assert "is not empty; give another directory, or --force" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["raw.jsonl"]

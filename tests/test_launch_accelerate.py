@@ -162,3 +162,20 @@ def test_a_worker_that_is_alone_where_two_were_asked_for_says_so(tmp_path: Path)
         "understudy: accelerate=ddp asks for 2 processes and this is one of 1; "
         f"start it with python -m understudy.launch.accelerate {stage.path}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("spread", "gpus", "words"),
+    [
+        (Accelerate("ddp"), 1, "needs two processes"),
+        (Accelerate("zero2", processes=8), 2, "accelerate.processes=8 but cluster.gpu.gpus=2"),
+        (Accelerate("fsdp", processes=2), 0, "accelerate=fsdp needs GPUs"),
+    ],
+)
+def test_what_the_nodes_cannot_do_is_refused_before_anything_is_queued(
+    spread: Accelerate, gpus: int, words: str
+) -> None:
+    made = tiny_model.build("package:tiny")
+    made.accelerate, made.cluster.gpu.gpus = spread, gpus
+    with pytest.raises(BadInput, match=words):
+        accelerate.check_allocation(made)

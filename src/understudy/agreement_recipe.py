@@ -14,11 +14,12 @@ weights only, and NF4 ones are stored as uint8 (bitsandbytes, "FSDP-QLoRA").
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from understudy import locations
-from understudy.errors import BadInput
+from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
     from understudy.config import Config, Model, Trainer
@@ -121,5 +122,16 @@ def check(trainer: "Trainer", model: "Model", kind: str, has_gpu: bool = True) -
 
 
 def check_here(config: "Config", kind: str) -> None:
-    """The same for a training on this machine, with or without a GPU. Raises BadInput."""
-    check(config.trainer, config.model, kind, has_gpu=Path("/dev/nvidiactl").exists())
+    """The same for a training on this machine, with or without a GPU.
+
+    Raises BadInput, and EnvironmentFailed where a package is missing.
+    """
+    recipe = config.trainer
+    check(recipe, config.model, kind, has_gpu=Path("/dev/nvidiactl").exists())
+    needs = {"bitsandbytes": recipe.quantization == "nf4"}
+    needs["flash_attn"] = recipe.attention == "flash_attention_2"
+    for package, is_needed in needs.items():
+        if recipe.kind != "none" and is_needed and find_spec(package) is None:
+            raise EnvironmentFailed(
+                f"this recipe needs {package}, which is not installed: pip install {package}"
+            )

@@ -68,6 +68,11 @@ class StageDir:
         return self.path / "out"
 
     @property
+    def is_prepared(self) -> bool:
+        """Whether a worker can begin."""
+        return (self.path / "config.json").is_file()
+
+    @property
     def is_done(self) -> bool:
         """Whether the stage is finished for good."""
         return (self.path / "DONE").is_file()

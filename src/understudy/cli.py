@@ -140,10 +140,11 @@ def _command(argv: list[str] | None) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from understudy import config, pipeline
+    from understudy import config, pipeline, ranks
     from understudy.compose import grid
     from understudy.report import report
 
+    ranks.end_like_ctrl_c()  # `kill`, systemd, a container that stops
     if arguments.multirun:
         return _multirun(arguments)
     if (found := grid(arguments.overrides, arguments.config_dir)).axes:

@@ -103,7 +103,7 @@ def _cancel(arguments: argparse.Namespace) -> None:
         runs = sweep.run_files(found)
     else:
         runs = [found := status.find_run(root, arguments.run)]
-    planning = found.parents[2] / "slurm" / found.parent.name / "planning.json"
+    planning = found.parents[2].joinpath("slurm", *found.parent.parts[-2:], "planning.json")
     done = cancellation.cancel(runs, planning, arguments.all)
     print(f"cancelled: {len(done.jobs)} jobs of {found.parent.name}")
     if done.shared:

@@ -91,6 +91,8 @@ def _collect(arguments: argparse.Namespace) -> None:
     logs = [text if text == "-" else str(Path(text).expanduser()) for text in arguments.logs]
     if twice := next((log for log in logs if logs.count(log) > 1), None):
         raise BadInput(f"{twice} is given twice")
+    if any(log != "-" and Path(log).resolve() == out.resolve() for log in logs):
+        raise BadInput(f"--out {arguments.out} is one of the logs; give another name")
     cores = len(os.sched_getaffinity(0))
     jobs = min(cores, _MOST_JOBS) if arguments.jobs is None else arguments.jobs
     if not 1 <= jobs <= 64:

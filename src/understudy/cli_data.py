@@ -22,6 +22,7 @@ def register(verbs: Any) -> None:
     sub.add_argument("--format", choices=_FORMATS, default="messages", help="default: %(default)s")
     sub.add_argument("--round", type=int, metavar="N", help="default: the last")
     sub.add_argument("--out", metavar="DIR", required=True, help="made if it is not there")
+    sub.add_argument("--force", action="store_true", help="even if there is something in DIR")
     sub.add_argument("--push", metavar="OWNER/NAME", help="also to this data set on the hub")
     sub.add_argument("--public", action="store_true", help="make it public; default: private")
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
@@ -31,6 +32,9 @@ def _export(arguments: argparse.Namespace) -> None:
     from understudy import cli, status
     from understudy.data import publish
 
+    out = Path(arguments.out)
+    if out.exists() and not arguments.force and (out.is_file() or any(out.iterdir())):
+        raise BadInput(f"--out {out} is not empty; give another directory, or --force")
     if arguments.push:
         publish.check_hub(arguments.push)
     root = Path(arguments.root or cli.compose([], None)[0]["paths"]["root"])
@@ -39,7 +43,7 @@ def _export(arguments: argparse.Namespace) -> None:
     words = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{arguments.out}: {words} rows as {arguments.format}, and a card")
     if arguments.push:
-        print(publish.push(Path(arguments.out), arguments.push, not arguments.public))
+        print(publish.push(out, counts, arguments.push, not arguments.public))
 
 
 def _subset(run_json: Path, number: int | None) -> "StageDir":

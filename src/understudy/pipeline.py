@@ -68,6 +68,10 @@ class Run:
             accelerate.check(config)
             agreement_recipe.check_here(config, config.accelerate.kind)
             inference_vllm.check(config)
+        else:
+            accelerate.check_allocation(config)
+            has_gpu = config.cluster.gpu.gpus > 0
+            agreement_recipe.check(config.trainer, config.model, config.accelerate.kind, has_gpu)
         self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
         self.notices += facts.notices(config)
         self.flow = flow_of(config)

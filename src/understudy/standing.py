@@ -49,7 +49,7 @@ class Standings:
         if directory.is_done:
             return Standing("done")
         record = _read(directory, "slurm.json")
-        job = self._queue.get(record["job"]) if record else None
+        job = self._queue.get(record["job"]) if record and self._queue is not None else None
         if record and job is not None:
             held = f"job {record['job']}: {job.reason}; scontrol release {record['job']} lets it go"
             reason = held if "held" in job.reason.lower() else ""
@@ -64,15 +64,19 @@ class Standings:
             above = self.of(upstream)
             if above.state in ("failed", "blocked"):
                 return Standing("blocked", above.reason)
+        if self._queue is None:
+            return Standing(
+                "queued", f"job {record['job']}, as far as known: no Slurm answers here"
+            )
         ended = slurm.ending(record["job"]) or "Slurm does not remember it"
         return Standing("failed", f"{stage}: job {record['job']}: {ended}; see {record['log']}")
 
     @cached_property
-    def _queue(self) -> dict[str, JobState]:
+    def _queue(self) -> dict[str, JobState] | None:
         try:
             return slurm.queue()
-        except EnvironmentFailed:  # not a machine of the cluster
-            return {}
+        except EnvironmentFailed:  # not a machine of the cluster, or a controller that is away
+            return None
 
 
 def _read(directory: StageDir, name: str) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """Submit runs to Slurm: what is sure to be needed and not done becomes arrays of jobs.
 
-`slurm/<name>/` beside the runs holds the task lists, the jobs' logs and the id of the planning job,
-which runs the same command when a round is over. `slurm.json` in a stage's directory says which
-job does the stage.
+`slurm/{run,sweep}/<name>/` beside the runs holds the task lists, the jobs' logs and the id of the
+planning job, which runs the same command when a round is over. `slurm.json` in a stage's directory
+says which job does the stage.
 """
 
 import fcntl
@@ -49,7 +49,7 @@ class Submission:
     def __init__(self, directory: Path, runs: Sequence[Run], command: str) -> None:
         self.name = directory.name
         self.cluster = runs[0].config.cluster
-        self.folder = directory.parents[1] / "slurm" / self.name
+        self.folder = directory.parents[1] / "slurm" / directory.parent.name / self.name
         self.command = command
         self._first = len(list(self.folder.glob("*.tsv")))  # task lists of earlier commands
         self._queue = self._ask_queue()  # first: a job that is gone by now has written DONE

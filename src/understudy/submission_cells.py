@@ -76,9 +76,10 @@ class _Places:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        cluster, gpu = config.cluster, config.cluster.gpu
+        cluster, gpu, spread = config.cluster, config.cluster.gpu, config.accelerate
+        nodes = spread.nodes if spread.is_distributed else 1
         self._gpu = {  # sampling takes one device, fine-tuning all of them
-            "finetune": slurm.flags(gpu, gpu.gpus, config.accelerate.nodes),
+            "finetune": slurm.flags(gpu, gpu.gpus, nodes),
             "inference": slurm.flags(gpu, min(1, gpu.gpus), 1),
         }
         self._cpu = slurm.flags(cluster.cpu, 0, 1)

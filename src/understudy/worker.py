@@ -36,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         print("usage: python -m understudy.worker STAGE_DIR", file=sys.stderr)
         return 2
     stage = StageDir(Path(arguments[0]))
+    if not stage.is_prepared:
+        print(
+            f"understudy: {stage.path} is no stage directory: it has no config.json",
+            file=sys.stderr,
+        )
+        return 2
     ranks.die_with_parent()
     logging.basicConfig(
         filename=stage.path / "log.txt",

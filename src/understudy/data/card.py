@@ -1,5 +1,6 @@
 """The dataset card of a training set: what is in it, how it was made, under which terms."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,9 @@ def card(
     """Markdown as the hub reads it; `terms` = where each known teacher's terms of use stand."""
     rows: list[Coverage | Synthetic] = [*human, *synthetic]
     licences = Counter(row.licence or "not given" for row in rows)
+    only = next(iter(licences)).lower() if len(licences) == 1 else "other"
     front = {
-        "license": next(iter(licences)).lower() if len(licences) == 1 else "other",
+        "license": only if re.fullmatch(r"[a-z0-9.-]+", only) else "other",  # an id of the hub's
         "task_categories": ["text-generation"],
         "tags": ["understudy", *(["synthetic"] if synthetic else [])],
     }

@@ -41,8 +41,11 @@ def check_hub(repo: str) -> None:
         )
 
 
-def push(out: Path, repo: str, private: bool) -> str:
-    """Upload the directory as one commit; returns its address. The token is the hub client's."""
+def push(out: Path, splits: Iterable[str], repo: str, private: bool) -> str:
+    """Upload the splits and the card as one commit; returns its address.
+
+    The token is the hub client's.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # httpx's or httpx2's
         HTTPError,
@@ -56,7 +59,7 @@ def push(out: Path, repo: str, private: bool) -> str:
             repo_id=repo,
             repo_type="dataset",
             folder_path=out,
-            allow_patterns=["*.jsonl", "README.md"],
+            allow_patterns=[*(f"{split}.jsonl" for split in splits), "README.md"],
             commit_message="Add a training set made with understudy",
         )
     except (HTTPError, LocalTokenNotFoundError, ValueError) as error:

@@ -130,6 +130,25 @@ def check(made: Config) -> None:
         )
 
 
+def check_allocation(made: Config) -> None:
+    """Refuse at second 0 what the nodes of `cluster.gpu` cannot do; raises BadInput."""
+    spread, gpus = made.accelerate, made.cluster.gpu.gpus
+    if made.trainer.kind == "none" or not spread.is_distributed:
+        return
+    per_node = spread.processes or gpus or 2
+    if gpus and per_node > gpus:
+        raise BadInput(
+            f"accelerate.processes={per_node} but cluster.gpu.gpus={gpus}; choose 1 to {gpus}"
+        )
+    if per_node * spread.nodes < 2 and not spread.uses_deepspeed:
+        raise BadInput(
+            f"accelerate={spread.kind} needs two processes, and cluster.gpu has one node with "
+            f"{gpus} GPU; raise cluster.gpu.gpus or accelerate.nodes, or choose accelerate=single"
+        )
+    if spread.kind == "fsdp" and not gpus:
+        raise BadInput("accelerate=fsdp needs GPUs; raise cluster.gpu.gpus, or choose ddp")
+
+
 def builders(accelerate: Accelerate) -> list[str]:
     """What DeepSpeed compiles for this: communication on a CPU, an optimizer for the host."""
     needed = []
@@ -216,6 +235,8 @@ def main(stage_dir: Path) -> NoReturn:
     try:
         if StageDir(stage_dir).is_done:
             raise SystemExit(0)
+        if not StageDir(stage_dir).is_prepared:
+            raise BadInput(f"{stage_dir} is no stage directory: it has no config.json")
         how = start(stage_dir)
         if how.argv[2] != _ME:
             os.execve(how.argv[0], how.argv, how.env)

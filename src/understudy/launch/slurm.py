@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -89,13 +90,14 @@ def command_argv(
     command: str, after: Iterable[str], cluster: Cluster, title: str, logs: Path
 ) -> list[str]:
     """The line that submits a shell command, to run when the jobs `after` have ended somehow."""
-    setup = f'. "{Path(cluster.setup).expanduser().absolute()}" && ' if cluster.setup else ""
+    setup = Path(cluster.setup).expanduser().absolute() if cluster.setup else None
+    line = f"exec {command}" if setup is None else f". {shlex.quote(str(setup))} && exec {command}"
     return [
         *_sbatch(title),
         f"--dependency=afterany:{':'.join(after)}",
         *flags(cluster.cpu, 0, 1),
         f"--output={_literal(logs)}/%j.log",
-        f"--wrap={setup}exec {command}",
+        f"--wrap=exec bash -c {shlex.quote(line)}",  # sbatch wraps for sh
     ]
 
 
@@ -152,7 +154,8 @@ def queue() -> dict[str, JobState]:
     """The user's jobs that have not ended; `12_3` is index 3 of array 12."""
     done = _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T %r")
     if done.returncode:
-        raise EnvironmentFailed(f"Slurm does not answer: {done.stderr.strip()}")
+        said = done.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
+        raise EnvironmentFailed(f"Slurm does not answer: {said[0]}")
     found = {}
     for line in done.stdout.splitlines():
         job, index, state, reason = line.split(maxsplit=3)
