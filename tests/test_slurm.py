@@ -64,7 +64,7 @@ def test_a_sweep_runs_every_stage_once_and_is_the_local_one(tmp_path: Path) -> N
     assert "cells: 12, stages run: 0, finished before: 50" in finished
     assert "cells: 12, stages run: 0" in run(root, *axes, "cluster.kind=local")
     assert not slurm.jobs()
-    logs = "".join(path.read_text() for path in root.glob("rehearsal/slurm/grid/*_*.log"))
+    logs = "".join(path.read_text() for path in root.glob("rehearsal/slurm/sweep/grid/*_*.log"))
     assert logs.count("attempt 1: ") == 50
 
 
@@ -86,12 +86,13 @@ def test_a_cancelled_ladder_goes_on_and_a_job_plans_its_next_round(tmp_path: Pat
 def test_a_second_run_waits_for_what_the_first_has_queued_and_keeps_it(tmp_path: Path) -> None:
     first = ["data_size=0", "trainer=none", "run.name=first"]
     second = ["data_size=0", "trainer=none", "run.name=second", "judge=offline_strict"]
-    assert "submitted: 7 stages" in run(tmp_path, *first)
-    told = run(tmp_path, *second)
-    assert "submitted: 3 stages in 3 arrays, " in told
-    assert "queued before" in told
-    told = understudy("cancel", "first", "--root", str(tmp_path))
-    assert "jobs that second waits for" in told
+    with slurm.nothing_starts():
+        assert "submitted: 7 stages" in run(tmp_path, *first)
+        told = run(tmp_path, *second)
+        assert "submitted: 3 stages in 3 arrays, " in told
+        assert "queued before" in told
+        told = understudy("cancel", "first", "--root", str(tmp_path))
+        assert "jobs that second waits for" in told
     slurm.wait_for_all()
     assert [len(done(tmp_path, kind)) for kind in ("inference", "evaluation", "gate")] == [1, 2, 1]
     record = json.loads((tmp_path / "rehearsal/run/second/run.json").read_text())
@@ -138,7 +139,7 @@ def test_what_slurm_refuses_is_one_sentence_and_leaves_no_job(tmp_path: Path) ->
 
 
 def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    steps = max(40, 4 * INTERRUPTIONS)
+    steps = 60 * INTERRUPTIONS  # enough to be there when the last one comes
     cell = ["data_size=0", f"trainer.max_steps={steps}", f"trainer.evaluations={steps // 2}"]
     cell += ["trainer.patience=null", "run.name=cell"]
     run(tmp_path, *cell, "cluster.gpu.partition=low")
@@ -154,7 +155,7 @@ def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None
     assert json.loads((stage / "out/summary.json").read_text())["steps"] == steps
     (log,) = (
         path.read_text()
-        for path in tmp_path.glob("rehearsal/slurm/cell/*.log")
+        for path in tmp_path.glob("rehearsal/slurm/run/cell/*.log")
         if str(stage) in path.read_text()
     )
     assert log.count(": " + str(stage)) == INTERRUPTIONS + 1, log

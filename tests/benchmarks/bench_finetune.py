@@ -134,6 +134,8 @@ def measure(steps: int) -> list[Any]:
             told = side.stdout.readline()
             assert told, "a training ended early"
             side.told = told
+    for side in sides:
+        side.communicate()  # it ends with its input
     return [argparse.Namespace(**json.loads(side.told)) for side in sides]
 
 
