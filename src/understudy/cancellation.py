@@ -22,7 +22,7 @@ def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Canc
     A job that does a stage of another run without a decision is left, unless `with_shared`.
     """
     own = [path.absolute() for path in run_files]
-    root = planning.parents[2]
+    root = planning.parents[3]
     queue = slurm.queue()
     jobs = {
         job: path
