@@ -194,7 +194,7 @@ def test_the_card_of_a_training_set_names_licences_and_the_teachers_terms() -> N
     terms = {"t": "https://example.com/terms"}
     text = card.card(human, synthetic(0, 2), terms)
     front = yaml.safe_load(text.split("---")[1])
-    assert front["license"] == (human[0].licence or "not given").lower()
+    assert front["license"] == (human[0].licence or "other").lower()
     assert "synthetic" in front["tags"]
     assert "| 2 | t | https://example.com/terms |" in text
     assert "| 2 | t | not given |" in card.card(human, synthetic(0, 2), {})
