@@ -1,16 +1,5 @@
 #!/usr/bin/env bash
 # Llama in three sizes on the four tasks, with judges and services of today.
 #   experiments/model_family/run.sh [plan|run] [KEY=VALUE…]     resumes if interrupted
-set -euo pipefail
-
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-python="$here/.venv/bin/python"
-[[ -x "$python" ]] || python=python3
-verb=run
-if [[ "${1:-}" == plan || "${1:-}" == run ]]; then
-  verb="$1"
-  shift
-fi
-
-exec "$python" -m understudy "$verb" experiment=paper/model_family judge=today_panel \
-  service@baseline.service=gpt_6_1_terra,claude_sonnet_5_5,gemini_3_8_flash "$@"
+exec "$(dirname "${BASH_SOURCE[0]}")/../claim.sh" "$@" -- experiment=paper/model_family judge=today_panel \
+  service@baseline.service=gpt_6_1_terra,claude_sonnet_5_5,gemini_3_8_flash

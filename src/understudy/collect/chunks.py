@@ -3,7 +3,6 @@
 JSON lines, a JSON list, CSV and TSV (each also .gz) and parquet; `-` is standard input.
 """
 
-import csv
 import gzip
 import io
 import json
@@ -16,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from understudy.data.reading import Raw
+from understudy.data.reading import Raw, table
 from understudy.errors import BadInput
 
 STDIN = "-"
@@ -106,7 +105,7 @@ def _blocks(path: str, file: IO[bytes]) -> Iterator[Block]:
     if suffix == ".parquet":
         return _packed(path, _parquet(path))
     if suffix in (".csv", ".tsv"):
-        return _packed(path, _table(path, file, "," if suffix == ".csv" else "\t"))
+        return _packed(path, table(path, file, "," if suffix == ".csv" else "\t"))
     head = file.read(_BYTES)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if suffix == ".json" or path == STDIN:
@@ -195,26 +194,6 @@ def _object(path: str, content: bytes) -> Iterator[Raw]:
     listed = next((row.values[name] for name in _LISTS if name in row.values), None)
     values = listed if isinstance(listed, list) else [row.values]
     return (_row(value, f"{path} row {number}") for number, value in enumerate(values, 1))
-
-
-def _table(path: str, file: IO[bytes], delimiter: str) -> Iterator[Raw]:
-    csv.field_size_limit(sys.maxsize)
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-    reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-    line = 2
-    try:
-        for row in reader:
-            place, line = f"{path}:{line}", reader.line_num + 1
-            if None in row:
-                yield Raw(place, None, "has more fields than the header")
-            elif None in row.values():
-                yield Raw(place, None, "has fewer fields than the header")
-            else:
-                yield Raw(place, {name: value or None for name, value in row.items()})
-    except csv.Error as error:
-        raise BadInput(f"{path}:{line} is not CSV: {error}") from None
-    finally:
-        text.detach()  # its end must not close the file
 
 
 def _parquet(path: str) -> Iterator[Raw]:

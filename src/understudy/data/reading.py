@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from understudy.errors import BadInput
 
@@ -57,7 +57,7 @@ def _read(path: Path, _mtime: int, _size: int) -> tuple[Raw, ...]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             if suffix in (".csv", ".tsv"):
-                return tuple(_table(path, file, "," if suffix == ".csv" else "\t"))
+                return tuple(table(path, file, "," if suffix == ".csv" else "\t"))
             return tuple(_json(path, file) if suffix == ".json" else _lines(path, file))
     except (gzip.BadGzipFile, EOFError) as error:
         raise BadInput(f"{path} is no whole gzip file: {error}") from None
@@ -100,10 +100,11 @@ def _json(path: Path, file: IO[bytes] | gzip.GzipFile) -> Iterator[Raw]:
         yield _object(f"{path} row {number}", row)
 
 
-def _table(path: Path, file: IO[bytes] | gzip.GzipFile, delimiter: str) -> Iterator[Raw]:
+def table(path: Path | str, file: IO[bytes] | gzip.GzipFile, delimiter: str) -> Iterator[Raw]:
+    """The rows of a CSV or TSV file as they are read; BadInput where it is none."""
     csv.field_size_limit(sys.maxsize)
-    text = file.read().decode("utf-8-sig")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    text = io.TextIOWrapper(cast("IO[bytes]", file), "utf-8-sig", newline="")
+    reader = csv.DictReader(text, delimiter=delimiter, strict=True)
     line = 2
     try:
         for row in reader:
@@ -116,6 +117,8 @@ def _table(path: Path, file: IO[bytes] | gzip.GzipFile, delimiter: str) -> Itera
                 yield Raw(place, {key: value or None for key, value in row.items()})
     except csv.Error as error:
         raise BadInput(f"{path}:{line} is not CSV: {error}") from None
+    finally:
+        text.detach()  # its end must not close the file
 
 
 def _parquet(path: Path) -> Iterator[Raw]:
