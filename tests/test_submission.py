@@ -171,7 +171,8 @@ def test_a_dry_run_of_432_cells_names_144_trainings_and_writes_nothing(
     for number, text in enumerate(lines, 1):
         assert text.startswith(f"job{number}=$(sbatch ")
         words = shlex.split(text.partition("$(")[2].removesuffix(")"))
-        assert words[-1] == f"{root}/rehearsal/slurm/{words[-1].split('/')[-2]}/{number}.tsv"
+        table = re.escape(f"{root}/rehearsal/slurm/sweep/") + rf"sweep-[0-9a-f]{{8}}/{number}\.tsv"
+        assert re.fullmatch(table, words[-1])
         used = [int(n) for n in re.findall(r"\$\{job(\d+)\}", text)]
         assert all(n < number for n in used), text
 
