@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def packed(root: Path, run: Path, **budget: int) -> Any:
-    browser = load_analysis().browser
+    load_analysis()
+    browser = import_module("understudy_analysis.browser")
     return browser.pack(browser.collect(root, json.loads(run.read_text())), **budget)
 
 
