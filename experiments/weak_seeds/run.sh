@@ -10,21 +10,14 @@ python="$here/.venv/bin/python"
 mkdir -p "$root"
 [[ $# -gt 0 ]] || set -- 0 1 2 3 4 5 6 7 8 9
 
-arm() { # SEEDS SEED ROWS
-  "$python" -m understudy run coverage=file "coverage.path=$root/planted-$2.jsonl" \
-    task=classification baseline=none "data_size=$3" "seed=$2" "synthesis.seed=$2" \
-    "synthesis.seeds=$1" trainer.max_steps=60 trainer.evaluations=4 \
-    inference.k=1 inference.temperature=0 inference.max_new_tokens=64 evaluation.m=1 \
-    "run.name=$1-$2-$3" "paths.root=$root"
-}
-
 for seed in "$@"; do
   "$python" "$here/tests/benchmarks/weak_seeds.py" plant "$seed" "$root/planted-$seed.jsonl"
-  arm uniform "$seed" 125
-  arm weak "$seed" 125
-  # A refused pair costs a call: the other arm makes that call, too, and keeps its row.
-  while read -r seeds rows < <("$python" "$here/tests/benchmarks/weak_seeds.py" fewer "$root" "$seed"); do
-    arm "$seeds" "$seed" "$rows"
+  for seeds in uniform weak; do
+    "$python" -m understudy run coverage=file "coverage.path=$root/planted-$seed.jsonl" \
+      task=classification baseline=none data_size=125 "seed=$seed" "synthesis.seed=$seed" \
+      "synthesis.seeds=$seeds" synthesis.pairs_per_call=11 trainer.max_steps=60 trainer.evaluations=4 \
+      inference.k=1 inference.temperature=0 inference.max_new_tokens=64 evaluation.m=1 \
+      "run.name=$seeds-$seed" "paths.root=$root"
   done
 done
 "$python" "$here/tests/benchmarks/weak_seeds.py" collect "$root" \

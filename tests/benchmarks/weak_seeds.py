@@ -1,7 +1,6 @@
 """The data of experiments/weak_seeds, and what its runs say.
 
 python tests/benchmarks/weak_seeds.py plant SEED FILE
-python tests/benchmarks/weak_seeds.py fewer ROOT SEED
 python tests/benchmarks/weak_seeds.py collect ROOT FILE
 
 Most train rows are coding; a few are classification, which is what the judge finds weak: a wrong
@@ -36,13 +35,8 @@ def plant(seed: int, path: Path) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
-def facts(root: Path, arm: str, seed: str) -> dict[str, Any] | None:
-    """The rule's pass rate on the cluster's prompts, the calls, and what was aimed at.
-
-    Of an arm that was run again with more rows, the last one.
-    """
-    rows = max(int(run.name.rpartition("-")[2]) for run in root.glob(f"run/{arm}-{seed}-*"))
-    name = f"{arm}-{seed}-{rows}"
+def facts(root: Path, name: str) -> dict[str, Any] | None:
+    """The rule's pass rate on the cluster's prompts, the calls, and what was aimed at."""
     record = json.loads((root / "run" / name / "run.json").read_text())
     if record["decision"] is None:
         return None
@@ -55,38 +49,28 @@ def facts(root: Path, arm: str, seed: str) -> dict[str, Any] | None:
     made = [json.loads(line) for line in (root / stages["synthesis.0"] / "out/rows.jsonl").open()]
     return {
         "passed": read("evaluation.offline", "out/summary.json")["rule"]["passed"],
-        "rows": rows,
         "calls": read("synthesis.0", "out/summary.json")["calls"],
         "rows_in_cluster": sum("def " not in row["messages"][-1]["content"] for row in made),
         "aim": read("synthesis.0", "meta.json").get("weak"),
     }
 
 
-def fewer(root: Path, seed: str) -> None:
-    """Print the arm that made fewer calls, if there is one, and the rows to run it with."""
-    found = {arm: facts(root / "rehearsal", arm, seed) or {} for arm in ("uniform", "weak")}
-    if found["uniform"]["calls"] != found["weak"]["calls"]:
-        arm = min(found, key=lambda arm: found[arm]["calls"])
-        print(arm, found[arm]["rows"] + 1)
-
-
 def collect(root: Path, path: Path) -> None:
     """Write what both kinds of seeds gave, by seed, and print it as a table."""
     found = {}
-    runs = root.glob("rehearsal/run/weak-*-125")
-    for number in sorted((run.name.split("-")[1] for run in runs), key=int):
-        both = {kind: facts(root / "rehearsal", kind, number) for kind in ("uniform", "weak")}
+    for run in sorted(root.glob("rehearsal/run/weak-*"), key=lambda at: int(at.name[5:])):
+        number = run.name[5:]
+        both = {kind: facts(root / "rehearsal", f"{kind}-{number}") for kind in ("uniform", "weak")}
         if all(both.values()):
             found[number] = both
     higher = sum(both["weak"]["passed"] > both["uniform"]["passed"] for both in found.values())  # type: ignore[index]
     text = json.dumps({"higher": higher, "seeds": len(found), "of_200": found}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
-    print("| seed | uniform | weak | calls | rows | of them in the cluster |")
-    print("|---|---|---|---|---|---|")
+    print("| seed | uniform | weak | calls | pool rows in the cluster |\n|---|---|---|---|---|")
     for number, both in found.items():
         cells = [
             " / ".join(str(both[kind][fact]) for kind in ("uniform", "weak"))  # type: ignore[index]
-            for fact in ("calls", "rows", "rows_in_cluster")
+            for fact in ("calls", "rows_in_cluster")
         ]
         rates = [f"{both[kind]['passed'] / 200:.1%}" for kind in ("uniform", "weak")]  # type: ignore[index]
         print(f"| {' | '.join([number, *rates, *cells])} |")
@@ -97,7 +81,5 @@ if __name__ == "__main__":
     verb, first, second = sys.argv[1:]
     if verb == "plant":
         plant(int(first), Path(second))
-    elif verb == "fewer":
-        fewer(Path(first), second)
     else:
         collect(Path(first), Path(second))
