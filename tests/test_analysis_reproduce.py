@@ -53,12 +53,14 @@ def test_published_names_say_model_task_teacher_and_size() -> None:
     assert module("published").generator("gpt-4o")[:3] == ("gpt-4o", None, None)
 
 
+@pytest.mark.slow
 def test_the_set_runs_through_every_table_and_figure(built: tuple[Any, Path]) -> None:
     names = {path.name for path in built[1].iterdir()}
     assert {"table_main.tex", "table_agreement.md", "fig_judges.pdf", "fig_cost.png"} <= names
     assert {"fig_kde_coding.pdf", "fig_scaling_summarization_precision.pdf"} <= names
 
 
+@pytest.mark.slow
 def test_means_of_published_rows_are_those_of_the_file(
     made: list[str], built: tuple[Any, Path]
 ) -> None:
@@ -77,6 +79,7 @@ def test_means_of_published_rows_are_those_of_the_file(
     assert row["p_match_with"].tolist() == ["gpt-4o"]
 
 
+@pytest.mark.slow
 def test_planted_leniency_of_judges_is_in_the_judge_table(built: tuple[Any, Path]) -> None:
     table = pd.read_csv(built[1] / "table_judges.csv")
     part = table[(table["task"] == "coding") & (table["metric"] == "similarity")]
@@ -84,6 +87,7 @@ def test_planted_leniency_of_judges_is_in_the_judge_table(built: tuple[Any, Path
     assert lenient["claude-3-sonnet"] - lenient["gemini-1.5-flash"] == pytest.approx(10, abs=1)
 
 
+@pytest.mark.slow
 def test_nothing_drifts_from_the_committed_expectations(built: tuple[Any, Path]) -> None:
     data, out = built
     table = module("reproduce").compare(data, out, module("cells").EXPECTED)
@@ -91,6 +95,7 @@ def test_nothing_drifts_from_the_committed_expectations(built: tuple[Any, Path])
     assert (table["expected_says"] == "same").sum() > 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [3, 200, 400])
 def test_one_perturbed_expectation_turns_exactly_its_cell_red(
     line: int, built: tuple[Any, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

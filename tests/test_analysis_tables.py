@@ -134,6 +134,7 @@ def out(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     [
@@ -153,6 +154,7 @@ def test_each_table_and_figure_has_every_format_and_says_that_it_is_a_rehearsal(
         assert suffix == "csv" or any(word in content for word in words)
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(root: Path, out: Path, tmp_path: Path) -> None:
     for name in ("fig_cost", "table_main", "table_cost"):
         module(name).main(["big", "--root", str(root), "--out", str(tmp_path)])
@@ -168,6 +170,7 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
     assert f"python -m analysis.{name}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_next_doubling_costs_what_the_ledger_says_a_row_cost(out: Path) -> None:
     table = pd.read_csv(out / "table_scaling.csv")
     assert table["usd"].tolist() == pytest.approx([4000 * 0.002] * len(table))

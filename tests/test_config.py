@@ -100,6 +100,7 @@ def options() -> list[str]:
     return [f"{path.parent.name}={path.stem}" for path in sorted(conf.glob("*/*.yaml"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [o for o in options() if not o.startswith("service=")])
 def test_every_committed_option_composes(option: str) -> None:
     group, _, kind = option.partition("=")

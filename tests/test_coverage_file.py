@@ -321,6 +321,7 @@ def test_case_spacing_and_one_word_in_many_make_no_new_cluster() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_are_clustered_in_seconds() -> None:
     texts = [
         pair.instruction

@@ -93,6 +93,7 @@ def test_a_task_without_a_value_is_one_sentence() -> None:
         compose.compose(["model=gemma_7b", "trainer=paper_gemma_7b", "task.name=memos"], None)
 
 
+@pytest.mark.slow
 def test_judge_agreement_trains_nothing_that_main_table_does_not() -> None:
     mine = stages(expand("experiment=paper/judge_agreement", REHEARSED))
     assert mine["finetune"] <= stages(expand("experiment=paper/main_table", REHEARSED))["finetune"]

@@ -91,6 +91,7 @@ def test_short_texts_are_near_when_their_words_are_the_same_set(texts: list[str]
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "least"), [(0.0, 1.0), (0.1, 0.995), (0.2, 0.98)])
 def test_exchanged_words_do_not_hide_a_pair(share: float, least: float) -> None:
     rng = random.Random(0)

@@ -144,6 +144,7 @@ ROLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), ROLES)
 def test_every_role_composes_and_names_its_services_rightly(
     group: str, option: str, composed: Composed

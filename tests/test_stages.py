@@ -208,6 +208,7 @@ FILE_READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "leaf"), [(v, leaf) for v, table in FILE_READERS.items() for leaf in table]
 )

@@ -52,6 +52,7 @@ def stages(cells: Cells, role: str) -> set[str]:
 # --- the cells -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_committed_sweep_composes(name: str) -> None:
     grid = compose.grid([f"sweep={name}"], None)
@@ -69,6 +70,7 @@ def test_ten_random_cells_equal_plain_hydra() -> None:
         assert json.dumps(cell.values) == json.dumps(by_hydra(cell)), cell.label  # and in its order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axes",
     [

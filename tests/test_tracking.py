@@ -64,6 +64,7 @@ def test_wandb_offline_has_curves_scores_fingerprints_and_the_sweep(tmp_path: Pa
     assert dict(zip(kept["columns"], kept["data"][0], strict=True))["similarity low"] == 58.25
 
 
+@pytest.mark.slow
 def test_a_command_that_goes_on_continues_the_same_run_and_repeats_nothing(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     run = tmp_path / "run"
