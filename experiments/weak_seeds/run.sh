@@ -10,15 +10,24 @@ python="$here/.venv/bin/python"
 mkdir -p "$root"
 [[ $# -gt 0 ]] || set -- 0 1 2 3 4 5 6 7 8 9
 
+arm() { # SEED KEY=VALUE…
+  "$python" -m understudy run coverage=file "coverage.path=$root/planted-$1.jsonl" \
+    task=classification baseline=none "seed=$1" trainer.max_steps=60 trainer.evaluations=4 \
+    inference.k=1 inference.temperature=0 inference.max_new_tokens=64 evaluation.m=1 \
+    "paths.root=$root" "${@:2}"
+}
+
 for seed in "$@"; do
   "$python" "$here/tests/benchmarks/weak_seeds.py" plant "$seed" "$root/planted-$seed.jsonl"
   for seeds in uniform weak; do
-    "$python" -m understudy run coverage=file "coverage.path=$root/planted-$seed.jsonl" \
-      task=classification baseline=none data_size=125 "seed=$seed" "synthesis.seed=$seed" \
-      "synthesis.seeds=$seeds" synthesis.pairs_per_call=11 trainer.max_steps=60 trainer.evaluations=4 \
-      inference.k=1 inference.temperature=0 inference.max_new_tokens=64 evaluation.m=1 \
-      "run.name=$seeds-$seed" "paths.root=$root"
+    arm "$seed" data_size=125 "synthesis.seed=$seed" "synthesis.seeds=$seeds" \
+      "run.name=$seeds-$seed"
   done
+  # A refused pair may cost a call more: what it gave is left out of the training.
+  while read -r seeds rows file; do
+    arm "$seed" synthesis=file "synthesis.path=$file" "data_size=$rows" \
+      "run.name=$seeds-$seed-cut" </dev/null
+  done < <("$python" "$here/tests/benchmarks/weak_seeds.py" cut "$root" "$seed")
 done
 "$python" "$here/tests/benchmarks/weak_seeds.py" collect "$root" \
   "$here/experiments/weak_seeds/result.json"

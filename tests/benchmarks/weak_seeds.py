@@ -1,6 +1,7 @@
 """The data of experiments/weak_seeds, and what its runs say.
 
 python tests/benchmarks/weak_seeds.py plant SEED FILE
+python tests/benchmarks/weak_seeds.py cut ROOT SEED
 python tests/benchmarks/weak_seeds.py collect ROOT FILE
 
 Most train rows are coding; a few are classification, which is what the judge finds weak: a wrong
@@ -14,6 +15,7 @@ from typing import Any
 
 from understudy import playground
 
+KINDS = ("uniform", "weak")
 SIZES = {  # split -> task -> rows
     "train": {"coding": 72, "classification": 18},
     "validation": {"coding": 8, "classification": 8},
@@ -35,45 +37,61 @@ def plant(seed: int, path: Path) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
-def facts(root: Path, name: str) -> dict[str, Any] | None:
-    """The rule's pass rate on the cluster's prompts, the calls, and what was aimed at."""
-    record = json.loads((root / "run" / name / "run.json").read_text())
-    if record["decision"] is None:
-        return None
-    stages = record["rounds"][0]["stages"]
+def block(root: Path, name: str) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Of the pool that a run bought: its summary, its meta.json and its rows."""
+    record = json.loads((root / "rehearsal/run" / name / "run.json").read_text())
+    stage = root / "rehearsal" / record["rounds"][0]["stages"]["synthesis.0"]
+    summary = json.loads((stage / "out/summary.json").read_text())
+    rows = [json.loads(line) for line in (stage / "out/rows.jsonl").open(encoding="utf-8")]
+    return summary, json.loads((stage / "meta.json").read_text()), rows
 
-    def read(stage: str, file: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((root / stages[stage] / file).read_text())
-        return found
 
-    made = [json.loads(line) for line in (root / stages["synthesis.0"] / "out/rows.jsonl").open()]
+def cut(root: Path, seed: str) -> None:
+    """Write the rows of as many calls as the other kind made; print kind, number and file."""
+    blocks = {kind: block(root, f"{kind}-{seed}") for kind in KINDS}
+    calls = min(summary["calls"] for summary, _, _ in blocks.values())
+    for kind, (summary, _, rows) in blocks.items():
+        if summary["calls"] > calls:
+            file = root / f"{kind}-{seed}-cut.jsonl"
+            taken = [row for row in rows if row["call_id"] < calls]
+            lines = (json.dumps({"messages": row["messages"]}) + "\n" for row in taken)
+            file.write_text("".join(lines), encoding="utf-8")
+            print(kind, len(taken), file)
+
+
+def facts(root: Path, kind: str, seed: str, calls: int) -> dict[str, Any]:
+    """The rule's pass rate on the cluster's prompts, of the training on the rows of the calls."""
+    summary, meta, rows = block(root, f"{kind}-{seed}")
+    rows = [row for row in rows if row["call_id"] < calls]
+    name = f"{kind}-{seed}" + "-cut" * (summary["calls"] > calls)
+    record = json.loads((root / "rehearsal/run" / name / "run.json").read_text())
+    evaluation = root / "rehearsal" / record["rounds"][0]["stages"]["evaluation.offline"]
     return {
-        "passed": read("evaluation.offline", "out/summary.json")["rule"]["passed"],
-        "calls": read("synthesis.0", "out/summary.json")["calls"],
-        "rows_in_cluster": sum("def " not in row["messages"][-1]["content"] for row in made),
-        "aim": read("synthesis.0", "meta.json").get("weak"),
+        "passed": json.loads((evaluation / "out/summary.json").read_text())["rule"]["passed"],
+        "rows": len(rows),
+        "rows_in_cluster": sum("def " not in row["messages"][-1]["content"] for row in rows),
+        "aim": meta.get("weak"),
     }
 
 
 def collect(root: Path, path: Path) -> None:
     """Write what both kinds of seeds gave, by seed, and print it as a table."""
-    found = {}
-    for run in sorted(root.glob("rehearsal/run/weak-*"), key=lambda at: int(at.name[5:])):
-        number = run.name[5:]
-        both = {kind: facts(root / "rehearsal", f"{kind}-{number}") for kind in ("uniform", "weak")}
-        if all(both.values()):
-            found[number] = both
-    higher = sum(both["weak"]["passed"] > both["uniform"]["passed"] for both in found.values())  # type: ignore[index]
+    found: dict[str, Any] = {}
+    for planted in sorted(root.glob("planted-*.jsonl"), key=lambda at: int(at.stem[8:])):
+        seed = planted.stem[8:]
+        calls = min(block(root, f"{kind}-{seed}")[0]["calls"] for kind in KINDS)
+        found[seed] = {"calls": calls} | {k: facts(root, k, seed, calls) for k in KINDS}
+    higher = sum(both["weak"]["passed"] > both["uniform"]["passed"] for both in found.values())
     text = json.dumps({"higher": higher, "seeds": len(found), "of_200": found}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
-    print("| seed | uniform | weak | calls | pool rows in the cluster |\n|---|---|---|---|---|")
-    for number, both in found.items():
+    print("| seed | calls | uniform | weak | rows | in the cluster |\n|---|---|---|---|---|---|")
+    for seed, both in found.items():
+        rates = [f"{both[kind]['passed'] / 200:.1%}" for kind in KINDS]
         cells = [
-            " / ".join(str(both[kind][fact]) for kind in ("uniform", "weak"))  # type: ignore[index]
-            for fact in ("calls", "rows_in_cluster")
+            " / ".join(str(both[kind][fact]) for kind in KINDS)
+            for fact in ("rows", "rows_in_cluster")
         ]
-        rates = [f"{both[kind]['passed'] / 200:.1%}" for kind in ("uniform", "weak")]  # type: ignore[index]
-        print(f"| {' | '.join([number, *rates, *cells])} |")
+        print(f"| {' | '.join([seed, str(both['calls']), *rates, *cells])} |")
     print(f"\nweak is higher in {higher} of {len(found)} seeds")
 
 
@@ -81,5 +99,7 @@ if __name__ == "__main__":
     verb, first, second = sys.argv[1:]
     if verb == "plant":
         plant(int(first), Path(second))
+    elif verb == "cut":
+        cut(Path(first), second)
     else:
         collect(Path(first), Path(second))
