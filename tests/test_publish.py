@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
-                    content = base64.b64decode(line["value"]["content"]).decode()
+                    content = base64.b64decode(line["value"]["content"]).decode(errors="replace")
                     self.server.files[line["value"]["path"]] = content
             url = f"{self.server.url}/datasets/me/rows/commit/{'a' * 40}"
             self._answer(200, {"success": True, "commitOid": "a" * 40, "commitUrl": url})

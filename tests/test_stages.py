@@ -62,6 +62,8 @@ MACHINE = {
     ),
     "budget.usd",
     "rehearsal.url",
+    *(f"export.{leaf}" for leaf in ("what", "dtype", "llama_cpp", "python")),
+    *(f"export.parity.{leaf}" for leaf in ("prompts", "tokens", "server", "server_seconds")),
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
     *(
         f"cluster.{leaf}"

@@ -1,8 +1,8 @@
-"""A training set in a directory as the hub has it, and its push to the hub."""
+"""A training set in a directory as the hub has it, and pushes to the hub."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from understudy.artifacts import write_atomically
 from understudy.data.hub import first_line, is_reachable
@@ -25,15 +25,15 @@ def write(out: Path, card: str, files: Mapping[str, Iterable[dict[str, Any]]]) -
     return counts
 
 
-def check_hub(repo: str) -> None:
-    """BadInput when nothing can be pushed to `repo` from here."""
+def check_hub(repo: str, kind: str = "data set") -> None:
+    """BadInput when nothing can be pushed to `repo`, a data set or a model, from here."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise BadInput(f"--push={repo} is no name of a data set: {first_line(error)}") from None
+        raise BadInput(f"--push={repo} is no name of a {kind}: {first_line(error)}") from None
     if not is_reachable():
         raise BadInput(
             f"{repo} cannot be pushed because the hub cannot be reached; leave --push out to get "
@@ -42,7 +42,21 @@ def check_hub(repo: str) -> None:
 
 
 def push(out: Path, splits: Iterable[str], repo: str, private: bool) -> str:
-    """Upload the splits and the card as one commit; returns its address.
+    """Upload the splits and the card as one commit; returns its address."""
+    files = [*(f"{split}.jsonl" for split in splits), "README.md"]
+    words = "Add a training set made with understudy"
+    return upload(out, files, repo, "dataset", private, words)
+
+
+def upload(
+    out: Path,
+    files: list[str],
+    repo: str,
+    kind: Literal["dataset", "model"],
+    private: bool,
+    words: str,
+) -> str:
+    """Upload these files of `out` as one commit that says `words`; returns its address.
 
     The token is the hub client's.
     """
@@ -54,13 +68,13 @@ def push(out: Path, splits: Iterable[str], repo: str, private: bool) -> str:
 
     api = HfApi()
     try:
-        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
         done = api.upload_folder(
             repo_id=repo,
-            repo_type="dataset",
+            repo_type=kind,
             folder_path=out,
-            allow_patterns=[*(f"{split}.jsonl" for split in splits), "README.md"],
-            commit_message="Add a training set made with understudy",
+            allow_patterns=files,
+            commit_message=words,
         )
     except (HTTPError, LocalTokenNotFoundError, ValueError) as error:
         raise BadInput(f"{repo} was not pushed: {first_line(error)}") from None

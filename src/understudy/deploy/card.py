@@ -1,0 +1,191 @@
+"""The model card of an export: what it was made of, what it scored, and what it may be used for."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from understudy.artifacts import StageDir
+from understudy.config_deploy import Export
+from understudy.deploy.chosen import Chosen
+from understudy.deploy.parity import Report
+from understudy.records import Coverage, dumps, read_rows
+from understudy.status import stages_of
+
+_LIBRARY = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}
+
+
+def card(chosen: Chosen, settings: Export, report: Report) -> str:
+    """Markdown as the hub reads it."""
+    config = chosen.config
+    licence, task = config.model.licence.lower(), config.task.name
+    front: dict[str, Any] = {
+        "license": licence if re.fullmatch(r"[a-z0-9.-]+", licence) else "other",
+        "library_name": _LIBRARY[settings.what],
+        "pipeline_tag": "text-generation",
+        "tags": ["understudy", task],
+    }
+    if config.model.repo is not None:
+        front |= {"base_model": config.model.repo}
+    word, reason = chosen.decision
+    parts = [
+        ["---", *(f"{key}: {dumps(value)}" for key, value in front.items()), "---", ""],
+        [f"# {config.model.name} for {task} ({settings.what})", ""],
+        _rehearsal(chosen),
+        [f"**{word}**: {reason}", ""],
+        _base(chosen),
+        _scores(chosen),
+        _data(chosen),
+        _costs(chosen),
+        _parity(report),
+        _use(chosen),
+        _limits(chosen),
+    ]
+    return "\n".join(line for part in parts for line in part)
+
+
+def _rehearsal(chosen: Chosen) -> list[str]:
+    if not chosen.run["rehearsal"]:
+        return []
+    return ["**A rehearsal: stand-ins taught and judged; no number here is about an LLM.**", ""]
+
+
+def _base(chosen: Chosen) -> list[str]:
+    model, trainer = chosen.config.model, chosen.config.trainer
+    where = f"{model.repo}@{model.revision}" if model.repo else model.path
+    recipe = f"{trainer.kind}, learning rate {trainer.lr:g}, batch of {trainer.batch_size}"
+    found = chosen.summary("finetune") or {}
+    steps = f", {found['shipped_step']} steps" if "shipped_step" in found else ""
+    how = "not fine-tuned" if trainer.kind == "none" else f"fine-tuned ({recipe}{steps})"
+    name, number = chosen.run["name"], chosen.step["round"]
+    return [
+        f"Base model: {model.name} ({where}), {how}, with seed {chosen.config.seed}.",
+        f"Made by understudy {chosen.run['understudy']}, run {name}, round {number}:",
+        f"`{chosen.run['command']}`",
+        "",
+    ]
+
+
+def _scores(chosen: Chosen) -> list[str]:
+    gate = chosen.summary("gate")
+    if gate is None:
+        return ["## Scores", "", "None: this round was not judged to its end.", ""]
+    lines = ["## Scores on the test split", ""]
+    lines += ["| answers | judge | score | mean [95 %] | prompts | unscored |", _rule(6)]
+    for row in gate["table"]:
+        who = f"service ({row['generator']})" if row["role"] == "baseline" else "this model"
+        for metric in ("similarity", "precision"):
+            said = _interval(row[metric])
+            cells = who, row["judge"], metric, said, row["n_prompts"], row["n_unscored"]
+            lines.append(_row(cells))
+    return [*lines, "", f"Gate ({gate['kind']}): {gate['decision']}. {gate['reason']}", ""]
+
+
+def _data(chosen: Chosen) -> list[str]:
+    subset, config = chosen.summary("subset"), chosen.config
+    if subset is None:
+        return []
+    rows = list(read_rows(chosen.stage("subset").out / "rows.jsonl", Coverage))
+    share = subset["synthetic"] / subset["rows"] if subset["rows"] else 0.0
+    teacher = config.synthesis.service
+    terms = (teacher.terms or "not given") if teacher else "not known"
+    who = teacher.name if teacher else config.synthesis.repo or "a file"
+    lines = ["## Data", "", "| rows | written by | terms on training with its output |", _rule(3)]
+    lines.append(_row((subset["human"], "humans", "–")))
+    if subset["synthetic"]:
+        lines.append(_row((f"{subset['synthetic']} ({share:.0%})", who, terms)))
+    lines += ["", "| rows | licence |", _rule(2)]
+    licences = Counter(row.licence or "not given" for row in rows)
+    lines += [_row((count, licence)) for licence, count in sorted(licences.items())]
+    held = Counter(row.split for row in read_rows(chosen.split, Coverage) if row.split != "train")
+    counts = ", ".join(f"{count} {split}" for split, count in sorted(held.items(), key=str))
+    lines += ["", f"Held out: {counts} rows; {subset['contaminated']} training rows repeat one."]
+    return [*lines, ""]
+
+
+def _costs(chosen: Chosen) -> list[str]:
+    """What the services took in all rounds, by stage, and the training of this one."""
+    usd: dict[str, float] = {}
+    for path in stages_of(chosen.run):
+        calls = _meta(StageDir(chosen.root / path)).get("calls") or {}
+        if "microusd" in calls:
+            kind = path.partition("/")[0]
+            usd[kind] = usd.get(kind, 0.0) + calls["microusd"] / 1e6
+    paid = ", ".join(f"{kind} ${amount:.4f}" for kind, amount in sorted(usd.items()))
+    lines = ["## Costs", "", f"Calls of services: {paid or 'none was paid for'}."]
+    if "finetune" in chosen.step["stages"]:
+        meta = _meta(chosen.stage("finetune"))
+        if "seconds" in meta:
+            lines.append(
+                f"Training: {meta['seconds']:.0f} s in {meta.get('processes', 1)} process(es) "
+                f"({meta.get('accelerate', 'single')})."
+            )
+    return [*lines, ""]
+
+
+def _parity(report: Report) -> list[str]:
+    lines = ["## Parity", "", "The judged model and this one were given the same test prompts:", ""]
+    lines += ["| compared | measured |", _rule(2)]
+    for what, found in report.measured.items():
+        said = "; ".join(f"{key} {_plain(value)}" for key, value in dict(found).items())
+        lines.append(_row((what, said)))
+    lines += [_row((what, f"not checked: {why}")) for what, why in report.unmeasured.items()]
+    return [*lines, ""]
+
+
+def _use(chosen: Chosen) -> list[str]:
+    config = chosen.config
+    sampling = config.inference
+    return [
+        "## Use",
+        "",
+        f"Answers were judged at temperature {sampling.temperature:g} with at most "
+        f"{sampling.max_new_tokens} new tokens, in the chat template that comes with the model; "
+        f"they end at {' or '.join(map(repr, config.model.stop))}. Prompt and answer fit into "
+        f"{config.model.context} tokens.",
+        "",
+    ]
+
+
+def _limits(chosen: Chosen) -> list[str]:
+    config = chosen.config
+    lines = [
+        f"Trained and judged for {config.task.name} ({config.task.topic}) alone; nothing else was "
+        "measured.",
+        "The scores are those of the judges above, not of people.",
+        "Intervals are over prompts, for these weights: one training, one seed.",
+    ]
+    if "baseline" not in chosen.run["stages"]:
+        lines.append("No service was compared with.")
+    lines += chosen.warnings
+    lines.append(
+        f"The licence of the base model ({config.model.licence}), those of the rows, and the terms "
+        "of the service that wrote rows hold side by side."
+    )
+    return ["## Limits", "", *(f"- {line}" for line in lines), ""]
+
+
+def _meta(stage: StageDir) -> dict[str, Any]:
+    path = stage.path / "meta.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _interval(score: Mapping[str, Any] | None) -> str:
+    if not score or score["mean"] is None:
+        return "–"
+    limits = "" if score["low"] is None else f" [{score['low']:.1f}, {score['high']:.1f}]"
+    return f"{score['mean']:.1f}{limits}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _row(cells: Iterable[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + "---|" * columns

@@ -1,0 +1,147 @@
+"""Export a run's model: write it, prove that it is the model that was judged, then publish it.
+
+Everything is written under a hidden name beside the target and renamed when parity has passed. A
+refused export leaves a report, `export-parity.json` beside run.json, and nothing else.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy import local_model
+from understudy.artifacts import write_atomically
+from understudy.config_deploy import Export
+from understudy.deploy import card, checks, gguf, merge, parity, parity_server
+from understudy.deploy.chosen import Chosen
+from understudy.deploy.parity import Report
+from understudy.errors import BadInput, UnderstudyError
+
+REPORT = "export-parity.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what its parity check could not measure."""
+
+    path: Path
+    report: Report
+
+
+def export(chosen: Chosen, settings: Export, to: Path, is_forced: bool) -> Exported:
+    """Write the model to `to`.
+
+    Raises BadInput, EnvironmentFailed, and UnderstudyError (exit 1) when parity says no.
+    """
+    if to.exists() and not is_forced and (to.is_file() or any(to.iterdir())):
+        raise BadInput(f"--to {to} is not empty; give another directory, or --force")
+    if settings.what == "gguf":
+        gguf.check(settings.llama_cpp)
+    if settings.what == "adapter":
+        merge.check_adapter(chosen.config, chosen.finetuned)
+    local_model.quiet()
+    local_model.use_threads(chosen.config.cluster.threads)
+    with _hidden(to) as part:
+        report = _write(chosen, settings, part)
+        text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
+        record = chosen.run_json.parent / REPORT
+        write_atomically(record, text)
+        if report.cause is not None:
+            raise UnderstudyError(f"not exported: {report.cause} (measurements: {record})")
+        write_atomically(part / "parity.json", text)
+        write_atomically(part / "README.md", card.card(chosen, settings, report))
+        _publish(part, to)
+    return Exported(to, report)
+
+
+def _write(chosen: Chosen, settings: Export, part: Path) -> Report:
+    """Write what is wanted to `part`, and check it."""
+    config, report = chosen.config, Report()
+    dtype = merge.dtype_of(settings.dtype)
+    computed = dtype if local_model.device().type == "cuda" else local_model.dtype()
+    prompts, tokens = settings.parity.prompts, settings.parity.tokens
+    then = checks.judged(config, chosen.finetuned, chosen.split, prompts, tokens, computed)
+    model = part / "merged" if settings.what == "gguf" else part
+    if settings.what == "adapter":
+        merge.adapter(config, merge.check_adapter(config, chosen.finetuned), model)
+    else:
+        merge.merged(config, chosen.finetuned, dtype, model)
+    if checks.check_files(then, model, dtype, computed, report):
+        if settings.what == "merged":
+            _check_server(then, model, dtype, settings, report)
+        elif settings.what == "adapter":
+            report.unmeasured["server"] = "an adapter is served by whoever loads it onto its base"
+    if settings.what == "gguf" and report.cause is None:
+        _write_gguf(then, model, dtype, settings, part, report)
+    return report
+
+
+def _check_server(
+    then: checks.Judged, model: Path, dtype: object, settings: Export, report: Report
+) -> None:
+    """Ask `understudy serve` on the exported directory."""
+    if (why := checks.why_no_server(settings.parity)) is not None:
+        report.unmeasured["server"] = why
+        return
+    port = parity_server.free_port()
+    allowed = parity.tolerance(merge.name_of(dtype), merge.name_of(local_model.dtype()))
+    serve = [sys.executable, "-m", "understudy", "serve", str(model), "--port", str(port)]
+    seconds = settings.parity.server_seconds
+    with parity_server.running(serve, port, model / "server.log", seconds) as url:
+        checks.check_server(then, url, "server", allowed, report)
+    (model / "server.log").unlink()
+
+
+def _write_gguf(
+    then: checks.Judged, model: Path, dtype: object, settings: Export, part: Path, report: Report
+) -> None:
+    """Convert the merged model, which is right, and ask llama.cpp's server on the result."""
+    llama_cpp, kind = gguf.check(settings.llama_cpp), merge.name_of(dtype)
+    file = part / f"{then.config.model.name}-{kind}.gguf"
+    gguf.convert(model, kind, llama_cpp, settings.python, file)
+    shutil.rmtree(model)
+    if (program := gguf.server(llama_cpp)) is None:
+        report.unmeasured["llama.cpp"] = (
+            f"{llama_cpp} has no build/bin/llama-server: cmake -B build && "
+            "cmake --build build --target llama-server"
+        )
+        return
+    port = parity_server.free_port()
+    command = [str(program), "-m", str(file), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--jinja", "-np", "1", "-c", str(then.config.model.context)]
+    log, seconds = part / "server.log", settings.parity.server_seconds
+    with parity_server.running(command, port, log, seconds) as url:
+        readings = parity_server.read(url, then.rows)
+        cause = parity.token_ids(then.readings, readings, then.name)
+        cause = cause and f"llama.cpp: {cause}"
+        if report.found("llama.cpp, token ids", {"prompts": len(readings)}, cause):
+            checks.check_server(then, url, "llama.cpp", parity.FOREIGN, report)
+    log.unlink()
+
+
+@contextmanager
+def _hidden(to: Path) -> Iterator[Path]:
+    """A directory beside `to` that is gone at the end, unless it has been renamed."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    part = to.with_name(f".{to.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _publish(part: Path, to: Path) -> None:
+    """Rename; what was there before is away only when the new files stand in its place."""
+    for file in part.iterdir():  # safetensors writes for its owner alone
+        file.chmod((part / "parity.json").stat().st_mode)
+    old = to.with_name(f".{to.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if to.exists():
+        to.rename(old)
+    part.rename(to)
+    shutil.rmtree(old, ignore_errors=True)

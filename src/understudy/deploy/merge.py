@@ -1,0 +1,105 @@
+"""Write a run's model as a directory that any Hugging Face library loads by itself."""
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from understudy import inference, local_model
+from understudy.config import Config
+from understudy.errors import BadInput
+
+# Of the base: what converters to other formats read, and `save_pretrained` leaves out.
+_OF_BASE = ("tokenizer.model",)
+
+
+def dtype_of(wanted: str) -> Any:
+    """The dtype to store: as wanted, or that in which inference computes on this machine."""
+    import torch
+
+    return local_model.dtype() if wanted == "auto" else getattr(torch, wanted)
+
+
+def name_of(dtype: Any) -> str:
+    """`float32`, not `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def merged(config: Config, finetuned: Path | None, dtype: Any, out: Path) -> None:
+    """Write weights, tokenizer and generation defaults; an adapter is merged in fp32.
+
+    So every weight is rounded once, from fp32 to `dtype`. Trained token rows and whole modules
+    that an adapter brings are merged too; where they part tied embeddings, the config says so.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        # PEFT sets tie_word_embeddings=False itself, and the parity check loads the result.
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+        if finetuned is None:
+            model = local_model.base(config.model, torch.float32)
+        else:
+            model = local_model.finetuned(config.model, finetuned, torch.float32)
+    tokenizer = local_model.tokenizer(config.model, finetuned)
+    model.to(dtype)
+    model.generation_config = generation(config, model.generation_config, tokenizer)
+    model.save_pretrained(out)
+    _save_tokenizer(config, tokenizer, out)
+
+
+def check_adapter(config: Config, finetuned: Path | None) -> Path:
+    """The adapter; BadInput where there is none."""
+    if finetuned is None or not local_model.is_adapter(finetuned):
+        raise BadInput(
+            f"export.what=adapter, but trainer.kind={config.trainer.kind} trained no adapter; "
+            "choose export.what=merged"
+        )
+    return finetuned
+
+
+def adapter(config: Config, finetuned: Path, out: Path) -> None:
+    """Copy the adapter as it was trained; its config names the base and its revision."""
+    base = local_model.directory(config.model)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy2(finetuned / name, out / name)
+    tokenizer = local_model.tokenizer(config.model, finetuned)
+    generation(config, _own_generation(base), tokenizer).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def generation(config: Config, own: Any, tokenizer: Any) -> Any:
+    """The defaults that a server should use: the stops and the sampling that were judged."""
+    from transformers import GenerationConfig
+
+    sampling = inference.sampling_of(config, own.eos_token_id, tokenizer)
+    is_greedy = sampling.temperature == 0
+    made = GenerationConfig(
+        bos_token_id=own.bos_token_id,
+        pad_token_id=own.pad_token_id,
+        eos_token_id=sorted(sampling.stop_ids),
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=not is_greedy,
+        # top_k and top_p filtered nothing: 0 and 1 are how transformers and vLLM say so.
+        **({} if is_greedy else {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}),
+    )
+    if sampling.stop_texts:
+        made.stop_strings = list(sampling.stop_texts)
+    return made
+
+
+def _save_tokenizer(config: Config, tokenizer: Any, out: Path) -> None:
+    tokenizer.save_pretrained(out)
+    base = local_model.directory(config.model)
+    for name in _OF_BASE:
+        if (base / name).is_file() and not (out / name).exists():
+            shutil.copy2(base / name, out / name)
+
+
+def _own_generation(path: Path) -> Any:
+    """The generation defaults of a model that is not loaded."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (path / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(path)
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
