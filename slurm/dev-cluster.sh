@@ -11,7 +11,7 @@ export SLURM_CONF=$state/slurm.conf
 
 conf() {
   local user host memory cpus
-  user=$(id -un) host=$(hostname -s) cpus=$(nproc)
+  user=$(id -un) host=$(hostname -s) cpus=$(env -u OMP_NUM_THREADS nproc)
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
   cat <<END
 ClusterName=dev

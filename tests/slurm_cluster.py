@@ -49,6 +49,10 @@ def jobs(form: str = "%F_%K %T %r", *more: str) -> list[str]:
     return ask("squeue", "-h", "-r", "-o", form, *more).splitlines()
 
 
+def set_node(node: str, state: str) -> None:
+    ask("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
+
+
 def restarts(job: str) -> int:
     """How often a job was requeued."""
     found = re.search(r"Restarts=(\d+)", ask("scontrol", "-o", "show", "job", job))
@@ -57,10 +61,12 @@ def restarts(job: str) -> int:
 
 
 def hurry() -> None:
-    """Start requeued jobs now; Slurm makes them wait for two minutes."""
-    for line in jobs("%i %r"):
-        if line.endswith("BeginTime"):
-            subprocess.run(["scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now"])
+    """Start requeued jobs soon; Slurm makes them wait for two minutes."""
+    waiting = [line.split()[0] for line in jobs("%i %r") if line.endswith("BeginTime")]
+    if waiting:
+        time.sleep(1)  # slurmd launches no job in the second in which it has killed it: it fails
+    for job in waiting:
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"])
 
 
 @contextmanager

@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 import launched
 import tiny_model
+from training_curves import assert_equal_within_tolerance
 from understudy import finetune, inference
 from understudy.artifacts import StageDir
 
 pytestmark = pytest.mark.slow
 
-# Losses and weights of fp32 sums in another order; measured differences are below 3e-6.
-TOLERANCE = 2e-5
 FULL = {"trainer__max_steps": 8, "trainer__epochs": 10, "trainer__evaluations": 4}
 # Rows of different lengths, several per packed sequence; no dropout, which draws per process.
 LORA = {
@@ -33,7 +31,6 @@ LORA = {
     **{"trainer__batch_size": 2, "trainer__epochs": 20, "trainer__max_steps": 24},
     **{"trainer__evaluations": 6, "trainer__min_steps": 24},
 }
-Curve = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +57,6 @@ def alone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         return made[key]
 
     return out
-
-
-def assert_equal_within_tolerance(found: Path, expected: Path) -> None:
-    """The same steps, learning rates, losses and weights."""
-    curves: list[Curve] = [tiny_model.read(path / "curve.jsonl") for path in (found, expected)]
-    assert [(p["step"], p["lr"]) for p in curves[0]] == [(p["step"], p["lr"]) for p in curves[1]]
-    for loss in ("train_loss", "validation_loss"):
-        both = [[p[loss] for p in curve if p[loss] is not None] for curve in curves]
-        assert both[0] == pytest.approx(both[1], abs=TOLERANCE)
-        assert len(both[0]) > 1
-    summaries = [tiny_model.read(path / "summary.json") for path in (found, expected)]
-    for name in ("rows", "steps", "epochs", "shipped_step", "trainable_parameters"):
-        assert summaries[0][name] == summaries[1][name]
-    (mine,), (theirs,) = ([*p.glob("model/*.safetensors")] for p in (found, expected))
-    assert mine.name == theirs.name
-    tensors, others = load_file(mine), load_file(theirs)
-    assert tensors.keys() == others.keys()
-    for name, tensor in tensors.items():
-        # AdamW divides by small numbers: single weights differ more than losses do.
-        assert float((tensor - others[name]).abs().max()) < 100 * TOLERANCE, name
 
 
 def assert_done(stage: StageDir) -> None:

@@ -46,8 +46,8 @@ def _previous(path: Path, config: Config) -> Any:
     if local_model.is_adapter(path) != (recipe.kind == "lora"):
         raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
     if recipe.kind == "lora":
-        kind = local_model.frozen_precision(recipe.precision)
-        return _ready(local_model.adapted(model, path, kind, is_trainable=True, recipe=recipe))
+        base = _frozen_base(config)  # as in the earlier round, NF4 weights and fp32 norms included
+        return _ready(local_model.adapted(base, model, path, is_trainable=True))
     return local_model.finetuned(model, path, local_model.full_precision())
 
 

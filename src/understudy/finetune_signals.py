@@ -9,7 +9,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Signals:
-    """Remembers, inside its block, that one came; outside it they end the worker at once."""
+    """Remembers, inside its block, that one came; outside it they end the worker at once.
+
+    One that came before and ended nothing counts as well.
+    """
 
     def __init__(self) -> None:
         self._is_mine = False
@@ -17,6 +20,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         self._before = [signal.signal(number, self._note) for number in _SIGNALS]
+        self._is_mine |= ranks.was_told_to_end()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -149,19 +149,17 @@ def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
 def finetuned(model: Model, path: Path, kind: Any) -> Any:
     """The fine-tuned model in `path`, an adapter merged into its base, on the device."""
     if is_adapter(path):
-        loaded = adapted(model, path, kind, is_trainable=False)
+        loaded = adapted(base(model, kind), model, path, is_trainable=False)
         local_model_tokens.untie_if_adapted(loaded.get_base_model())
         return loaded.merge_and_unload()
     return _load(path, model, kind, None)
 
 
-def adapted(
-    model: Model, path: Path, kind: Any, is_trainable: bool, recipe: Trainer | None = None
-) -> Any:
-    """The base model with the adapter in `path` on top; the config says which base."""
+def adapted(loaded_base: Any, model: Model, path: Path, is_trainable: bool) -> Any:
+    """The loaded base of `model` with the adapter in `path` on top."""
     from peft import PeftModel
 
-    loaded = PeftModel.from_pretrained(base(model, kind, recipe), path, is_trainable=is_trainable)
+    loaded = PeftModel.from_pretrained(loaded_base, path, is_trainable=is_trainable)
     # PEFT looks up the base by this name when it saves; ours is a name, not a place.
     loaded.peft_config["default"].base_model_name_or_path = str(directory(model))
     return loaded

@@ -156,6 +156,8 @@ def launch(arguments: Sequence[str], builders: Sequence[str]) -> tuple[int, str]
         number, failure = error.get_first_failure()
         if failure.exitcode >= 0:
             return failure.exitcode, ""
+        if -failure.exitcode in _SIGNALS:  # it was told to end, while it ended anyway
+            return 130, ""
         return 4, (
             f"rank {number} (process {failure.pid}) was ended by {failure.signal_name()}, which "
             "the kernel also does when memory runs out (then lower trainer.per_device_batch); "
@@ -164,11 +166,24 @@ def launch(arguments: Sequence[str], builders: Sequence[str]) -> tuple[int, str]
     return 0, ""
 
 
+_told: list[int] = []
+
+
 def end_like_ctrl_c() -> None:
     """Let SIGTERM and SIGUSR1 do what Ctrl-C does, and take them if a launcher held them back."""
+
+    def interrupt(number: int, _: object) -> None:
+        _told.append(number)
+        signal.raise_signal(signal.SIGINT)
+
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(number, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def was_told_to_end() -> bool:
+    """Whether such a signal has come; an import can swallow its KeyboardInterrupt, or break."""
+    return bool(_told)
 
 
 def _pass_on() -> None:

@@ -64,6 +64,8 @@ def _exit_code(stage: StageDir) -> int:
         run(stage)
     except Exception as error:
         logging.exception("stage failed")
+        if ranks.was_told_to_end():  # which may be all that has failed
+            return 130
         known = _as_known(error, stage)
         if isinstance(known, Internal):  # which may only echo the death of another rank
             ranks.await_cause()

@@ -70,7 +70,8 @@ def judged_model(config: Config, finetuned: Path | None, dtype: Any) -> Any:
     if finetuned is None:
         return local_model.base(config.model, dtype)
     if local_model.is_adapter(finetuned):
-        return local_model.adapted(config.model, finetuned, dtype, is_trainable=False).eval()
+        base = local_model.base(config.model, dtype)
+        return local_model.adapted(base, config.model, finetuned, is_trainable=False).eval()
     return local_model.finetuned(config.model, finetuned, dtype)
 
 
