@@ -1,6 +1,7 @@
 """Fingerprints: everything that can change a result is in them, nothing else is."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from understudy import config as schema
-from understudy.config import Config
+from understudy.config import Config, Gateway
 from understudy.flow import Flow, block_ends, flow_of
 from understudy.stages import Stage, science
 
@@ -64,6 +65,7 @@ MACHINE = {
     "rehearsal.url",
     *(f"export.{leaf}" for leaf in ("what", "dtype", "llama_cpp", "python")),
     *(f"export.parity.{leaf}" for leaf in ("prompts", "tokens", "server", "server_seconds")),
+    *(f"gateway.{item.name}" for item in dataclasses.fields(Gateway)),
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
     *(
         f"cluster.{leaf}"

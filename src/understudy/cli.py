@@ -14,6 +14,7 @@ from understudy import (
     cli_data,
     cli_decide,
     cli_export,
+    cli_gateway,
     cli_inject,
     cli_journal,
     cli_plan,
@@ -120,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     for more in (
-        *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route, cli_export),
+        *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route, cli_export, cli_gateway),
         *(cli_rehearse, cli_journal, cli_inject, cli_data, cli_cluster),
     ):
         more.register(verbs)

@@ -1,6 +1,8 @@
 """`understudy decide RUN`: may the local model replace the service? One test on the holdout.
 
-Reads `holdout` of the run's run.json and the finished evaluations it names; asks no judge.
+Reads `holdout` of the run's run.json and the finished evaluations it names; asks no judge. Of
+ready-made answers (`inference=file`, as a gateway's shadows are) all prompts are the holdout: no
+model was trained or chosen on them.
 """
 
 import argparse
@@ -24,6 +26,9 @@ def register(verbs: Any) -> None:
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     sub.add_argument("--margin", type=float, help="points that may be lost (default: the gate's)")
     sub.add_argument("--alpha", type=float, help="error of the first look (default: the gate's)")
+    sub.add_argument(
+        "--service", metavar="GENERATOR", help="of ready-made answers: whose are the service's"
+    )
 
 
 def _decide(arguments: argparse.Namespace) -> int:
@@ -36,7 +41,10 @@ def _decide(arguments: argparse.Namespace) -> int:
     root = arguments.root or compose([], None).values["paths"]["root"]
     run_json = find_run(Path(root).expanduser().absolute(), arguments.run)
     run = json.loads(run_json.read_text(encoding="utf-8"))
-    if run["decision"] is not None and not run["decision"]["passed"]:
+    is_ready_made = run["config"].get("inference", {}).get("kind", "local") != "local"
+    if arguments.service is not None and not is_ready_made:
+        raise BadInput(f"--service={arguments.service} is for ready-made answers (inference=file)")
+    if not is_ready_made and run["decision"] is not None and not run["decision"]["passed"]:
         print(
             f"NOT YET: no round passed on the test split, so the holdout stays unseen.\n"
             f"{run['decision']['reason']}"
@@ -49,7 +57,7 @@ def _decide(arguments: argparse.Namespace) -> int:
         raise BadInput(f"margin={margin:g} is no number of points within 0 and 100")
     if not 0 < alpha < 0.5:
         raise BadInput(f"alpha={alpha:g} is no probability within 0 and 0.5")
-    decided = decide_run(run_json, margin, alpha)
+    decided = decide_run(run_json, margin, alpha, arguments.service)
     text = json.dumps(decided.to_dict(), indent=1, allow_nan=False)
     write_atomically(run_json.parent / "decision.json", text)
     show(decided)
@@ -62,7 +70,9 @@ def _given(*values: float | None) -> float:
     return next(value for value in values if value is not None)
 
 
-def decide_run(run_json: Path, margin: float, alpha: float) -> "Decision":
+def decide_run(
+    run_json: Path, margin: float, alpha: float, service: str | None = None
+) -> "Decision":
     """Look at the run's holdout, which is recorded first, and decide."""
     from understudy.evaluation import decision, looks
     from understudy.evaluation.pairs import pair
@@ -70,19 +80,24 @@ def decide_run(run_json: Path, margin: float, alpha: float) -> "Decision":
     from understudy.records import Coverage, Verdict, read_rows
 
     run, root = json.loads(run_json.read_text(encoding="utf-8")), run_json.parents[2]
-    stages, judges = _holdout(run, root)
+    config = run["config"]
+    is_ready_made = config.get("inference", {}).get("kind", "local") != "local"
+    stages, judges, replaced = (
+        _ready_made(run, root, service) if is_ready_made else _holdout(run, root)
+    )
     split = root / run["stages"]["split"] / "out" / "rows.jsonl"
-    groups = {row.id: row.group_id for row in read_rows(split, Coverage) if row.split == "holdout"}
-    local, service = (
+    name = "test" if is_ready_made else "holdout"
+    groups = {row.id: row.group_id for row in read_rows(split, Coverage) if row.split == name}
+    local, theirs = (
         {
             judge: list(read_rows(root / stages[f"{role}.{judge}"] / "out/rows.jsonl", Verdict))
             for judge in judges
         }
         for role in ("evaluation", "baseline")
     )
-    pairs = {metric: pair(local, service, sorted(groups), metric) for metric in METRICS}
-    config, families = run["config"], {judge: _family(found) for judge, found in local.items()}
-    teacher, replaced = (_service(config, role) for role in ("synthesis", "baseline"))
+    pairs = {metric: pair(local, theirs, sorted(groups), metric) for metric in METRICS}
+    families = {judge: _family(found) for judge, found in local.items()}
+    teacher = _service(config, "synthesis")
     evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
     number = looks.look(looks.file_of(root, sorted(groups)), run["name"], evidence)
     warnings = decision.family_warnings(families, teacher, replaced)
@@ -91,8 +106,39 @@ def decide_run(run_json: Path, margin: float, alpha: float) -> "Decision":
     )
 
 
-def _holdout(run: dict[str, Any], root: Path) -> tuple[dict[str, str], list[str]]:
-    """The holdout's evaluation stages by role, all finished, and the judges."""
+_Judged = tuple[dict[str, str], list[str], tuple[str, str] | None]
+
+
+def _ready_made(run: dict[str, Any], root: Path, service: str | None) -> _Judged:
+    """The evaluation stages of two generators, as if one were the baseline of the other."""
+    from understudy.artifacts import StageDir
+
+    found: dict[str, dict[str, str]] = {}  # generator -> judge -> stage
+    families: dict[str, str] = {}
+    for step in run["rounds"]:
+        for role, path in step["stages"].items():
+            if role.startswith("evaluation.") and StageDir(root / path).is_done:
+                summary = json.loads((root / path / "out/summary.json").read_text("utf-8"))
+                found.setdefault(summary["generator"], {})[role.partition(".")[2]] = path
+                families[summary["generator"]] = summary["family"]
+    others = [name for name in found if name != service]
+    if service not in found or len(others) != 1:
+        raise BadInput(
+            f"{run['name']} has judged answers of {', '.join(found) or 'nobody'}: it needs two "
+            f"generators and --service=NAME of the one to be replaced (given: {service}); a "
+            "gateway's shadows hold both with gateway.shadow_twice=true"
+        )
+    judges = [judge for judge in found[others[0]] if judge in found[service]]
+    stages = {
+        f"{role}.{judge}": found[name][judge]
+        for role, name in (("evaluation", others[0]), ("baseline", service))
+        for judge in judges
+    }
+    return stages, judges, (service, families[service])
+
+
+def _holdout(run: dict[str, Any], root: Path) -> _Judged:
+    """The holdout's evaluation stages by role, all finished, the judges, and the service."""
     from understudy.artifacts import StageDir
 
     name, record = run["name"], run.get("holdout")
@@ -112,7 +158,7 @@ def _holdout(run: dict[str, Any], root: Path) -> tuple[dict[str, str], list[str]
             f"go on with {run['command']}"
         )
     judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]
-    return stages, judges
+    return stages, judges, _service(run["config"], "baseline")
 
 
 def _family(verdicts: Any) -> str:

@@ -1,1 +1,1 @@
-"""The way out of the house: a run's model as files that others can serve."""
+"""Taking a trained model into use: export, serve, and the gateway that moves traffic to it."""

@@ -185,11 +185,11 @@ def reply_of(
         finish = _FINISH.get(body.get("stop_reason") or "", "stop")
         if finish == "refusal" and (body.get("stop_details") or {}).get("category"):
             finish = "blocked"
-        usage = _usage(body.get("usage"))
+        usage = usage_of(body.get("usage"))
         return Reply(text, finish, usage, body.get("model"), request_id or body.get("id"), room)
 
 
-def _usage(counts: dict[str, Any] | None) -> Usage | None:
+def usage_of(counts: dict[str, Any] | None) -> Usage | None:
     """`input_tokens` leaves out what was written to or read from the cache."""
     if not counts or "input_tokens" not in counts:
         return None

@@ -165,7 +165,7 @@ def reply_of(service: Service, body: dict[str, Any]) -> Reply:
     """The reply in a response; Gemini declines in plain text, so nothing finishes as a refusal."""
     with reading(service):
         about = (
-            _usage(body.get("usageMetadata")),
+            usage_of(body.get("usageMetadata")),
             body.get("modelVersion"),
             body.get("responseId"),
         )
@@ -178,7 +178,7 @@ def reply_of(service: Service, body: dict[str, Any]) -> Reply:
         return Reply(text, _FINISH.get(candidate.get("finishReason", ""), "stop"), *about)
 
 
-def _usage(counts: dict[str, Any] | None) -> Usage | None:
+def usage_of(counts: dict[str, Any] | None) -> Usage | None:
     """Gemini counts thoughts beside the answer; both are billed as output."""
     if not counts or "promptTokenCount" not in counts:
         return None

@@ -1,0 +1,266 @@
+"""One request: whoever may answer is asked in turn, and the first answer goes to the client.
+
+It is in the log before the client has its last byte.
+"""
+
+import json
+import time
+from typing import Any
+
+from understudy.deploy.gateway import answers, spend
+from understudy.deploy.gateway.calls import Call, Refused, Send
+from understudy.deploy.gateway.choice import Who, choose
+from understudy.deploy.gateway.gate import Gate
+from understudy.deploy.gateway.replies import error_body, error_headers, refuse
+from understudy.deploy.gateway.spend import Cost, Reservation
+from understudy.deploy.gateway.upstream import Lost, Opened, Target, Translated, is_failure
+from understudy.service.base import Usage
+
+_MS = 1000
+_LONGEST = 200  # characters of a name that is logged
+_GONE = 499  # nginx's number for a client that left; it stands in logs only
+_NO_COST = Cost(0, False)
+
+
+class Exchange:
+    """Asks, relays, writes down."""
+
+    def __init__(self, gate: Gate, call: Call, send: Send) -> None:
+        self._gate, self._call, self._send = gate, call, send
+        self._control = gate.live.control  # it keeps this one to its end
+        self._choice = choose(self._control, call, gate.live.router)
+        self._by: Who | None = None
+        self._tried: list[tuple[str, str, int]] = []  # who, why not, milliseconds
+        self._refusal: tuple[Who, Opened] | None = None
+        self._translated: Translated | None = None
+        self._reserved: Reservation | None = None
+        self._cost = _NO_COST
+        self._first_s: float | None = None
+        self._is_written = False
+        gate.numbers.began()
+
+    async def run(self) -> None:
+        """Answer; a client that leaves cancels it."""
+        opened: Opened | None = None
+        try:
+            opened = await self._first_answer()
+            if opened is None and self._refusal is not None:
+                self._by, opened = self._refusal
+            if opened is None:
+                await self._apologise()
+            elif opened.rest is None:
+                await self._relay(opened)
+            else:
+                await self._stream(opened)
+        except Refused as refused:  # it cannot be put to this maker
+            self._settle(None, False)
+            self._write(refused.status, b"", False)
+            await refuse(self._send, refused)
+        finally:
+            if opened is not None and opened.rest is not None:
+                opened.close()
+            self._write(_GONE, b"", False)  # unless it is written
+
+    async def _first_answer(self) -> Opened | None:
+        """The answer of the first in line who can; those whose breaker is open come last."""
+        waiting, resting = list(self._choice.order), list[Target]()
+        while waiting or resting:
+            if waiting:
+                target = await self._gate.target(waiting.pop(0), self._control)
+                others = bool(waiting or resting)
+                if others and not self._gate.breaker(target).lets_in():
+                    self._tried.append((target.who, "resting", 0))
+                    resting.append(target)
+                    continue
+            else:
+                target, others = resting.pop(0), bool(resting)
+            opened = await self._ask(target, others)
+            if opened is not None:
+                return opened
+        return None
+
+    async def _ask(self, target: Target, others: bool) -> Opened | None:
+        gate, call, began = self._gate, self._call, time.monotonic()
+        breaker = gate.breaker(target)
+        if target.who == "service":
+            self._reserved = gate.spend.reserve(call)
+            if self._reserved is None:
+                breaker.gave_up()
+                self._failed(target, "cap", began)
+                return None
+        try:
+            opened = await gate.upstream.ask(target, call, self._patience(target, others))
+        except Lost as lost:
+            self._settle(None, lost.may_be_billed)
+            breaker.failed()
+            self._failed(target, lost.why, began)
+            return None
+        except BaseException:  # the client left, or the call cannot be put to this maker
+            breaker.gave_up()
+            raise
+        if is_failure(opened.status, has_own_key=not target.passes_key):
+            breaker.failed()
+        else:
+            breaker.succeeded()
+            is_ours_to_mend = target.who == "local" and opened.status >= 400 and others
+            if not is_ours_to_mend:
+                self._by, self._translated = target.who, opened.translated
+                return opened
+        self._settle(None, False)
+        self._failed(target, str(opened.status), began)
+        self._refusal = target.who, opened
+        return None
+
+    def _patience(self, target: Target, others: bool) -> float:
+        """Seconds to the first byte: as the client allows, with time left for the next in line."""
+        if not others:
+            return target.timeout_s
+        allowed = self._call.patience_s
+        deadline = self._gate.config.deadline_s
+        if allowed is not None:
+            deadline = min(deadline, max(allowed - 1.0, allowed / 2))
+        return max(0.05, deadline - (time.monotonic() - self._call.began))
+
+    async def _relay(self, opened: Opened) -> None:
+        """An answer that is all here."""
+        self._first_s = time.monotonic() - self._call.began
+        self._write(opened.status, opened.body, False, opened)
+        headers = [*opened.headers, (b"content-length", str(len(opened.body)).encode())]
+        await self._start(opened.status, headers)
+        await self._send({"type": "http.response.body", "body": opened.body})
+
+    async def _stream(self, opened: Opened) -> None:
+        """An answer that comes in parts; one that breaks off ends with an error event."""
+        assert opened.rest is not None, "it comes in parts"
+        self._first_s = time.monotonic() - self._call.began
+        await self._start(opened.status, opened.headers)
+        parts, held, last = [opened.body], opened.body, b""
+        try:
+            while True:
+                whole, newline, held = held.rpartition(b"\n")  # half a line is of use to nobody
+                if newline:
+                    if answers.is_end(whole):
+                        self._write(opened.status, b"".join(parts), True, opened)
+                    part = {"type": "http.response.body", "body": whole + newline}
+                    await self._send(part | {"more_body": True})
+                try:
+                    parts.append(await anext(opened.rest))
+                except StopAsyncIteration:
+                    last = held
+                    break
+                held += parts[-1]
+        except Lost as lost:
+            self._tried.append((str(self._by), f"{lost.why} in the answer", self._ms()))
+            if self._by is not None:
+                target = await self._gate.target(self._by, self._control)
+                self._gate.breaker(target).failed()
+            body = error_body(502, "upstream_broke_off", f"The answer broke off: {lost.why}.")
+            self._write(opened.status, b"".join(parts), True)
+            last = b"\ndata: " + body + b"\n\n"
+        self._write(opened.status, b"".join(parts), True, opened)
+        await self._send({"type": "http.response.body", "body": last})
+
+    async def _apologise(self) -> None:
+        """Nobody could answer."""
+        extra: list[tuple[bytes, bytes]] = []
+        who, why, _ = next(found for found in reversed(self._tried) if found[1] != "resting")
+        if why == "cap":
+            status, code = 429, "spend_cap"
+            text = f"The service has cost {self._gate.config.usd_per_day:g} USD today, the cap."
+            extra = [(b"retry-after", str(spend.seconds_to_midnight()).encode())]
+        else:
+            status = 504 if why == "timeout" else 502
+            code, text = "no_upstream", f"The {who} gave no answer: {why}."
+        body = error_body(status, code, text)
+        self._write(status, b"", False)
+        await self._start(status, [*error_headers(body), *extra])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        ours = [
+            (b"x-understudy-by", (self._by or "nobody").encode()),
+            (b"x-understudy-id", self._call.id.encode()),
+        ]
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *ours]}
+        )
+
+    def _failed(self, target: Target, why: str, began: float) -> None:
+        self._tried.append((target.who, why, round((time.monotonic() - began) * _MS)))
+        self._gate.numbers.failed(target.who, why)
+
+    def _usage(self, content: bytes, is_stream: bool) -> Usage | None:
+        """The tokens of the answer; a translator knows them where the client does not ask."""
+        if self._translated is not None:
+            return self._translated.usage
+        return answers.usage_of(content, is_stream)
+
+    def _settle(self, usage: Usage | None, is_billed: bool) -> None:
+        """Book what the service is owed for the call that is under way, if there is one."""
+        if self._reserved is not None:
+            found = self._gate.spend.settle(self._reserved, usage, is_billed)
+            is_bound = self._cost.is_bound or found.is_bound
+            self._cost = Cost(self._cost.microusd + found.microusd, is_bound)
+            self._reserved = None
+
+    def _ms(self) -> int:
+        return round((time.monotonic() - self._call.began) * _MS)
+
+    def _write(
+        self, status: int, content: bytes, is_stream: bool, whole: Opened | None = None
+    ) -> None:
+        """Put the exchange into the logs, once; `whole` when the client gets all of the answer."""
+        if self._is_written:
+            return
+        self._is_written = True
+        gate, call, control = self._gate, self._call, self._control
+        is_good = whole is not None and status < 300
+        usage = self._usage(content, is_stream) if status < 300 else None
+        self._settle(usage, is_billed=status < 300 or status == _GONE)
+        about = self._about(status, is_stream)
+        if is_good and control.mode in ("record", "shadow"):
+            self._keep(about, content, is_stream)
+        if usage is not None:
+            about |= {"input": usage.input, "output": usage.output}
+            gate.numbers.billed(str(self._by), usage.input, usage.output, 0)
+        gate.numbers.billed(str(self._by), 0, 0, self._cost.microusd)
+        about |= {"microusd": self._cost.microusd, "is_bound": self._cost.is_bound}
+        if gate.config.log_prompts:
+            about["request"] = call.body
+        gate.write(gate.requests, answers.dumps(about), call.headers)
+        whole_s = time.monotonic() - call.began
+        gate.numbers.ended(self._by or "nobody", control.mode, status, self._first_s, whole_s)
+        if is_good and control.mode == "shadow":
+            gate.shadow.begin(call, control, self._choice.place, content, is_stream)
+
+    def _about(self, status: int, is_stream: bool) -> dict[str, Any]:
+        return {
+            "id": self._call.id,
+            "time": round(time.time(), 3),
+            "mode": self._control.mode,
+            "by": self._by or "nobody",
+            "status": status,
+            "stream": is_stream or self._call.is_stream,
+            "first_ms": None if self._first_s is None else round(self._first_s * _MS),
+            "ms": self._ms(),
+            "place": round(self._choice.place, 4),
+            "tried": self._tried,
+            "model": (self._call.model or "")[:_LONGEST],
+            "rehearsal": self._gate.service.rehearsal,
+        }
+
+    def _keep(self, about: dict[str, Any], content: bytes, is_stream: bool) -> None:
+        """The pair, as `collect` reads it: the request as it came, the answer or its events."""
+        request = answers.one_line(self._call.raw)
+        if is_stream:
+            response: bytes | None = json.dumps(content.decode("utf-8", "replace")).encode()
+        else:
+            response = answers.one_line(content)
+        if request is None or response is None:
+            return
+        facts = {name: about[name] for name in ("time", "mode", "by", "rehearsal")}
+        if self._call.talk is not None:
+            facts["session_id"] = self._call.talk
+        head = answers.dumps({"request_id": self._call.id, "metadata": facts})[:-1]
+        whole = head + b',"request":' + request + b',"response":' + response + b"}"
+        self._gate.write(self._gate.pairs, whole, self._call.headers)

@@ -1,0 +1,154 @@
+"""What all requests share: the control, the connections, the purse, the logs, the numbers."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.config_gateway import Gateway
+from understudy.deploy.gateway.breaker import Breaker
+from understudy.deploy.gateway.choice import Who
+from understudy.deploy.gateway.control import Control, Local
+from understudy.deploy.gateway.live import LOOK_S, Live
+from understudy.deploy.gateway.log import DayLog
+from understudy.deploy.gateway.numbers import Numbers
+from understudy.deploy.gateway.shadow import Shadow
+from understudy.deploy.gateway.spend import Spend
+from understudy.deploy.gateway.upstream import Target, Upstream
+from understudy.deploy.gateway.wires import wire_of
+from understudy.errors import BadInput
+from understudy.service.providers import Endpoint
+
+CONTROL = "control.json"
+_MARK = b"[key]"
+_SHORTEST = 16  # characters of what can be a key
+
+
+class Gate:
+    """Made before the event loop runs, so that what is wrong is said at once."""
+
+    def __init__(
+        self, config: Gateway, directory: Path, endpoint: Endpoint | None, client_key: str | None
+    ) -> None:
+        service = config.service
+        if service is None or endpoint is None:
+            raise BadInput("gateway.service is missing; name one of conf/service")
+        if config.usd_per_day is not None and service.prices is None:
+            raise BadInput(
+                f"gateway.usd_per_day={config.usd_per_day:g} needs the prices of {service.name}: "
+                "give gateway.service.prices={input: …, output: …, date: …, source: …}"
+            )
+        self.config, self.directory, self.service = config, directory, service
+        self.client_key = client_key
+        self.live = Live(directory / CONTROL, config, service)
+        self.numbers = Numbers()
+        self.spend = Spend(service, config.usd_per_day, directory / "requests")
+        self.requests = DayLog(directory / "requests")
+        self.pairs = DayLog(directory / "pairs")
+        self.upstream: Upstream  # these two need the loop
+        self.shadow: Shadow
+        self._service = Target(
+            who="service",
+            url=endpoint.base_url,
+            key=endpoint.key or None,
+            passes_key=not endpoint.key and client_key is None,
+            model=service.model if wire_of(service) else None,
+            timeout_s=service.timeout_s,
+            wire=wire_of(service),
+            service=service,
+        )
+        self.translates = self._service.wire is not None
+        self._local_key = _key(config.local_key_env)
+        self._keys = [key.encode() for key in (endpoint.key, client_key, self._local_key) if key]
+        self._models: dict[str, str] = {}  # the first that a server lists, by its address
+        self._breakers: dict[str, Breaker] = {}  # by address
+        self._watching: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open connections, and begin to watch the control."""
+        self.upstream = Upstream(self.service.rehearsal)
+        self.shadow = Shadow(self)
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Finish the shadows that are under way, and close everything."""
+        assert self._watching is not None, "it was opened"
+        self._watching.cancel()
+        await self.shadow.close()
+        await self.upstream.close()
+        for file in (self.requests, self.pairs):
+            file.close()
+
+    async def target(self, who: Who, control: Control) -> Target:
+        """The service, or the local model of a control."""
+        if who == "service":
+            return self._service
+        local = control.local
+        assert local is not None, "a control whose mode asks a local model names one"
+        return Target("local", local.url, self._local_key, model=await self._model(local))
+
+    def breaker(self, target: Target) -> Breaker:
+        """The breaker of whoever is at this address."""
+        if target.url not in self._breakers:
+            self._breakers[target.url] = Breaker(
+                self.config.breaker_failures, self.config.breaker_s
+            )
+        return self._breakers[target.url]
+
+    def open_breakers(self) -> list[str]:
+        """Who is left alone at the moment."""
+        names = {self._service.url: "service"}
+        return [
+            names.get(url, f"local {url}")
+            for url, breaker in self._breakers.items()
+            if breaker.is_open
+        ]
+
+    def write(self, log: DayLog, line: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Append a line without any key in it; one that is not taken is counted."""
+        own = (headers or {}).get("authorization", "").rpartition(" ")[2].encode()
+        for key in (*self._keys, own):
+            if len(key) >= _SHORTEST:
+                line = line.replace(key, _MARK)
+        if not log.write(line):
+            self.numbers.lost_line()
+
+    def health(self) -> dict[str, Any]:
+        """What `/health` says."""
+        control = self.live.control
+        return {
+            "status": "ok" if self.numbers.unwritten == 0 else "log lines are lost",
+            "mode": control.mode,
+            "share": control.share,
+            "local": control.local.url if control.local else None,
+            "local_model": control.local.model if control.local else None,
+            "control": control.digest,
+            "problem": self.live.problem,
+            "resting": self.open_breakers(),
+            "pid": os.getpid(),
+        }
+
+    async def _model(self, local: Local) -> str | None:
+        if local.model is not None:
+            return local.model
+        if local.url not in self._models:
+            found = await self.upstream.first_model(local.url, self._local_key)
+            if found is None:
+                return None
+            self._models[local.url] = found
+        return self._models[local.url]
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.live.look()
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise BadInput(f"the environment variable {variable} holds no key")
+    return key

@@ -1,0 +1,115 @@
+"""What the service has cost today, and whether another call fits under the cap.
+
+Every call to the service counts, also one that another's failure has sent there, and one that was
+given up: that one at the most it can have cost, as does an answer that does not say its usage.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
+
+from understudy.config_service import Service
+from understudy.deploy.gateway import log
+from understudy.deploy.gateway.calls import Call
+from understudy.service import money
+from understudy.service.base import Usage
+from understudy.service.money import MICRO, Purse
+
+_OUTPUTS = ("max_completion_tokens", "max_tokens")
+
+
+class Cost(NamedTuple):
+    """Micro-dollars of one call."""
+
+    microusd: int
+    is_bound: bool  # the most it can have cost: nobody said what it did
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Money set aside for a call, of the day on which it began."""
+
+    purse: Purse
+    amount: int
+
+
+class Spend:
+    """The purse of a day; a new day opens a new one."""
+
+    def __init__(
+        self,
+        service: Service,
+        usd_per_day: float | None,
+        directory: Path,
+        day: Callable[[], str] = log.today,
+    ) -> None:
+        self._service, self._day_of = service, day
+        self._cap = None if usd_per_day is None else round(usd_per_day * MICRO)
+        self._day = day()
+        spent = sum(_microusd(line) for line in log.read(directory / f"{self._day}.jsonl"))
+        self._purse = Purse(spent, self._cap)
+
+    @property
+    def spent(self) -> int:
+        """Micro-dollars today."""
+        return self._today().spent
+
+    @property
+    def cap(self) -> int | None:
+        """Micro-dollars a day; None = none."""
+        return self._cap
+
+    def bound(self, call: Call) -> int:
+        """The most that a call can cost: no token is shorter than a byte.
+
+        A request that sets no limit of its own is taken to have that of conf/service.
+        """
+        service = self._service
+        if service.prices is None:
+            return 0
+        wanted = (call.body.get(name) for name in _OUTPUTS)
+        limit = next((value for value in wanted if _is_count(value)), service.max_output_tokens)
+        answers = call.body.get("n")
+        output = limit * (answers if _is_count(answers) else 1)
+        is_dearer = (service.prices.written or 0.0) > service.prices.input
+        heard = len(call.raw)
+        most = Usage(heard, output=output, written=heard if is_dearer else 0)
+        return money.cost(most, service.prices)
+
+    def reserve(self, call: Call) -> Reservation | None:
+        """Set aside what a call can cost; None when it does not fit under the cap."""
+        purse, amount = self._today(), self.bound(call)
+        return Reservation(purse, amount) if purse.take(amount) else None
+
+    def settle(self, reserved: Reservation, usage: Usage | None, is_billed: bool) -> Cost:
+        """Book a call: by its usage, at its bound where that is not known, or as free."""
+        prices, amount = self._service.prices, reserved.amount
+        if prices is None or not is_billed:
+            cost = Cost(0, False)
+        elif usage is None:
+            cost = Cost(amount, True)
+        else:
+            cost = Cost(money.cost(usage, prices), False)
+        reserved.purse.settle(amount, cost.microusd)
+        return cost
+
+    def _today(self) -> Purse:
+        if (day := self._day_of()) != self._day:
+            self._day, self._purse = day, Purse(0, self._cap)
+        return self._purse
+
+
+def _microusd(line: dict[str, Any]) -> int:
+    amount = line.get("microusd")
+    return amount if isinstance(amount, int) else 0
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def seconds_to_midnight() -> int:
+    """Until the next purse opens."""
+    return 86_400 - int(time.time()) % 86_400

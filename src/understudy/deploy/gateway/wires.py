@@ -1,0 +1,23 @@
+"""Which protocol a service speaks; None where it is the client's own, and bytes go through."""
+
+from understudy.config_service import Service
+from understudy.deploy.gateway.upstream import Wire
+from understudy.errors import BadInput
+
+
+def wire_of(service: Service) -> Wire | None:
+    """The translator to the protocol of a service."""
+    if service.provider == "anthropic":
+        from understudy.deploy.gateway.anthropic import Anthropic
+
+        return Anthropic()
+    if service.provider == "google":
+        from understudy.deploy.gateway.google import Google
+
+        return Google()
+    if service.provider == "offline":
+        raise BadInput(
+            f"gateway.service={service.name} is no service on a wire; name another, or let "
+            "`understudy rehearse` play one and give rehearsal.url"
+        )
+    return None

@@ -1,0 +1,263 @@
+"""A gateway in a thread, what stands behind it, and who calls it: all on loopback."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from aiohttp import web
+
+import wires
+from understudy.config import Prices, Service
+from understudy.config_gateway import Gateway
+from understudy.deploy.gateway import log, server
+from understudy.deploy.gateway.gate import Gate
+from understudy.service.providers import Endpoint
+
+CLIENT = httpx2.Client(timeout=30.0, trust_env=False)
+KEY = "sk-service-0123456789abcdef"
+MODEL = "star-1"
+TOOL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"x":1}'}}
+
+
+@dataclass
+class Stage:
+    """An OpenAI-compatible server that plays what a test sets, and keeps what it was sent."""
+
+    text: str = "all right"
+    status: int = 200
+    latency_s: float = 0.0
+    how: str = "whole"  # silent: never answers; cut: breaks off; reset: hangs up
+    tools: bool = False
+    pieces: int = 4
+    piece_s: float = 0.0
+    usage: bool = True
+    url: str = ""
+    bodies: list[bytes] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+    open: int = 0
+    close: Callable[[], None] = lambda: None
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        self.bodies.append(raw)
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        self.open += 1
+        try:
+            return await self._answer(request, json.loads(raw))
+        finally:
+            self.open -= 1
+
+    async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(60 if self.how == "silent" else self.latency_s)
+        if self.how == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+        if self.status != 200:
+            error = {"error": {"message": f"no: {request.headers.get('authorization')}"}}
+            return web.json_response(error, status=self.status)
+        made = self.events(body) if body.get("stream") else [self.whole(body)]
+        response = web.StreamResponse(headers={"x-request-id": "req_1", "x-odd": "Kept"})
+        kind = "text/event-stream; charset=utf-8" if body.get("stream") else "application/json"
+        response.headers["content-type"] = kind
+        if not body.get("stream"):
+            response.content_length = len(made[0])
+        await response.prepare(request)
+        for number, part in enumerate(made):
+            if self.how == "cut" and number == len(made) // 2:
+                await response.write(part[: len(part) // 2])
+                assert request.transport is not None
+                request.transport.close()
+                return response
+            await response.write(part)
+            self.sent.append(part)
+            await asyncio.sleep(self.piece_s)
+        return response
+
+    def whole(self, body: dict[str, Any]) -> bytes:
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.tools:
+            message = {"role": "assistant", "content": None, "tool_calls": [TOOL]}
+        choice = {"index": 0, "message": message, "finish_reason": self.finish}
+        made = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1}
+        made |= {"model": body.get("model"), "choices": [choice]}
+        made |= {"usage": USAGE} if self.usage else {}
+        return json.dumps(made, indent=1).encode()  # several lines, and odd spaces: kept
+
+    def events(self, body: dict[str, Any]) -> list[bytes]:
+        step = -(-len(self.text) // self.pieces)
+        deltas: list[dict[str, Any]] = [
+            {"content": self.text[at : at + step]} for at in range(0, len(self.text), step)
+        ]
+        if self.tools:
+            deltas = [{"tool_calls": [{"index": 0, **TOOL}]}]
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
+        head |= {"model": body.get("model")}
+        made = [head | {"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        made[-1]["choices"][0]["finish_reason"] = self.finish
+        options = body.get("stream_options")
+        if self.usage and isinstance(options, dict) and options.get("include_usage"):
+            made.append(head | {"choices": [], "usage": USAGE})
+        return [*(f"data: {json.dumps(one)}\n\n".encode() for one in made), b"data: [DONE]\n\n"]
+
+    @property
+    def finish(self) -> str:
+        return "tool_calls" if self.tools else "stop"
+
+
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+
+
+@contextmanager
+def stage(**how: Any) -> Iterator[Stage]:
+    """The server, in a thread of its own; `close()` kills it with all connections."""
+    made = Stage(**how)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_post("/v1/chat/completions", made.chat)
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "small-1"}]})
+
+    app.router.add_get("/v1/models", models)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
+
+    async def begin() -> None:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+
+    async def end() -> None:
+        if runner.server is None:  # closed before
+            return
+        for connection in list(runner.server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await runner.cleanup()
+        mine = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in mine:
+            task.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+
+    def call(coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
+
+    call(begin())
+    made.close = lambda: call(end())
+    try:
+        yield made
+    finally:
+        call(end())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+PRICES = Prices(input=2.0, output=10.0, date="2026-01-01", source="a test")
+
+
+def service(**changed: Any) -> Service:
+    """A service of OpenAI's kind that costs 3,000 micro-dollars an answer (USAGE)."""
+    facts: dict[str, Any] = {
+        "name": "star",
+        "provider": "openai",
+        "model": MODEL,
+        "family": "openai",
+        "terms": None,
+        "temperature": None,
+        "max_output_tokens": 1000,
+        "prices": PRICES,
+        "timeout_s": 10.0,
+    }
+    return Service(**facts | changed)
+
+
+@dataclass
+class Running:
+    """A gateway that runs."""
+
+    gate: Gate
+    url: str
+
+    def post(self, body: Any = None, **more: Any) -> httpx2.Response:
+        content = json.dumps(body or ask()).encode() if not isinstance(body, bytes) else body
+        headers = {"content-type": "application/json"} | more.pop("headers", {})
+        return CLIENT.post(
+            f"{self.url}/v1/chat/completions", content=content, headers=headers, **more
+        )
+
+    def get(self, path: str, **more: Any) -> httpx2.Response:
+        return CLIENT.get(f"{self.url}{path}", **more)
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        return list(log.read(self.gate.directory / kind / f"{log.today()}.jsonl"))
+
+
+@contextmanager
+def gateway(
+    directory: Path,
+    upstream: str | None = None,
+    of: Service | None = None,
+    key: str = KEY,
+    client_key: str | None = None,
+    **settings: Any,
+) -> Iterator[Running]:
+    """A gateway before a service at `upstream`, on a free port."""
+    config = Gateway(service=of or service(), port=0, **settings)
+    endpoint = Endpoint(upstream or "http://127.0.0.1:9/v1", key)
+    gate = Gate(config, directory, endpoint, client_key)
+    with server.bound(gate) as (listening, url):
+        made = server.server(gate)
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            until(lambda: made.started)
+            yield Running(gate, url)
+        finally:
+            made.should_exit = True
+            thread.join(60)
+
+
+def until(done: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Wait for something that must come."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it has not come"
+        time.sleep(0.01)
+
+
+def ask(text: str = "hello", **more: Any) -> dict[str, Any]:
+    """The body of a request."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}]} | more
+
+
+__all__ = ["Running", "Stage", "ask", "gateway", "replace", "service", "stage", "until"]
+
+
+@contextmanager
+def played(answers: Sequence[wires.Answer]) -> Iterator[wires.Server]:
+    """The scripted server of wires.py, in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def call(coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
+
+    serving = wires.serving(answers)
+    try:
+        yield call(serving.__aenter__())
+    finally:
+        call(serving.__aexit__(None, None, None))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

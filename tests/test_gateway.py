@@ -1,0 +1,297 @@
+"""The gateway before a service: bytes go through, and who may come in does."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from gateways import KEY, MODEL, TOOL, ask, gateway, stage, until
+
+KEYS = ("sk-service-0123456789abcdef", "sk-client-0123456789abcdef")
+
+
+def client(url: str, **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, **options)
+
+
+# --- what goes through ---------------------------------------------------------------------------
+
+
+def test_a_request_and_its_answer_go_through_byte_for_byte(tmp_path: Path) -> None:
+    odd = b'{ "model":"star-1",\n "messages":[{"role":"user","content":"caf\xc3\xa9 \\ud83d"}] }'
+    with stage() as star, gateway(tmp_path, star.url) as running:
+        reply = running.post(odd)
+        assert star.bodies == [odd]
+        assert reply.content == star.sent[0] == star.whole(ask())
+        assert reply.headers["x-odd"] == "Kept"
+        assert reply.headers["x-understudy-by"] == "service"
+        streamed = running.post(ask(stream=True))
+        assert streamed.content == b"".join(star.sent[1:])
+        assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+def test_the_service_gets_its_own_key_and_never_the_client_s(tmp_path: Path) -> None:
+    with stage() as star, gateway(tmp_path, star.url) as running:
+        running.post(headers={"authorization": f"Bearer {KEYS[1]}", "openai-project": "p1"})
+        assert star.headers[0]["authorization"] == f"Bearer {KEY}"
+        assert star.headers[0]["openai-project"] == "p1"
+
+
+def test_without_a_key_of_its_own_the_client_s_goes_through(tmp_path: Path) -> None:
+    with stage() as star, gateway(tmp_path, star.url, key="") as running:
+        running.post(headers={"authorization": f"Bearer {KEYS[1]}"})
+        assert star.headers[0]["authorization"] == f"Bearer {KEYS[1]}"
+
+
+def test_the_official_client_gets_tool_calls_streamed_and_not(tmp_path: Path) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    messages: Any = [{"role": "user", "content": "hello"}]
+    with stage(tools=True) as star, gateway(tmp_path, star.url) as running:
+        with client(running.url) as ours:
+            whole = ours.chat.completions.create(model=MODEL, messages=messages, tools=tools)
+            (call,) = whole.choices[0].message.tool_calls or ()
+            assert call.model_dump() == TOOL
+            chunks = list(
+                ours.chat.completions.create(
+                    model=MODEL, messages=messages, tools=tools, stream=True,
+                    stream_options={"include_usage": True},
+                )
+            )  # fmt: skip
+        (delta,) = chunks[0].choices[0].delta.tool_calls or ()
+        assert delta.function is not None
+        assert (delta.id, delta.function.arguments) == ("call_1", '{"x":1}')
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.total_tokens == 1100
+        assert [line["output"] for line in running.lines("requests")] == [100, 100]
+
+
+def test_the_first_piece_of_a_stream_does_not_wait_for_the_last(tmp_path: Path) -> None:
+    with stage(piece_s=0.3) as star, gateway(tmp_path, star.url) as running:
+        began, times = time.monotonic(), list[float]()
+        with client(running.url) as ours:
+            messages: Any = [{"role": "user", "content": "hello"}]
+            for _ in ours.chat.completions.create(model=MODEL, messages=messages, stream=True):
+                times.append(time.monotonic() - began)
+        assert times[0] < 0.25
+        assert times[-1] > 0.55
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_what_the_service_says_to_a_wrong_call_is_what_the_client_hears(
+    tmp_path: Path, status: int
+) -> None:
+    with stage(status=status) as star, gateway(tmp_path, star.url) as running:
+        reply = running.post()
+        assert reply.status_code == status
+        assert "no: Bearer" in reply.text
+        assert running.lines("pairs") == []
+        assert running.lines("requests")[0]["microusd"] == 0
+
+
+# --- who is let in -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"[]", {}, 400),
+        (b'{"messages": 3}', {}, 400),
+        (b"\xff\xfe{}", {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b'{"messages": [' + b"9" * 5000 + b"]}", {}, 400),
+        (b'{"messages": []}', {"content-type": "text/plain"}, 415),
+        (b'{"messages": []}', {"content-encoding": "gzip"}, 415),
+        (b'{"messages": ["' + b"x" * 3_000_000 + b'"]}', {}, 413),
+        (b'{"messages": []}', {"host": "evil.example"}, 403),
+    ],
+)
+def test_what_is_no_request_is_answered_here(
+    tmp_path: Path, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    with stage() as star, gateway(tmp_path, star.url, max_body_mb=2.0) as running:
+        reply = running.post(body, headers=headers)
+        assert reply.status_code == status
+        assert reply.json()["error"]["message"]
+        assert star.bodies == []
+
+
+def test_with_a_key_nobody_comes_in_without_it(tmp_path: Path) -> None:
+    shown = {"authorization": f"Bearer {KEYS[1]}"}
+    with stage() as star, gateway(tmp_path, star.url, client_key=KEYS[1]) as running:
+        for path in ("/", "/metrics", "/v1/models"):
+            assert running.get(path).status_code == 401
+            assert running.get(path, headers=shown).status_code == 200
+            assert running.get(path, auth=("me", KEYS[1])).status_code == 200
+        assert running.post().status_code == 401
+        assert running.post(headers={"authorization": "Bearer é".encode()}).status_code == 401
+        assert running.post(headers=shown | {"host": "gateway.lan"}).status_code == 200
+        assert running.get("/health").status_code == 200
+
+
+def test_no_key_is_in_any_file(tmp_path: Path) -> None:
+    shown = {"authorization": f"Bearer {KEYS[1]}"}
+    with (
+        stage() as star,
+        gateway(tmp_path, star.url, client_key=KEYS[1], log_prompts=True) as running,
+    ):
+        running.post(headers=shown)
+        running.post(ask(f"my key is {KEYS[1]}, the service's {KEY}"), headers=shown)
+        star.status = 401
+        running.post(headers=shown)
+    texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("my key is [key]" in text for text in texts)
+    assert not [text for text in texts for key in KEYS if key in text]
+
+
+def test_prompts_are_in_the_log_of_requests_only_when_asked(tmp_path: Path) -> None:
+    with (
+        stage() as star,
+        gateway(tmp_path, star.url, mode="failover", local=star.url) as running,
+    ):
+        running.post(ask("a secret of mine"))
+        texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.jsonl")]
+        assert len(texts) == 1
+        assert "secret" not in texts[0]
+
+
+# --- modes ---------------------------------------------------------------------------------------
+
+
+def test_local_never_asks_the_service_and_names_the_local_model(tmp_path: Path) -> None:
+    with (
+        stage() as star,
+        stage(text="mine") as small,
+        gateway(tmp_path, star.url, mode="local", local=small.url) as running,
+    ):
+        reply = running.post(headers={"authorization": f"Bearer {KEYS[1]}"})
+        assert reply.json()["choices"][0]["message"]["content"] == "mine"
+        assert reply.headers["x-understudy-by"] == "local"
+        assert star.bodies == []
+        assert json.loads(small.bodies[0])["model"] == "small-1"  # the first that it lists
+        assert "authorization" not in small.headers[0]
+        small.status = 503
+        assert running.post().status_code == 503
+        assert star.bodies == []
+
+
+def test_split_keeps_a_conversation_on_its_side_and_a_growing_share_moves_none_back(
+    tmp_path: Path,
+) -> None:
+    with (
+        stage() as star,
+        stage() as small,
+        gateway(tmp_path, star.url, mode="split", share=30.0, local=small.url) as running,
+    ):
+        with httpx2.Client(trust_env=False) as web:
+
+            def side(number: int, *later: dict[str, str]) -> str:
+                turns = [*ask(f"question {number}")["messages"], *later]
+                body = {"model": MODEL, "messages": turns}
+                reply = web.post(f"{running.url}/v1/chat/completions", json=body)
+                return str(reply.headers["x-understudy-by"])
+
+            first = [side(number) for number in range(200)]
+            assert 40 <= first.count("local") <= 80
+            more = ({"role": "assistant", "content": "x"}, {"role": "user", "content": "y"})
+            assert [side(number, *more) for number in range(50)] == first[:50]
+            control = running.gate.live.control
+            running.gate.live.control = type(control)(
+                mode="split", share=60.0, locals=control.locals
+            )
+            second = [side(number) for number in range(200)]
+        assert second.count("local") > first.count("local")
+        assert all(now == "local" for now, then in zip(second, first, strict=True)
+                   if then == "local")  # fmt: skip
+
+
+def test_users_and_conversations_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    with (
+        stage() as star,
+        gateway(tmp_path, star.url, mode="split", share=50.0, local=star.url) as running,
+    ):
+        places = []
+        for text, more, headers in (
+            ("a", {"user": "u1"}, {}),
+            ("b", {"user": "u1"}, {}),
+            ("a", {"metadata": {"session_id": "s1"}, "user": "u1"}, {}),
+            ("b", {"metadata": {"session_id": "s1"}, "user": "u2"}, {}),
+            ("a", {}, {"x-conversation-id": "c1"}),
+            ("b", {"user": "u1"}, {"x-conversation-id": "c1"}),
+        ):
+            running.post(ask(text, **more), headers=headers)
+            places.append(running.lines("requests")[-1]["place"])
+        assert places[0::2] == places[1::2]
+        assert len(set(places)) == 3
+
+
+# --- clients that are slow on purpose ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/ch", b"POST /v1/chat/completions HTTP/1.1\r\n"])
+def test_who_sends_no_whole_head_is_hung_up_on(tmp_path: Path, sent: bytes) -> None:
+    with stage() as star, gateway(tmp_path, star.url, client_s=0.3) as running:
+        port = int(running.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+            threading.Thread(target=_drip, args=(line, sent)).start()
+            assert line.recv(1000) == b""
+
+
+def test_who_sends_no_whole_body_is_told_and_hung_up_on(tmp_path: Path) -> None:
+    with stage() as star, gateway(tmp_path, star.url, client_s=0.3) as running:
+        port = int(running.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+            line.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+                b"content-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+            )
+            said = b""
+            while part := line.recv(1000):
+                said += part
+            assert said.startswith(b"HTTP/1.1 408")
+
+
+def test_who_takes_nothing_of_a_long_answer_is_hung_up_on(tmp_path: Path) -> None:
+    with (
+        stage(text="x" * 20_000_000) as star,
+        gateway(tmp_path, star.url, client_s=0.3) as running,
+    ):
+        port = int(running.url.rpartition(":")[2])
+        body = json.dumps(ask()).encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+            line.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+                b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            )
+            until(lambda: running.lines("requests"))
+            time.sleep(0.8)
+            taken = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := line.recv(1 << 20):
+                    taken += len(part)
+            assert 0 < taken < 20_000_000
+
+
+def _drip(line: socket.socket, sent: bytes) -> None:
+    for byte in sent:
+        try:
+            line.sendall(bytes([byte]))
+        except OSError:
+            return
+        time.sleep(0.02)
+
+
+def test_a_stand_in_for_the_service_never_passes_for_it(tmp_path: Path) -> None:
+    from understudy.service.rehearsal import RehearsalServer
+
+    with RehearsalServer() as star, gateway(tmp_path, f"{star.url}/openai/v1") as running:
+        reply = running.post()
+        assert reply.status_code == 502
+        assert "rehearsal.url is not given" in reply.text

@@ -1,0 +1,153 @@
+"""Shadows: the local model answers too, nobody waits for it, and `decide` can read both sides."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateways import ask, gateway, service, stage, until
+from understudy.cli import main
+from understudy.config_gateway import Gateway
+from understudy.deploy.gateway import control
+from understudy.errors import BadInput
+from understudy.routing import artifact
+from understudy.routing.allocate import Goal, learn
+from understudy.service.rehearsal import RehearsalServer
+
+
+def test_a_shadow_is_a_ready_made_answer_and_the_client_s_is_untouched(tmp_path: Path) -> None:
+    with (
+        stage(text="It is 42, I think.") as star,
+        stage(text="It is 42.") as small,
+        gateway(tmp_path, star.url, mode="shadow", local=small.url) as running,
+    ):
+        reply = running.post(ask("what?", stream=True))
+        assert reply.headers["x-understudy-by"] == "service"
+        assert reply.content == b"".join(star.sent)
+        until(lambda: running.lines("shadow"))
+        (row,) = running.lines("shadow")
+        assert row["prompt"] == [{"role": "user", "content": "what?"}]
+        assert (row["reference"], row["candidate"]) == ("It is 42, I think.", "It is 42.")
+        assert row["generator"] == "small-1"
+        assert json.loads(small.bodies[0]) == ask("what?", model="small-1")
+        assert len(running.lines("pairs")) == 1
+        until(lambda: running.gate.numbers.shadows["pairs"])
+        assert "0.75" in running.get("/").text  # ROUGE-L: 3 words of 3 and of 5: 2*3/8 = 0.75
+
+
+def test_a_local_model_that_is_slow_or_gone_holds_no_client_up(tmp_path: Path) -> None:
+    with (
+        stage() as star,
+        stage(how="silent") as small,
+        gateway(tmp_path, star.url, mode="shadow", local=small.url, shadow_in_flight=2) as running,
+    ):
+        for _ in range(5):
+            assert running.post().status_code == 200
+        until(lambda: running.gate.numbers.shadows["skipped"] == 3)
+        small.close()
+        until(lambda: running.gate.numbers.shadows["failed"] == 2)
+        assert "shadows: skipped" in running.get("/").text
+
+
+def test_tool_calls_are_no_text_to_judge(tmp_path: Path) -> None:
+    with (
+        stage(tools=True) as star,
+        gateway(tmp_path, star.url, mode="shadow", local=star.url) as running,
+    ):
+        running.post()
+        until(lambda: running.gate.numbers.shadows["no text"] == 1)
+        assert running.lines("shadow") == []
+
+
+def test_the_service_s_second_answer_is_paid_for_and_on_record(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"mode": "shadow", "shadow_twice": True}
+    with stage() as star, stage() as small:
+        with gateway(tmp_path, star.url, local=small.url, **settings) as running:
+            running.post()
+            until(lambda: len(running.lines("shadow")) == 2)
+            names = [row["generator"] for row in running.lines("shadow")]
+            assert names == ["small-1", "star-1"]
+            assert running.gate.spend.spent == 6000
+        with gateway(tmp_path, star.url, local=small.url, **settings) as running:
+            assert running.gate.spend.spent == 6000
+
+
+@pytest.mark.slow
+def test_decide_reads_shadows_with_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_KEY", "rehearsal")
+    from understudy.playground import generate
+
+    prompts = [pair.instruction for pair in generate("closed_qa", 7, 0, 60)]
+    settings: dict[str, Any] = {"mode": "shadow", "shadow_twice": True, "shadow_in_flight": 64}
+    settings["local_key_env"] = "LOCAL_KEY"
+    with (
+        RehearsalServer() as star,
+        RehearsalServer() as small,
+        gateway(
+            tmp_path / "g", f"{star.url}/openai/v1", of=service(rehearsal=True),
+            local=f"{small.url}/openai/v1", local_model="tiny-7", **settings,
+        ) as running,
+    ):  # fmt: skip
+        for prompt in prompts:
+            assert running.post(ask(prompt)).status_code == 200
+        until(lambda: len(running.lines("shadow")) == 2 * len(prompts))
+    (shadow,) = (tmp_path / "g" / "shadow").iterdir()
+    root = ["--root", str(tmp_path)]
+    run = ["inference=file", f"inference.path={shadow}", "task=closed_qa", "run.name=shadow"]
+    assert main(["run", *run, f"paths.root={tmp_path}", "evaluation.m=2"]) == 0
+    capsys.readouterr()
+    assert main(["decide", "shadow", *root]) == 2
+    assert "tiny-7, star-1" in capsys.readouterr().err
+    code = main(["decide", "shadow", "--service", "star-1", *root])
+    said = capsys.readouterr().out
+    assert code == (0 if said.startswith("MIGRATE") else 1)
+    decision = json.loads(next(tmp_path.rglob("decision.json")).read_text())
+    assert decision["prompts"] == len(set(prompts))
+    assert abs(decision["difference"]["mean"]) < 10  # the same stand-in plays both sides
+
+
+# --- the router ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from routing_worlds import workload
+
+    allocation = learn(workload(80), Goal(), learner="neighbours")
+    assert allocation.learnt is not None
+    folder = tmp_path_factory.mktemp("router")
+    artifact.save(allocation.learnt.router, folder)
+    return folder
+
+
+def test_route_asks_whom_the_router_names_and_falls_back_to_the_other(
+    tmp_path: Path, router: Path
+) -> None:
+    loaded = artifact.load(router)
+    texts = [f"add the numbers {n}" for n in range(8)] + [f"prove theorem {n}" for n in range(8)]
+    wanted = ["service" if loaded.choose(text) == "large" else "local" for text in texts]
+    assert len(set(wanted)) == 2
+    with (
+        stage() as star,
+        stage() as small,
+        gateway(
+            tmp_path, star.url, of=service(model="large"), mode="route", local=small.url,
+            router=str(router),
+        ) as running,
+    ):  # fmt: skip
+        by = [running.post(ask(text)).headers["x-understudy-by"] for text in texts]
+        assert by == wanted
+        small.status = 500
+        assert {running.post(ask(text)).headers["x-understudy-by"] for text in texts} == {"service"}
+
+
+def test_a_router_that_knows_no_service_of_ours_is_not_taken(tmp_path: Path, router: Path) -> None:
+    settings = Gateway(mode="route", local="http://127.0.0.1:9/v1", router=str(router))
+    made = control.first(settings)
+    control.write(tmp_path / "control.json", made)
+    sentence = "chooses among small, large: none is the service star"
+    with pytest.raises(BadInput, match=sentence), gateway(tmp_path, "http://127.0.0.1:9/v1"):
+        pass
