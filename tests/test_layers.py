@@ -47,6 +47,7 @@ LAYERS = {
         "submission",
         "cancellation",
         "explain",
+        "deploy",
     },
     5: {"compose", "cli", "__main__"},
 }
@@ -54,7 +55,7 @@ ROOM = {name: layer for layer, names in LAYERS.items() for name in names}
 # Modules of layer 3 that others of that layer may read, and why.
 # Loading and sampling, for several stages; how scores are pooled, for the router.
 SHARED = {"local_model", "generation", "evaluation"}
-TORCH_ROOMS = {"finetune", "inference", "local_model", "generation", "tiny_base", "ranks"}
+TORCH_ROOMS = {"finetune", "inference", "local_model", "generation", "tiny_base", "ranks", "deploy"}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers"}
 PLOTTING = {"matplotlib", "seaborn", "pandas"}
 

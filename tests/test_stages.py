@@ -1,6 +1,7 @@
 """Fingerprints: everything that can change a result is in them, nothing else is."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from understudy import config as schema
-from understudy.config import Config
+from understudy.config import Config, Serve
 from understudy.flow import Flow, block_ends, flow_of
 from understudy.stages import Stage, science
 
@@ -63,6 +64,7 @@ MACHINE = {
     "budget.usd",
     "rehearsal.url",
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
+    *(f"serve.{item.name}" for item in dataclasses.fields(Serve)),
     *(
         f"cluster.{leaf}"
         for leaf in (

@@ -19,6 +19,7 @@ from understudy import (
     cli_preview,
     cli_rehearse,
     cli_route,
+    cli_serve,
 )
 from understudy.errors import BadInput, BudgetSpent, UnderstudyError, from_system
 
@@ -120,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     for more in (
         *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route),
-        *(cli_rehearse, cli_journal, cli_inject, cli_data, cli_cluster),
+        *(cli_serve, cli_rehearse, cli_journal, cli_inject, cli_data, cli_cluster),
     ):
         more.register(verbs)
     return parser

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from understudy import agreement, schema
 from understudy.config_accelerate import Accelerate as Accelerate
 from understudy.config_cluster import Cluster as Cluster
+from understudy.config_serve import Serve as Serve
 from understudy.config_service import Bias as Bias
 from understudy.config_service import Prices as Prices
 from understudy.config_service import Retired as Retired
@@ -205,6 +206,7 @@ class Config:
     paths: Paths = machine()
     run: Run = machine()
     accelerate: Accelerate = machine(default_factory=Accelerate)
+    serve: Serve = machine(default_factory=Serve)
 
     @property
     def services(self) -> list[Service]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy import inference_vllm, local_model
 from understudy.artifacts import Job, RowLog
-from understudy.config import Inference
+from understudy.config import Config, Inference
 from understudy.errors import BadInput
 from understudy.progress import track
 from understudy.records import Answer, Coverage
@@ -109,15 +109,16 @@ def _engine(
     ]
     if job.config.inference.engine == "vllm":
         if finetuned is None or local_model.is_adapter(finetuned):
-            sampling = _sampling(job, _own_ends(local_model.directory(model)), tokenizer)
+            own = _own_ends(local_model.directory(model))
         else:
-            sampling = _sampling(job, _own_ends(finetuned), tokenizer)
+            own = _own_ends(finetuned)
+        sampling = sampling_of(job.config, own, tokenizer)
         return inference_vllm.results(job, tokenizer, finetuned, wanted, sampling, kind)
     if finetuned is None:
         loaded = local_model.base(model, kind)
     else:
         loaded = local_model.finetuned(model, finetuned, kind)
-    sampling = _sampling(job, loaded.generation_config.eos_token_id, tokenizer)
+    sampling = sampling_of(job.config, loaded.generation_config.eos_token_id, tokenizer)
     job.notes["engine"] = f"transformers {version('transformers')}"
     return nullcontext(generate(loaded, tokenizer, batch, sampling) for batch in wanted)
 
@@ -151,16 +152,16 @@ def _log_results(
     job.notes["tokens_per_second"] = round(rate, 1)
 
 
-def _sampling(job: Job, own: Any, tokenizer: Any) -> "Sampling":
+def sampling_of(config: Config, own: Any, tokenizer: Any) -> "Sampling":
     """How to sample: stop strings that are one token, and the model's own, stop by id."""
     from understudy.generation import Sampling
 
-    stops = {text: local_model.single_token(tokenizer, text) for text in job.config.model.stop}
+    stops = {text: local_model.single_token(tokenizer, text) for text in config.model.stop}
     ids = {tokenizer.eos_token_id, *stops.values(), *(own if isinstance(own, list) else [own])}
     return Sampling(
-        seed=job.config.seed,
-        temperature=job.config.inference.temperature,
-        max_new_tokens=job.config.inference.max_new_tokens,
+        seed=config.seed,
+        temperature=config.inference.temperature,
+        max_new_tokens=config.inference.max_new_tokens,
         stop_ids=frozenset(ids - {None}),
         stop_texts=tuple(text for text, token in stops.items() if token is None),
     )

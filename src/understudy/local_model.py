@@ -149,7 +149,9 @@ def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
 def finetuned(model: Model, path: Path, kind: Any) -> Any:
     """The fine-tuned model in `path`, an adapter merged into its base, on the device."""
     if is_adapter(path):
-        return adapted(model, path, kind, is_trainable=False).merge_and_unload()
+        loaded = adapted(model, path, kind, is_trainable=False)
+        local_model_tokens.untie_if_adapted(loaded.get_base_model())
+        return loaded.merge_and_unload()
     return _load(path, model, kind, None)
 
 

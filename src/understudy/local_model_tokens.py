@@ -41,6 +41,25 @@ def trainable(model: Any, tokenizer: Any, tokens: Sequence[str]) -> dict[str, li
     return {names[id(layer)].rpartition(".")[2]: ids for layer in layers}
 
 
+def untie_if_adapted(model: Any) -> None:
+    """Give the output embeddings weights of their own where LoRA changes one of two tied layers.
+
+    PEFT merges into the weights that both share, and so changes the other one too (peft#2777).
+    """
+    import torch
+
+    head = model.get_output_embeddings()
+    layers = (model.get_input_embeddings(), head)
+    if model.config.tie_word_embeddings and any(_has_lora(layer) for layer in layers):
+        head = getattr(head, "base_layer", head)
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
+def _has_lora(layer: Any) -> bool:
+    return bool(getattr(layer, "lora_embedding_A", None) or getattr(layer, "lora_A", None))
+
+
 def _draw(key: str, width: int) -> Any:
     """Standard normal numbers that depend on `key` alone."""
     import torch

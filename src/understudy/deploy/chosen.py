@@ -1,0 +1,98 @@
+"""Which model of a run is deployed, and what the run has decided about it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy import config
+from understudy.artifacts import StageDir
+from understudy.config import Config
+from understudy.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One round of a run, with what it was made of."""
+
+    run_json: Path
+    run: dict[str, Any]
+    step: dict[str, Any]  # the round's entry in run.json
+    config: Config  # as it was trained
+    finetuned: Path | None  # None = the base model itself
+
+    @property
+    def root(self) -> Path:
+        """What stage paths are relative to."""
+        return self.run_json.parents[2]
+
+    @property
+    def split(self) -> Path:
+        """The rows with their splits."""
+        return self.stage("split").out / "rows.jsonl"
+
+    def stage(self, role: str) -> StageDir:
+        """The round's stage in this role, or the run's."""
+        return StageDir(self.root / (self.run["stages"] | self.step["stages"])[role])
+
+    def summary(self, role: str) -> dict[str, Any] | None:
+        """What a finished stage of this round has summed up; None where there is none."""
+        if role not in self.step["stages"] or not self.stage(role).is_done:
+            return None
+        found: dict[str, Any] = self.stage(role).read("out/summary.json")
+        return found
+
+    @property
+    def decision(self) -> tuple[str, str]:
+        """The word of `understudy decide`, or UNDECIDED, and why; only MIGRATE is a yes."""
+        run, number = self.run, self.step["round"]
+        decided = self.run_json.parent / "decision.json"
+        if run["decision"] is None:
+            return "UNDECIDED", f"the run is not finished; go on with {run['command']}"
+        if not run["decision"]["passed"]:
+            return "NOT YET", f"no round passed on the test split. {run['decision']['reason']}"
+        if number != run["decision"]["round"]:
+            return "UNDECIDED", f"the run chose round {run['decision']['round']}, not {number}"
+        if not decided.is_file():
+            return "UNDECIDED", f"nobody looked at the holdout: understudy decide {run['name']}"
+        said = json.loads(decided.read_text(encoding="utf-8"))
+        return said["decision"], said["reason"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What `understudy decide` warned of."""
+        decided = self.run_json.parent / "decision.json"
+        if not decided.is_file():
+            return []
+        found: list[str] = json.loads(decided.read_text(encoding="utf-8"))["warnings"]
+        return found
+
+
+def choose(run_json: Path, number: int | None = None) -> Chosen:
+    """The round `number`, or that which passed, or else the last whose model is done.
+
+    Raises BadInput where there is no such model.
+    """
+    run = json.loads(run_json.read_text(encoding="utf-8"))
+    root = run_json.parents[2]
+    if run["config"]["inference"].get("kind", "local") != "local":
+        raise BadInput(f"{run['name']} judged ready-made answers; it has no model to export")
+    done = {
+        step["round"]: step
+        for step in run["rounds"]
+        if (path := step["stages"].get("finetune", step["stages"].get("inference")))
+        and StageDir(root / path).is_done
+    }
+    wanted = number
+    if wanted is None and (run["decision"] or {}).get("passed"):
+        wanted = run["decision"]["round"]
+    if wanted is None and done:
+        wanted = max(done)
+    if wanted not in done:
+        rounds = ", ".join(map(str, done)) or "no round yet"
+        what = "a model" if number is None else f"a model of round {number}"
+        raise BadInput(f"{run['name']} has not {what}; it has one of {rounds}")
+    step = done[wanted]
+    stage = StageDir(root / step["stages"].get("finetune", step["stages"]["inference"]))
+    finetuned = stage.out / "model" if "finetune" in step["stages"] else None
+    return Chosen(run_json, run, step, config.build(stage.read("config.json")["config"]), finetuned)
