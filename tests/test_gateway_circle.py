@@ -14,7 +14,6 @@ import httpx2
 import pytest
 
 from gateways import until
-from understudy.cli import parser
 from understudy.playground import generate
 from understudy.service.rehearsal import RehearsalServer
 
@@ -78,9 +77,6 @@ def asked(url: str, prompts: list[str]) -> Counter[str]:
 
 
 def test_from_recorded_traffic_to_a_local_model_that_takes_it_over(tmp_path: Path) -> None:
-    verbs = parser().format_help()
-    if missing := [verb for verb in ("export", "serve") if f"\n    {verb} " not in verbs]:
-        pytest.skip(f"understudy has no verb {', '.join(missing)} here")
     prompts = [pair.instruction for pair in generate("classification", 7, 0, ROWS)]
     fresh = [pair.instruction for pair in generate("classification", 8, 0, 60)]
     with RehearsalServer() as star:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from understudy import config as schema
-from understudy.config import Config, Gateway
+from understudy.config import Config, Gateway, Serve
 from understudy.flow import Flow, block_ends, flow_of
 from understudy.stages import Stage, science
 
@@ -67,6 +67,7 @@ MACHINE = {
     *(f"export.parity.{leaf}" for leaf in ("prompts", "tokens", "server", "server_seconds")),
     *(f"gateway.{item.name}" for item in dataclasses.fields(Gateway)),
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
+    *(f"serve.{item.name}" for item in dataclasses.fields(Serve)),
     *(
         f"cluster.{leaf}"
         for leaf in (

@@ -21,6 +21,7 @@ from understudy import (
     cli_preview,
     cli_rehearse,
     cli_route,
+    cli_serve,
 )
 from understudy.errors import BadInput, BudgetSpent, UnderstudyError, from_system
 
@@ -121,7 +122,8 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     for more in (
-        *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route, cli_export, cli_gateway),
+        *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route),
+        *(cli_export, cli_serve, cli_gateway),
         *(cli_rehearse, cli_journal, cli_inject, cli_data, cli_cluster),
     ):
         more.register(verbs)

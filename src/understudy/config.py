@@ -22,6 +22,7 @@ from understudy.config_accelerate import Accelerate as Accelerate
 from understudy.config_cluster import Cluster as Cluster
 from understudy.config_deploy import Export as Export
 from understudy.config_gateway import Gateway as Gateway
+from understudy.config_serve import Serve as Serve
 from understudy.config_service import Bias as Bias
 from understudy.config_service import Prices as Prices
 from understudy.config_service import Retired as Retired
@@ -209,6 +210,7 @@ class Config:
     accelerate: Accelerate = machine(default_factory=Accelerate)
     export: Export = machine(default_factory=Export)
     gateway: Gateway = machine(default_factory=Gateway)
+    serve: Serve = machine(default_factory=Serve)
 
     @property
     def services(self) -> list[Service]:

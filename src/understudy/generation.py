@@ -78,7 +78,7 @@ def _generate(
         drawn = [uniforms(sampling.seed, r.prompt_id, r.k, sampling.max_new_tokens) for r in batch]
         noise = torch.from_numpy(np.stack(drawn)).to(device)  # (B, steps)
     alive = torch.arange(len(batch), device=device)  # rows of the batch still being generated
-    logits, cache, mask = _read_prompts(model, batch)
+    logits, cache, mask = read_prompts(model, batch)
     _make_room(cache, sampling.max_new_tokens)
     for step in range(sampling.max_new_tokens):
         tokens = pick(logits, sampling.temperature, None if noise is None else noise[alive, step])
@@ -90,12 +90,12 @@ def _generate(
             alive, tokens, mask = alive[kept], tokens[kept], mask[kept]
             cache.batch_select_indices(kept)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits, cache = _forward(model, tokens[:, None], mask, cache)
+        logits, cache = forward(model, tokens[:, None], mask, cache)
     return results
 
 
-def _read_prompts(model: Any, batch: Sequence[Wanted]) -> tuple[Any, Any, Any]:
-    """Last logits, cache and mask of each request; a prompt that several share is read once."""
+def read_prompts(model: Any, batch: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Last logits, cache and mask of each request, which has `ids`; equal prompts are read once."""
     prompts = list(dict.fromkeys(one.ids for one in batch))
     width = max(map(len, prompts))
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -104,7 +104,7 @@ def _read_prompts(model: Any, batch: Sequence[Wanted]) -> tuple[Any, Any, Any]:
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
     ids, mask = ids.to(model.device), mask.to(model.device)
-    logits, cache = _forward(model, ids, mask, None)
+    logits, cache = forward(model, ids, mask, None)
     index = {prompt: row for row, prompt in enumerate(prompts)}
     owners = torch.tensor([index[one.ids] for one in batch], device=model.device)
     cache.batch_select_indices(owners)
@@ -148,7 +148,7 @@ def _make_room(cache: Any, tokens: int) -> None:
             cache.layers[index] = _RoomyLayer(layer, tokens)
 
 
-def _forward(model: Any, ids: Any, mask: Any, cache: Any) -> tuple[Any, Any]:
+def forward(model: Any, ids: Any, mask: Any, cache: Any) -> tuple[Any, Any]:
     """Logits (B, V) after the last token of `ids` (B, T), and the cache that now holds them."""
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     output = model(
@@ -162,7 +162,7 @@ def _forward(model: Any, ids: Any, mask: Any, cache: Any) -> tuple[Any, Any]:
     return output.logits[:, -1], output.past_key_values
 
 
-def pick(logits: Any, temperature: float, noise: Any) -> Any:
+def pick(logits: Any, temperature: Any, noise: Any) -> Any:
     """The next token of each row: where its number falls in the cumulated probabilities.
 
     One number per token, unlike Gumbel noise, which needs one per vocabulary entry.

@@ -1,0 +1,271 @@
+"""An OpenAI-compatible server: the app, the app on a loopback port, and the process around it.
+
+`POST /v1/chat/completions` (also as a stream), `GET /v1/models`, `/health`, `/metrics`. The app
+validates and limits; an engine (`asked.Engine`) answers.
+"""
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from understudy import local_model
+from understudy.config_serve import Serve
+from understudy.deploy import wire
+from understudy.deploy.asked import Asked, Engine, Piece
+from understudy.deploy.meters import Meters
+from understudy.deploy.replies import Reply, event
+from understudy.deploy.served import Served
+from understudy.deploy.wire import Body, Refused
+from understudy.errors import BadInput
+
+_READ_ON = 16  # times the limit of a body that is read, and dropped, before the answer
+
+
+def app(served: Served, settings: Serve, engine: Engine, key: str | None = None) -> Starlette:
+    """The app; the engine works while the app lives. With a key, clients must send it."""
+    return _Desk(served, settings, engine, key).app()
+
+
+class _Desk:
+    """What all requests share."""
+
+    def __init__(self, served: Served, settings: Serve, engine: Engine, key: str | None) -> None:
+        self.served, self.settings, self.engine, self.key = served, settings, engine, key
+        self.name = settings.name or served.name
+        self.context = min(served.context, settings.context or served.context)
+        self.created = int(time.time())
+        self.answers = 0  # decoded or waiting
+        self.meters = Meters()
+
+    def app(self) -> Starlette:
+        @asynccontextmanager
+        async def life(_: Starlette) -> AsyncIterator[None]:
+            await self.engine.open()
+            try:
+                yield
+            finally:
+                await self.engine.close()
+
+        return Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/models", self.models),
+                Route("/v1/models/{name:path}", self.model),
+                Route("/health", self.health),
+                Route("/metrics", self.metrics),
+            ],
+            exception_handlers={Refused: _refusal, HTTPException: _refusal, Exception: _failure},
+            lifespan=life,
+        )
+
+    async def health(self, _: Request) -> Response:
+        is_alive = self.engine.is_alive()
+        return _json({"status": "ok" if is_alive else "failed"}, 200 if is_alive else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        self.admit(request)
+        self.meters.answers.set(self.answers)
+        return Response(self.meters.text(), media_type=self.meters.content_type)
+
+    async def models(self, request: Request) -> Response:
+        self.admit(request)
+        return _json({"object": "list", "data": [self.card()]})
+
+    async def model(self, request: Request) -> Response:
+        self.admit(request)
+        if (name := request.path_params["name"]) != self.name:
+            raise Refused(404, f"The model {name!r} does not exist.", "model", "model_not_found")
+        return _json(self.card())
+
+    def card(self) -> dict[str, Any]:
+        card = {"id": self.name, "object": "model", "created": self.created}
+        return {**card, "owned_by": "understudy", "max_model_len": self.context}
+
+    def admit(self, request: Request) -> None:
+        """Let a request with the key pass."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if self.key is None or hmac.compare_digest(given.encode(), self.key.encode()):
+            return
+        raise Refused(401, "The API key is missing or wrong.", None, "invalid_api_key")
+
+    async def chat(self, request: Request) -> Response:
+        began = time.monotonic()
+        try:
+            response = await self.respond(request, began)
+        except Refused as refused:
+            self.meters.requests.labels(refused.status).inc()
+            raise
+        self.meters.requests.labels(response.status_code).inc()
+        return response
+
+    async def respond(self, request: Request, began: float) -> Response:
+        self.admit(request)
+        data = await self.body(request)
+        self.check_room(1)  # before any work is done for it
+        body = wire.parse(data, self.name, self.settings)
+        asked = await asyncio.to_thread(self.read, body)
+        self.check_room(asked.n)
+        if not self.engine.is_alive():
+            raise Refused(503, "The engine is not running.", None, "engine_dead")
+        answering = _Answering(self, Reply(body, asked, self.served.tokenizer), began)
+        if body.stream:
+            return _Stream(answering)
+        try:
+            return await _unless_gone(request, answering.whole())
+        finally:
+            answering.close()
+
+    def check_room(self, answers: int) -> None:
+        """Refuse where the queue is full."""
+        if self.answers + answers > self.settings.batch_size + self.settings.queue:
+            message = f"{self.answers} answers are under way or wait; try again in a moment."
+            raise Refused(429, message, None, "server_busy")
+
+    async def body(self, request: Request) -> bytes:
+        """The body; Refused when it is too large or too slow."""
+        most, size = self.settings.max_body_bytes, 0
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self.settings.patience_s):
+                async for part in request.stream():
+                    size += len(part)
+                    if size <= most:
+                        parts.append(part)
+                    elif size > _READ_ON * most:  # else the client would not hear the answer
+                        break
+        except ClientDisconnect:
+            raise Refused(499, "The client left.") from None
+        except TimeoutError:
+            raise Refused(408, "The body did not arrive in time.") from None
+        if size > most:
+            message = f"The body has more than {most} bytes, the most of this server."
+            raise Refused(413, message, None, "body_too_large")
+        return b"".join(parts)
+
+    def read(self, body: Body) -> Asked:
+        """The prompt's tokens, and all that is asked of the engine."""
+        tokenizer, messages = self.served.tokenizer, body.chat()
+        try:
+            ids = local_model.chat_ids(tokenizer, messages, "", add_generation_prompt=True)
+        except BadInput as error:
+            why = str(error).partition(": ")[2]
+            raise Refused(
+                400, f"The chat template refuses the messages: {why}", "messages"
+            ) from None
+        except (TypeError, ValueError) as error:  # lone surrogates
+            raise Refused(400, f"The messages are no valid text: {error}", "messages") from None
+        usual = self.served.temperature
+        return wire.asked(body, ids, self.settings, self.context, len(tokenizer), usual)
+
+
+class _Answering:
+    """A request that the engine works on; `close` cancels what is not finished."""
+
+    def __init__(self, desk: _Desk, reply: Reply, began: float) -> None:
+        self._desk, self._reply, self._began = desk, reply, began
+        self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        self._left = reply.asked.n
+        self._cancel = desk.engine.start(reply.asked, self._pieces.put_nowait)
+        desk.answers += reply.asked.n
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The pieces as they come; Refused when the engine fails."""
+        is_first = True
+        while self._left:
+            piece = await self._pieces.get()
+            if piece.finish == "error":
+                raise Refused(500, f"No answer: {piece.text}.", None, "engine_failed")
+            if is_first:
+                self._desk.meters.first.observe(time.monotonic() - self._began)
+            is_first = False
+            self._left -= piece.finish is not None
+            yield piece
+
+    async def whole(self) -> Response:
+        return _json(self._reply.whole([piece async for piece in self.pieces()]))
+
+    async def events(self) -> AsyncIterator[str]:
+        for chunk in self._reply.opening():
+            yield chunk
+        try:
+            async for piece in self.pieces():
+                yield self._reply.chunk(piece)
+        except Refused as refused:  # the status is sent already
+            yield event(refused.body())
+        else:
+            yield self._reply.closing()
+
+    def close(self) -> None:
+        """Count, and free what the engine holds."""
+        self._cancel()
+        asked, meters = self._reply.asked, self._desk.meters
+        self._desk.answers -= asked.n
+        meters.tokens.labels("prompt").inc(len(asked.ids))
+        meters.tokens.labels("completion").inc(self._reply.completion_tokens)
+        if self._left:
+            meters.cancelled.inc()
+        else:
+            meters.whole.observe(time.monotonic() - self._began)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events of an answering, which ends when they do or the client leaves."""
+
+    def __init__(self, answering: _Answering) -> None:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # no proxy holds it back
+        super().__init__(answering.events(), headers=headers, media_type="text/event-stream")
+        self._answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answering.close()
+
+
+async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:
+    """What `work` returns; it is cancelled when the client leaves."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return Response(status_code=499)  # nginx's number for it
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(values: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    text = json.dumps(values, separators=(",", ":"))  # ASCII: what a client sent may be in it
+    return Response(text, status, headers, media_type="application/json")
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = Refused(error.status_code, f"{error.detail}.")
+    assert isinstance(error, Refused)
+    headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}
+    return _json(error.body(), error.status, headers.get(error.status))
+
+
+async def _failure(_: Request, error: Exception) -> Response:
+    return _json(Refused(500, f"{type(error).__name__} in the server.").body(), 500)

@@ -1,0 +1,118 @@
+"""The engine vLLM behind our app: the real worker script, over a stand-in for vLLM's server."""
+
+import json
+import shutil
+import socket
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import servers
+from servers import Server, chat, metric, post
+from understudy import cli, locations
+from understudy.config_serve import Serve
+from understudy.deploy.served import of_directory
+from understudy.deploy.serving import serving
+from understudy.errors import EnvironmentFailed
+
+STAND_INS = Path(__file__).parent / "stand_ins"
+NO_END = {"2": -100}
+
+
+@pytest.fixture(scope="module")
+def _stand_in() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(STAND_INS))
+        yield
+
+
+@pytest.fixture(scope="module")
+def server(_stand_in: None) -> Iterator[Server]:
+    with servers.tiny(engine="vllm", python=sys.executable) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Server]:
+    with servers.tiny() as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_greedy_responses_are_those_of_transformers(server: Server, other: Server) -> None:
+    for fields in (
+        {},
+        {"max_tokens": 3},
+        {"stop": "Tues"},
+        {"n": 2},
+        {"logprobs": True, "top_logprobs": 3, "return_token_ids": True},
+        {"logit_bias": NO_END, "max_tokens": 30},
+    ):
+        mine, theirs = (post(one.url, chat(**fields)) for one in (server, other))
+        assert mine.status == theirs.status == 200, mine.text
+        for choice, wanted in zip(mine.json["choices"], theirs.json["choices"], strict=True):
+            told, told_wanted = choice.pop("logprobs"), wanted.pop("logprobs")
+            assert choice == wanted
+            if told is not None:
+                for one, one_wanted in zip(told["content"], told_wanted["content"], strict=True):
+                    assert one["token"] == one_wanted["token"]
+                    assert one["logprob"] == pytest.approx(one_wanted["logprob"], abs=1e-4)
+                    assert [t["bytes"] for t in one["top_logprobs"]] == [
+                        t["bytes"] for t in one_wanted["top_logprobs"]
+                    ]
+        assert mine.json["usage"] == theirs.json["usage"]
+
+
+@pytest.mark.slow
+def test_streams_add_up_and_a_client_that_leaves_ends_them(server: Server) -> None:
+    whole = post(server.url, chat()).json["choices"][0]["message"]["content"]
+    events = post(server.url, chat(stream=True, stream_options={"include_usage": True})).text
+    lines = [line.removeprefix("data: ") for line in events.splitlines() if line]
+    assert lines.pop() == "[DONE]"
+    chunks = [json.loads(line) for line in lines]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    assert "".join(delta.get("content", "") for delta in deltas) == whole
+    assert chunks[-1]["usage"]["completion_tokens"] > 3
+    body = json.dumps(chat(max_tokens=900, logit_bias=NO_END, stream=True)).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
+        client.sendall(head.encode() + body)
+        assert client.recv(10).startswith(b"HTTP/1.1 2")
+    deadline = time.monotonic() + 30
+    while metric(server.url, "understudy_answers"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert metric(server.url, "understudy_cancelled_total") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_stand_in")
+def test_a_vllm_that_dies_while_it_loads_is_told_in_one_sentence(tmp_path: Path) -> None:
+    shutil.copytree(locations.model("package:tiny"), tmp_path / "model")
+    (tmp_path / "fault.json").write_text('{"says": "CUDA out of memory."}')
+    settings = Serve(engine="vllm", python=sys.executable)
+    with (
+        pytest.raises(EnvironmentFailed, match=r"exit code 1: RuntimeError: CUDA out of memory\."),
+        serving(of_directory(tmp_path / "model"), settings),
+    ):
+        pass
+
+
+def test_a_python_without_vllm_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    def said(python: str) -> str:
+        assert cli.main(["serve", "x", "serve.engine=vllm", f"serve.python={python}"]) == 2
+        return capsys.readouterr().err
+
+    venv.create(tmp_path / "bare", symlinks=True)
+    assert "bare/bin/python has no vllm; make a virtual environment" in said(
+        str(tmp_path / "bare/bin/python")
+    )
+    assert "serve.python=/nowhere cannot be run" in said("/nowhere")
