@@ -76,8 +76,8 @@ class Stage:
                 assert request.transport is not None
                 request.transport.close()
                 return response
+            self.sent.append(part)  # the test reads it as soon as the client has it
             await response.write(part)
-            self.sent.append(part)
             await asyncio.sleep(self.piece_s)
         return response
 

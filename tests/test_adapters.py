@@ -369,6 +369,7 @@ def test_a_good_body_of_the_wrong_type_is_not_believed(wire: str) -> None:
     assert "text/plain" in str(failed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", WIRES)
 def test_an_answer_that_does_not_arrive_may_have_been_billed(wire: str) -> None:
     lost = [Answer(good(wire), how=how) for how in ("cut", "reset", "silent", "drip")]

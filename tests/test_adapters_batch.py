@@ -83,6 +83,7 @@ def test_a_batch_comes_back_whole_and_is_billed_as_a_batch(wire: str) -> None:
     assert [charge.mode for charge in log] == ["batch"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_batch_whose_id_was_lost_is_found_again(wire: str) -> None:
     async def use(provider: BatchProvider) -> None:

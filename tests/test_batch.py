@@ -238,6 +238,7 @@ def test_a_provider_that_never_answers_stops_the_run_and_the_next_one_goes_on(
     assert (len(arrived), error) == (120, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
 def test_the_real_sdks_buy_everything_once_and_the_ledger_is_the_bill(
     provider: str, tmp_path: Path

@@ -20,6 +20,7 @@ def requests(count: int) -> list[Request]:
     return [Request(({"role": "user", "content": f"Say {n}."},)) for n in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_with_30_percent_faults_every_item_ends_and_the_ledger_is_the_bill(
     provider: str, tmp_path: Path

@@ -68,6 +68,7 @@ def validation_loss(job: Job) -> float:
     return total / tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_a_fine_tuned_model_answers_as_taught_and_stops(
     prepare: Callable[..., Job], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
@@ -100,6 +101,7 @@ def test_lora_ships_an_adapter_that_names_no_place_on_this_machine(
     assert summary["trainable_parameters"] == 8704
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_kept_checkpoint_is_shipped(prepare: Callable[..., Job], keep: str) -> None:
     job = prepare(

@@ -87,6 +87,7 @@ def test_a_loss_on_all_tokens_counts_the_prompt_and_one_on_the_answer_does_not(
     assert abs(answer_only["best_validation_loss"] - measured) > 0.1
 
 
+@pytest.mark.slow
 def test_a_packed_loss_on_all_tokens_passes_the_check_of_the_first_batch(
     prepare: Callable[..., Job],
 ) -> None:

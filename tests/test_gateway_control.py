@@ -135,6 +135,7 @@ def test_changes_and_rollback_under_load_drop_nothing(tmp_path: Path) -> None:
 # --- the command line ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_set_rollback_and_status_speak_to_the_gateway_that_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,7 @@ def check(found: Counter[tuple[str, int]]) -> None:
         assert statuses <= wanted, (kind, statuses)
 
 
+@pytest.mark.slow
 def test_hundreds_of_wrong_requests_do_no_harm(tmp_path: Path) -> None:
     check(fuzz(tmp_path, 250, 32))
 

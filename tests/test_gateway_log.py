@@ -171,6 +171,7 @@ def test_after_kill_9_no_acknowledged_request_is_missing_and_no_line_is_torn(
         assert len({line[name] for line in lines}) == len(lines)
 
 
+@pytest.mark.slow
 def test_sigterm_lets_what_is_in_flight_finish(tmp_path: Path) -> None:
     with stage(latency_s=0.5) as star, process(tmp_path, star.url) as (running, url):
         replies: list[int] = []

@@ -38,6 +38,7 @@ def infer(
     return tiny_model.read(job.out / "rows.jsonl"), job.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])  # relative and absolute positions
 def test_answers_do_not_depend_on_the_batch_size_in_double_precision(
     tmp_path: Path, kind: str

@@ -185,6 +185,7 @@ LENIENT = Bias(offset=6, compression=0.8, length=3, noise=3)
 STRICT = Bias(offset=-8, compression=1.1, ceiling=95, length=-2, noise=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bias",
     [Bias(noise=2), Bias(offset=5), Bias(ceiling=80, noise=5), Bias(length=10), LENIENT, STRICT],

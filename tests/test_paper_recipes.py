@@ -51,6 +51,7 @@ def wanted(text: str) -> Any:
         return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_field_of_a_paper_recipe_is_the_reference_s(model: str) -> None:
     lines = [line for line in reference() if line["model"] in (model, "*")]

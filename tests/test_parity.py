@@ -197,6 +197,7 @@ def test_an_export_in_16_bits_is_as_judged_within_their_tolerance(
     assert TOLERANCES["float32"].kl < measured < TOLERANCES[merge.name_of(dtype)].kl
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True")  # peft#2777
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ SOURCE = str(Path(playground.__file__).parents[2])
 GRADED = {"summarization": 3000, "classification": 3000, "closed_qa": 3000, "coding": 60}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", playground.TASKS)
 def test_every_reference_passes_its_own_rule(task: str) -> None:
     for pair in playground.generate(task, 11, 0, GRADED[task]):

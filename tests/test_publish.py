@@ -107,6 +107,7 @@ def root(composed: Callable[..., Config]) -> Path:
     return Path(config.paths.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "visibility"), [([], "private"), (["--public"], "public")])
 def test_a_push_makes_a_data_set_of_the_files_and_the_card(
     flags: list[str], visibility: str, hub: Hub, root: Path, tmp_path: Path

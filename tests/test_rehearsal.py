@@ -247,6 +247,7 @@ async def raw(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
         yield sdk
 
 
+@pytest.mark.slow
 def test_requests_per_minute_are_enforced_and_told_in_headers() -> None:
     async def main(url: str) -> tuple[list[dict[str, str]], Any]:
         headers = []

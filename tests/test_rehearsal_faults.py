@@ -291,6 +291,7 @@ def many(url: str, order: list[int]) -> dict[int, str | None]:
     return asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_the_order_of_arrival_changes_neither_faults_nor_answers() -> None:
     seen = []
     kinds = "429=0.2,500=0.2,reset=0.1,broken=0.2,refusal=0.1"

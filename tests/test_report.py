@@ -89,6 +89,7 @@ def test_a_real_run_is_not_called_a_rehearsal(tmp_path: Path) -> None:
     assert "rehearsal" not in report(tmp_path, run).read_text(encoding="utf-8").lower()
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     pages = []
     for place in ("a", "b"):

@@ -200,6 +200,7 @@ def check_planted(human: list[Coverage], made: planted.Planted) -> None:
     assert audit(kept, human) == []
 
 
+@pytest.mark.slow
 def test_planted_leaks_and_clusters_are_found(
     small: tuple[list[Coverage], planted.Planted],
 ) -> None:

@@ -89,6 +89,7 @@ def mixed(count: int) -> list[Asked]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "sliding"])
 def test_answers_that_join_a_running_batch_are_those_of_one_alone(
     tmp_path: Path, kind: str

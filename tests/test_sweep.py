@@ -63,6 +63,7 @@ def test_every_committed_sweep_composes(name: str) -> None:
     assert len(expand(f"sweep={name}", *fixed).cells) == size
 
 
+@pytest.mark.slow
 def test_ten_random_cells_equal_plain_hydra() -> None:
     cells = expand("sweep=full_grid").cells
     assert len(cells) == 4 * 4 * 9 * 3

@@ -52,6 +52,7 @@ def rows_of(job: Job) -> list[Synthetic]:
     return list(read_rows(job.out / "rows.jsonl", Synthetic))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", playground.TASKS)
 def test_a_block_holds_the_wanted_rows_of_the_task_each_from_a_train_seed(
     task: str, composed: Callable[..., Config], tmp_path: Path
@@ -87,6 +88,7 @@ def test_the_next_block_runs_on_and_repeats_nothing(config: Config, tmp_path: Pa
     assert not {same(r.instruction) for r in a} & {same(r.instruction) for r in b}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "deepest"), [(1, [1, 1, 1]), (2, [1, 2, 2]), (3, [1, 2, 3])])
 def test_depth_limits_how_far_rows_are_from_a_human_one(
     depth: int, deepest: list[int], composed: Callable[..., Config], tmp_path: Path
