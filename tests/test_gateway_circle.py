@@ -1,14 +1,20 @@
-"""The whole circle, offline: record → collect → run → decide → export → serve → split → local."""
+"""The whole circle, offline: record → collect → run → decide → export → serve → split → local.
+
+Then a roll-back under load, and a service that dies under load.
+"""
 
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,6 +26,7 @@ from understudy.service.rehearsal import RehearsalServer
 pytestmark = pytest.mark.slow
 
 ROWS = 200
+DEADLINE_S = 5
 MOVE = [
     *("task=classification", "coverage=file", "coverage.split.validation=20"),
     *("coverage.split.test=50", "coverage.split.holdout=70", "gate=noninferiority"),
@@ -76,10 +83,26 @@ def asked(url: str, prompts: list[str]) -> Counter[str]:
     return by
 
 
+def under_load(url: str, prompts: list[str], act: Callable[[], object]) -> list[tuple[str, float]]:
+    """Who answered eight clients at once, and after how many seconds; `act` comes in between."""
+
+    def one(prompt: str) -> tuple[str, float]:
+        began = time.monotonic()
+        (by,) = asked(url, [prompt])
+        return by, time.monotonic() - began
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(one, prompt) for prompt in prompts]
+        until(lambda: sum(call.done() for call in calls) > len(calls) // 4, 60)
+        act()
+        return [call.result() for call in calls]
+
+
 def test_from_recorded_traffic_to_a_local_model_that_takes_it_over(tmp_path: Path) -> None:
     prompts = [pair.instruction for pair in generate("classification", 7, 0, ROWS)]
     fresh = [pair.instruction for pair in generate("classification", 8, 0, 60)]
-    with RehearsalServer() as star:
+    with ExitStack() as service:
+        star = service.enter_context(RehearsalServer())
         gateway = (f"rehearsal.url={star.url}", "gateway.service=gpt_4o", "gateway.port=0")
         with serving(tmp_path, "gateway", *gateway) as url:
             assert asked(url, prompts) == {"service": ROWS}
@@ -95,7 +118,8 @@ def test_from_recorded_traffic_to_a_local_model_that_takes_it_over(tmp_path: Pat
 
         with (
             serving(tmp_path, "serve", model, "--port", "0") as local,
-            serving(tmp_path, "gateway", *gateway) as url,
+            serving(tmp_path, "serve", model, "--port", "0") as other,
+            serving(tmp_path, "gateway", *gateway, f"gateway.deadline_s={DEADLINE_S}") as url,
         ):
             for change, wanted in (
                 (("mode=split", "share=50"), {"service", "local"}),
@@ -104,11 +128,26 @@ def test_from_recorded_traffic_to_a_local_model_that_takes_it_over(tmp_path: Pat
                 where = f"local={local}/v1"
                 assert "in force" in understudy(tmp_path, "gateway", "set", where, *change)
                 assert set(asked(url, fresh)) == wanted
-    lines = [
+            assert len(logged(tmp_path)) == ROWS + 2 * len(fresh)
+            paid = sum(line["microusd"] for line in logged(tmp_path))
+            assert paid == star.bill().microusd > 0
+
+            def back() -> None:
+                assert f"{local}/v1" in understudy(tmp_path, "gateway", "rollback")
+
+            understudy(tmp_path, "gateway", "set", f"local={other}/v1")
+            assert {by for by, _ in under_load(url, prompts, back)} == {"local"}
+
+            understudy(tmp_path, "gateway", "set", "mode=failover")
+            found = under_load(url, prompts, service.close)
+            assert {by for by, _ in found} == {"service", "local"}
+            assert max(seconds for _, seconds in found) < DEADLINE_S + 1
+
+
+def logged(root: Path) -> list[dict[str, Any]]:
+    """The gateway's requests."""
+    return [
         json.loads(line)
-        for path in tmp_path.glob("rehearsal/gateway/requests/*.jsonl")
+        for path in root.glob("rehearsal/gateway/requests/*.jsonl")
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    assert len(lines) == ROWS + 2 * len(fresh)
-    paid = sum(line["microusd"] for line in lines)
-    assert paid == star.bill().microusd > 0
