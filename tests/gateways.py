@@ -38,6 +38,7 @@ class Stage:
     pieces: int = 4
     piece_s: float = 0.0
     usage: bool = True
+    serves: str | None = None  # the only model that it knows
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -60,6 +61,8 @@ class Stage:
         if self.how == "reset":
             assert request.transport is not None
             request.transport.abort()
+        if self.serves is not None and body.get("model") != self.serves:
+            return web.json_response({"error": {"message": "no such model"}}, status=404)
         if self.status != 200:
             error = {"error": {"message": f"no: {request.headers.get('authorization')}"}}
             return web.json_response(error, status=self.status)
@@ -126,7 +129,7 @@ def stage(**how: Any) -> Iterator[Stage]:
     app.router.add_post("/v1/chat/completions", made.chat)
 
     async def models(_: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "small-1"}]})
+        return web.json_response({"object": "list", "data": [{"id": made.serves or "small-1"}]})
 
     app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)

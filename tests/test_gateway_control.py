@@ -4,18 +4,17 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
-import test_gateway_log as processes
 from gateways import ask, gateway, stage, until
-from understudy.cli import main
 from understudy.config_gateway import Gateway
 from understudy.deploy.gateway import control
 from understudy.deploy.gateway.control import Control, Local
 from understudy.errors import BadInput
+from understudy.routing import artifact
 
 BASE = Control("record")
 TWO = Control("split", 20.0, (Local("http://a/v1", "m1"), Local("http://b/v1", "m2")))
@@ -32,6 +31,7 @@ def test_set_changes_what_is_given_and_rollback_only_the_local_model() -> None:
     assert (back.local, back.mode, back.share) == (Local("http://a/v1", "m1"), "split", 20.0)
     with pytest.raises(BadInput, match="no earlier local model"):
         control.rolled_back(back)
+    assert control.changed(made, {"local": "http://b/v1"}) == made  # or rollback goes to itself
     other = control.changed(back, {"local_model": "m9"})
     assert other.local == Local("http://a/v1", "m9")
 
@@ -85,6 +85,40 @@ def test_a_file_that_cannot_be_meant_changes_nothing_and_is_told(tmp_path: Path)
         assert running.get("/health").json()["problem"] is None
 
 
+def test_a_router_that_is_broken_is_told_and_the_next_change_is_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "router"
+    folder.mkdir()
+    np.savez(folder / "router.npz", means=np.zeros(2))
+    (folder / "router.json").write_text("[]")
+    with pytest.raises(BadInput, match=r"router\.json is no object"):
+        artifact.load(folder)
+    (folder / "router.npz").write_bytes(b"PK\x03\x04 cut off")
+    (folder / "router.json").write_text('{"version": 1}')
+    local = {"local": "http://127.0.0.1:9/v1"}
+    with stage() as star, gateway(tmp_path / "g", star.url) as running:
+        path = tmp_path / "g" / "control.json"
+        routed = control.changed(BASE, {"mode": "route", "router": str(folder)} | local)
+        control.write(path, routed)
+        until(lambda: "no router that can be read" in str(running.get("/health").json()["problem"]))
+        control.write(path, control.changed(BASE, {"mode": "failover"} | local))
+        until(lambda: running.get("/health").json()["mode"] == "failover")
+        assert running.get("/health").json()["problem"] is None
+
+
+def test_another_model_served_at_the_same_address_is_asked_by_its_name(tmp_path: Path) -> None:
+    with (
+        stage() as star,
+        stage(serves="first") as small,
+        gateway(tmp_path, star.url, mode="local", local=small.url) as running,
+    ):
+        assert running.post().status_code == 200
+        small.serves = "second"
+        assert running.post().status_code == 200
+        assert [json.loads(body)["model"] for body in small.bodies] == ["first", "first", "second"]
+        assert running.post().status_code == 200
+        assert len(small.bodies) == 4
+
+
 def test_changes_and_rollback_under_load_drop_nothing(tmp_path: Path) -> None:
     stop, found = threading.Event(), list[tuple[int, str, str]]()
     with (
@@ -130,99 +164,3 @@ def test_changes_and_rollback_under_load_drop_nothing(tmp_path: Path) -> None:
         assert new.bodies
         assert len(running.lines("requests")) == len(found)
         assert running.gate.live.control.local == Local(old.url)
-
-
-# --- the command line ----------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_set_rollback_and_status_speak_to_the_gateway_that_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = ["--root", str(tmp_path)]
-    with stage() as star, stage() as small:
-        with processes.process(tmp_path, star.url) as (_, url):
-            local = f"local={small.url}"
-            assert main(["gateway", "set", local, "mode=split", "share=100", *root]) == 0
-            said = capsys.readouterr().out.splitlines()
-            assert said[0].startswith("mode split, 100 % to the local model")
-            assert said[1] == "in force"
-            reply = httpx2.post(f"{url}/v1/chat/completions", json=ask(), trust_env=False)
-            assert reply.headers["x-understudy-by"] == "local"
-            assert main(["gateway", "set", "local=http://127.0.0.1:9/v1", *root]) == 0
-            assert main(["gateway", "rollback", *root]) == 0
-            assert small.url in capsys.readouterr().out
-            assert main(["gateway", "status", *root]) == 0
-            assert f"{url}: ok" in capsys.readouterr().out
-            base = "gateway.service.base_url=http://127.0.0.1:9/v1"
-            again = ["gateway", "gateway.service=openai_compatible", base]
-            assert main([*again, *root]) == 2
-            assert "runs in" in capsys.readouterr().err
-        (tmp_path / "gateway" / "address.json").unlink()
-        assert main(["gateway", "set", "mode=local", *root]) == 0
-        assert "no gateway runs" in capsys.readouterr().out
-        with processes.process(tmp_path, star.url) as (_, url):
-            reply = httpx2.post(f"{url}/v1/chat/completions", json=ask(), trust_env=False)
-            assert reply.headers["x-understudy-by"] == "local"
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["stop"], "gateway stop is not known"),
-        (["set"], "needs something to set"),
-        (["set", "mode"], "mode is not of the form"),
-        (["rollback", "mode=x"], "takes no mode=x"),
-        (["status"], "no gateway was ever started"),
-        (["gateway.mode=record"], "understudy options service"),
-        (["gateway.prt=1"], "did you mean gateway.port?"),
-        (["gateway.mode=splt"], "gateway.mode=splt"),
-        (["gateway.service=gpt_9"], "gpt_9"),
-        (["gateway.service=offline"], "is no service on a wire"),
-        (["gateway.host=0.0.0.0", "gateway.service=gpt_4o"], "give gateway.key_env=NAME"),
-        (["gateway.key_env=NOT_THERE", "gateway.service=gpt_4o"], "NOT_THERE"),
-        (["gateway.local_key_env=NOT_THERE", "gateway.service=gpt_4o"], "NOT_THERE"),
-        (["gateway.mode=local", "gateway.service=gpt_4o"], "needs a local model"),
-        (["gateway.usd_per_day=1", "gateway.service=openai_compatible",
-          "gateway.service.base_url=http://127.0.0.1:9/v1"], "needs the prices"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_meant_is_one_sentence_and_exit_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
-) -> None:
-    assert main(["gateway", *words, "--root", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert len(error.splitlines()) == 1
-
-
-def test_another_address_is_bound_with_a_key_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key = "a-key-of-sixteen-characters"
-    monkeypatch.setenv("GATEWAY_KEY", key)
-    settings = ("gateway.host=0.0.0.0", "gateway.key_env=GATEWAY_KEY")
-    with stage() as star, processes.process(tmp_path, star.url, *settings) as (_, url):
-        body: Any = ask()
-        place = f"{url}/v1/chat/completions"
-        assert httpx2.post(place, json=body, trust_env=False).status_code == 401
-        shown = {"authorization": f"Bearer {key}"}
-        assert httpx2.post(place, json=body, headers=shown, trust_env=False).status_code == 200
-        assert "authorization" not in star.headers[0]
-
-
-def test_a_rehearsal_keeps_its_logs_apart(tmp_path: Path) -> None:
-    from understudy.service.rehearsal import RehearsalServer
-
-    with RehearsalServer() as played:
-        settings = (f"rehearsal.url={played.url}", "gateway.service=gpt_4o")
-        with processes.process(tmp_path, "http://127.0.0.1:9/v1", *settings) as (_, url):
-            body = ask(model="gpt-4o")
-            reply = httpx2.post(f"{url}/v1/chat/completions", json=body, trust_env=False)
-            assert reply.status_code == 200
-            assert "REHEARSAL" in httpx2.get(url, trust_env=False).text
-        (path,) = (tmp_path / "rehearsal" / "gateway" / "requests").iterdir()
-        line = json.loads(path.read_text().splitlines()[0])
-        assert line["rehearsal"] is True
-        assert line["microusd"] == played.bill().microusd
-        assert not (tmp_path / "gateway").exists()

@@ -22,6 +22,7 @@ KINDS = (
     *("good", "stream", "malformed", "bytes", "nested", "oversized", "oversized_chunked"),
     *("bad_key", "wrong_type", "wrong_path", "half_head", "half_body", "leaves", "resets"),
     *("slow_head", "slow_body", "slow_reader", "no_http", "huge_head", "odd_values", "pipelined"),
+    "odd_host",
 )
 
 
@@ -77,6 +78,9 @@ def play(line: socket.socket, kind: str, rng: random.Random) -> bytes:
         case "wrong_type":
             kind_ = rng.choice(["", "text/plain", "application/jsonx", "\xff"])
             line.sendall(head(good, content_type=kind_, connection="close") + good)
+        case "odd_host":
+            host = rng.choice(["[", "]", "[::1", "evil.example", "a@b", "[v1.x]", "localhost:x"])
+            line.sendall(head(good, host=host, connection="close") + good)
         case "wrong_path":
             path = rng.choice(["/v1", "/v1/chat", "/../etc", "/%00", "/v1/chat/completions/x", "*"])
             line.sendall(head(good, path=path, connection="close") + good)
@@ -123,10 +127,12 @@ def play(line: socket.socket, kind: str, rng: random.Random) -> bytes:
     return said
 
 
-def fuzz(tmp_path: Path, count: int, workers: int) -> Counter[tuple[str, int]]:
+def fuzz(
+    tmp_path: Path, count: int, workers: int, key: str | None = KEY
+) -> Counter[tuple[str, int]]:
     with (
         stage(latency_s=0.005) as star,
-        gateway(tmp_path, star.url, client_key=KEY, client_s=CLIENT_S, max_body_mb=2.0) as running,
+        gateway(tmp_path, star.url, client_key=key, client_s=CLIENT_S, max_body_mb=2.0) as running,
         ThreadPoolExecutor(workers) as pool,
     ):
         for kind in KINDS:  # what is made once is made
@@ -147,16 +153,18 @@ def fuzz(tmp_path: Path, count: int, workers: int) -> Counter[tuple[str, int]]:
     return Counter((kind, status) for kind, status, _ in found)
 
 
-def check(found: Counter[tuple[str, int]]) -> None:
+def check(found: Counter[tuple[str, int]], has_key: bool = True) -> None:
     ours = {(kind, status): n for (kind, status), n in found.items() if status >= 500}
     assert ours == {}
     for kind, wanted in (
         ("good", {200}), ("stream", {200}), ("pipelined", {200}), ("slow_reader", {200}),
-        ("nested", {400}), ("wrong_path", {404, 400}), ("bad_key", {401}), ("oversized", {413, 0}),
+        ("nested", {400}), ("wrong_path", {404, 400}), ("oversized", {413, 0}),
         ("oversized_chunked", {413, 0}), ("half_head", {0, 400}), ("leaves", {0}), ("resets", {0}),
         ("slow_head", {0, 400}), ("slow_body", {408, 200, 0}), ("huge_head", {400, 0, 431}),
         ("no_http", {400, 0}), ("bytes", {400}), ("malformed", {200, 400}),
         ("wrong_type", {415, 400}), ("odd_values", {200, 400, 404}),
+        ("bad_key", {401} if has_key else {200, 400}),
+        ("odd_host", {200, 400} if has_key else {200, 400, 403}),
     ):  # fmt: skip
         statuses = {status for one, status in found if one == kind}
         assert statuses <= wanted, (kind, statuses)
@@ -165,6 +173,11 @@ def check(found: Counter[tuple[str, int]]) -> None:
 @pytest.mark.slow
 def test_hundreds_of_wrong_requests_do_no_harm(tmp_path: Path) -> None:
     check(fuzz(tmp_path, 250, 32))
+
+
+@pytest.mark.slow
+def test_without_a_key_they_do_no_harm_either(tmp_path: Path) -> None:
+    check(fuzz(tmp_path, 250, 32, key=None), has_key=False)
 
 
 @pytest.mark.slow

@@ -69,8 +69,23 @@ def test_the_service_s_second_answer_is_paid_for_and_on_record(tmp_path: Path) -
             names = [row["generator"] for row in running.lines("shadow")]
             assert names == ["small-1", "star-1"]
             assert running.gate.spend.spent == 6000
+            assert "understudy_gateway_spent_usd_total 0.006" in running.get("/metrics").text
         with gateway(tmp_path, star.url, local=small.url, **settings) as running:
             assert running.gate.spend.spent == 6000
+
+
+def test_who_has_no_key_is_asked_twice_only_where_none_is_needed(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"mode": "shadow", "shadow_twice": True, "key": ""}
+    with stage() as star, stage() as small:
+        needs = service(key_env="STAR_KEY")
+        with (
+            pytest.raises(BadInput, match="environment variable STAR_KEY"),
+            gateway(tmp_path, star.url, of=needs, local=small.url, **settings),
+        ):
+            pass
+        with gateway(tmp_path, star.url, local=small.url, **settings) as running:
+            running.post()
+            until(lambda: len(running.lines("shadow")) == 2)
 
 
 @pytest.mark.slow
@@ -138,6 +153,8 @@ def test_route_asks_whom_the_router_names_and_falls_back_to_the_other(
             router=str(router),
         ) as running,
     ):  # fmt: skip
+        odd = running.post(b'{"messages": [{"role": "user", "content": "half \\ud83d"}]}')
+        assert odd.status_code == 200
         by = [running.post(ask(text)).headers["x-understudy-by"] for text in texts]
         assert by == wanted
         small.status = 500

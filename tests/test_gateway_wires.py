@@ -311,6 +311,22 @@ def test_events_torn_anywhere_give_the_same_chunks(maker: str) -> None:
 
 
 @pytest.mark.parametrize("maker", MAKERS)
+def test_an_error_within_a_stream_is_no_answer(maker: str, tmp_path: Path) -> None:
+    wrong = error(maker, "too busy")
+    begun = events(*(ANTHROPIC[:10] if maker == "anthropic" else GOOGLE))
+    begun.how = "cut"
+    with before(maker, tmp_path, events(wrong), begun) as (running, create, _):
+        assert running.post(ask(stream=True)).status_code == 502
+        with pytest.raises(openai.APIError, match="broke off"):
+            list(create(model="m", messages=ask()["messages"], stream=True))
+        lines = running.lines("requests")
+        assert [line["is_bound"] for line in lines] == [True, True]  # the counts are not the end's
+        assert "output" not in lines[1]
+        assert running.lines("pairs") == []
+        assert len(running.gate.numbers.failovers) == 2
+
+
+@pytest.mark.parametrize("maker", MAKERS)
 def test_an_error_keeps_its_status_and_is_in_openai_s_shape(maker: str, tmp_path: Path) -> None:
     refusal = Answer(error(maker, "too long"), status=400)
     with before(maker, tmp_path, refusal) as (running, create, _):

@@ -63,9 +63,10 @@ def _gateway(arguments: argparse.Namespace) -> int:
     if verb is None:
         return _serve(config)
     directories = [directory_of(config, rehearsal) for rehearsal in (False, True)]
-    directory = next((each for each in directories if (each / "control.json").is_file()), None)
-    if directory is None:
+    known = [each for each in directories if (each / "control.json").is_file()]
+    if not known:
         raise BadInput(f"no gateway was ever started in {directories[0]}")
+    directory = next((each for each in known if _health(each) is not None), known[0])
     if verb == "status":
         return _status(directory)
     return _change(directory, given if verb == "set" else None)
@@ -178,7 +179,11 @@ def _change(directory: Path, given: dict[str, str] | None) -> int:
     made = control.rolled_back(found) if given is None else control.changed(found, given)
     control.write(path, made)
     print(_sentence(made))
-    print(_taken_over(directory, made))
+    try:
+        print(_taken_over(directory, made))
+    except BadInput:
+        control.write(path, found)  # or the next start fails on it
+        raise
     return 0
 
 
@@ -186,11 +191,15 @@ def _taken_over(directory: Path, made: "Control") -> str:
     """Whether the running gateway has taken a control over, waiting for it."""
     import time
 
+    from understudy.deploy.gateway import control
+
+    written = list(control.signature(directory / "control.json") or ())
     until = time.monotonic() + _WAIT_S
     while (said := _health(directory)) is not None and time.monotonic() < until:
-        if said["control"] == made.digest:
+        has_looked = said["seen"] == written  # what it says of the file before is no news
+        if has_looked and said["control"] == made.digest:
             return "in force"
-        if said["problem"]:
+        if has_looked and said["problem"]:
             raise BadInput(f"the gateway does not take it: {said['problem']}")
         time.sleep(0.05)
     if said is None:
@@ -199,25 +208,29 @@ def _taken_over(directory: Path, made: "Control") -> str:
 
 
 def _health(directory: Path) -> dict[str, Any] | None:
+    """What the gateway of a directory says; None when none answers, or another is there now."""
     import json
     from urllib.error import URLError
-    from urllib.request import ProxyHandler, build_opener
+    from urllib.request import ProxyHandler, Request, build_opener
 
     from understudy.deploy.gateway.server import running
 
-    if (url := running(directory)) is None:
+    if (address := running(directory)) is None:
         return None
+    key = os.environ.get(address.key_env or "", "").strip()
+    asked = Request(f"{address.url}/health", headers={"authorization": f"Bearer {key}"})
     try:
-        with build_opener(ProxyHandler({})).open(f"{url}/health", timeout=_WAIT_S) as response:
+        with build_opener(ProxyHandler({})).open(asked, timeout=_WAIT_S) as response:
             found: dict[str, Any] = json.load(response)
     except (URLError, OSError, ValueError):
         return None
-    return found
+    if address.key_env is not None and "pid" not in found:
+        raise BadInput(f"the gateway at {address.url} wants its key in {address.key_env}")
+    return found | {"url": address.url} if found.get("pid") == address.pid else None
 
 
 def _status(directory: Path) -> int:
     from understudy.deploy.gateway import control
-    from understudy.deploy.gateway.server import running
 
     found = control.read(directory / "control.json")
     assert found is not None, "it was looked for"
@@ -226,7 +239,7 @@ def _status(directory: Path) -> int:
     if said is None:
         print("no gateway runs")
         return 0
-    print(f"{running(directory)}: {said['status']}, process {said['pid']}")
+    print(f"{said['url']}: {said['status']}, process {said['pid']}")
     for name in said["resting"]:
         print(f"{name} has failed several times in a row")
     if said["problem"]:

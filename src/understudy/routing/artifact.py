@@ -7,6 +7,7 @@ Loading and choosing need numpy alone.
 """
 
 import json
+import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -90,10 +91,15 @@ def load(folder: Path) -> Router:
     """The router in a folder; BadInput when there is none, or one of another version."""
     try:
         document = json.loads((folder / "router.json").read_text(encoding="utf-8"))
-        with np.load(folder / "router.npz", allow_pickle=False) as stored:
+        with (
+            (folder / "router.npz").open("rb") as file,  # numpy leaves a bad one open
+            np.load(file, allow_pickle=False) as stored,
+        ):
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{folder} holds no router that can be read: {error}") from None
+    if not isinstance(document, dict):
+        raise BadInput(f"{folder} holds no router that can be read: router.json is no object")
     if document.get("version") != VERSION:
         raise BadInput(
             f"{folder} holds a router of version {document.get('version')}, this program reads "

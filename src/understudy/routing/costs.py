@@ -51,7 +51,7 @@ def parse_price(text: str) -> tuple[str, Price]:
 
 def lengths(texts: Sequence[str]) -> Array:
     """UTF-8 bytes of each text."""
-    return np.array([len(text.encode()) for text in texts], float)
+    return np.array([len(text.encode(errors="surrogatepass")) for text in texts], float)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Bag(NamedTuple):
 
 def bag(text: str) -> Bag:
     """Hash the n-grams of one text."""
-    content = _cut(text.encode())
+    content = _cut(text.encode(errors="surrogatepass"))
     data = np.frombuffer(content, dtype=np.uint8).astype(np.uint64)
     hashes = [np.empty(0, np.uint64)]
     code = data + np.uint64(1)

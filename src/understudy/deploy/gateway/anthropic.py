@@ -12,6 +12,7 @@ from understudy.deploy.gateway import translating
 from understudy.deploy.gateway.calls import Call
 from understudy.deploy.gateway.replies import error_body
 from understudy.deploy.gateway.translating import Chunks, Events, Finish
+from understudy.deploy.gateway.upstream import Lost
 from understudy.service.anthropic import usage_of
 from understudy.service.base import Usage
 
@@ -128,8 +129,7 @@ class Stream:
             case "message_stop":
                 return self._chunks.delta(self._finish) + self._chunks.end(self.usage or Usage())
             case "error":
-                found = event["error"]
-                return b"data: " + error_body(502, found["type"], found["message"]) + b"\n\n"
+                raise Lost(str(event["error"]["type"]), may_be_billed=True)
         return b""
 
 

@@ -38,7 +38,12 @@ def application(gate: Gate) -> Starlette:
         return JSONResponse({"object": "list", "data": data})
 
     async def health(request: Request) -> Response:
-        return JSONResponse(gate.health())
+        said = gate.health()
+        try:
+            check_key(_headers(request.scope), gate.client_key)
+        except Refused:  # whether it lives is no secret, addresses and paths are
+            said = {"status": said["status"]}
+        return JSONResponse(said)
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(gate.numbers.registry), media_type=CONTENT_TYPE_LATEST)
@@ -148,7 +153,10 @@ def check_key(headers: Mapping[str, str], key: str | None) -> None:
     A page of the web can make a browser call 127.0.0.1 under a name of its own (DNS rebinding).
     """
     if key is None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname
+        except ValueError:  # half a bracket
+            host = None
         if host not in LOOPBACK:
             raise Refused(403, "wrong_host", "Without a key only loopback names are answered.")
         return

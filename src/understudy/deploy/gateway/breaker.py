@@ -36,13 +36,18 @@ class Breaker:
         """Close it."""
         self._in_row, self._is_trying = 0, False
 
-    def failed(self) -> None:
-        """Count a failure; it opens at the last one, and anew when a trial fails."""
+    def failed(self, is_trial: bool = False) -> None:
+        """Count a failure; it opens at the last one, and anew when the trial fails.
+
+        A call of before that fails late neither ends the trial nor makes the rest longer.
+        """
+        was_open = self.is_open
         self._in_row += 1
-        self._is_trying = False
-        if self.is_open:
+        self.gave_up(is_trial)
+        if self.is_open and (is_trial or not was_open):
             self._until = self._clock() + self._rest_s
 
-    def gave_up(self) -> None:
+    def gave_up(self, is_trial: bool) -> None:
         """Forget a trial that ended for a reason of the client's."""
-        self._is_trying = False
+        if is_trial:
+            self._is_trying = False

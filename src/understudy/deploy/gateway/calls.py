@@ -22,7 +22,7 @@ Answering = Callable[[Request], Awaitable[Response]]
 
 _TALKS = ("x-conversation-id", "x-session-id")  # headers
 _NAMES = ("conversation_id", "session_id", "thread_id", "user_id")  # in the body's metadata
-_USERS = ("prompt_cache_key", "safety_identifier", "user")
+_USERS = ("safety_identifier", "user")
 _ID = re.compile(r"[\w.:@+-]{1,200}")
 
 
@@ -118,7 +118,8 @@ def conversation(call: Call) -> bytes:
         return f"talk {call.talk}".encode()
     names = (*_NAMES, *_USERS)
     for name in names:
-        if isinstance(found := find((call.body,), name), str | int) and found not in ("", True):
+        found = find((call.body,), name)
+        if isinstance(found, str | int) and not isinstance(found, bool) and found != "":
             return f"{name} {found}".encode(errors="surrogatepass")
     turns = call.body["messages"]
     roles = [turn.get("role") if isinstance(turn, dict) else None for turn in turns]

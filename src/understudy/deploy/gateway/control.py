@@ -81,6 +81,15 @@ def write(path: Path, control: Control) -> None:
     write_atomically(path, _ADAPTER.dump_json(control, indent=1).decode() + "\n")
 
 
+def signature(path: Path) -> tuple[int, int, int] | None:
+    """What tells one state of the file from the next; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def changed(control: Control, given: dict[str, str]) -> Control:
     """The control after `set KEY=VALUE…`; BadInput names a wrong key or value."""
     for key in given:
@@ -98,7 +107,8 @@ def changed(control: Control, given: dict[str, str]) -> Control:
     if "local" in given or "local_model" in given:
         url = given.get("local") or (control.local.url if control.local else "")
         model = given.get("local_model") or None
-        values["locals"] = (*control.locals, Local(url, model))[-_KEPT:]
+        if (named := Local(url, model)) != control.local:  # or a rollback would go to itself
+            values["locals"] = (*control.locals, named)[-_KEPT:]
     return _checked(replace(control, **values))
 
 

@@ -67,48 +67,61 @@ class Exchange:
         while waiting or resting:
             if waiting:
                 target = await self._gate.target(waiting.pop(0), self._control)
-                others = bool(waiting or resting)
-                if others and not self._gate.breaker(target).lets_in():
+                others, breaker = bool(waiting or resting), self._gate.breaker(target)
+                if others and not breaker.lets_in():
                     self._tried.append((target.who, "resting", 0))
                     resting.append(target)
                     continue
+                is_trial = others and breaker.is_open
             else:
-                target, others = resting.pop(0), bool(resting)
-            opened = await self._ask(target, others)
+                target, others, is_trial = resting.pop(0), bool(resting), False
+            opened = await self._ask(target, others, is_trial)
             if opened is not None:
                 return opened
         return None
 
-    async def _ask(self, target: Target, others: bool) -> Opened | None:
+    async def _ask(self, target: Target, others: bool, is_trial: bool) -> Opened | None:
         gate, call, began = self._gate, self._call, time.monotonic()
         breaker = gate.breaker(target)
         if target.who == "service":
-            self._reserved = gate.spend.reserve(call)
+            self._reserved = gate.spend.reserve(call, target.model)
             if self._reserved is None:
-                breaker.gave_up()
+                breaker.gave_up(is_trial)
                 self._failed(target, "cap", began)
                 return None
         try:
             opened = await gate.upstream.ask(target, call, self._patience(target, others))
         except Lost as lost:
             self._settle(None, lost.may_be_billed)
-            breaker.failed()
+            breaker.failed(is_trial)
             self._failed(target, lost.why, began)
+            if target.who == "service":
+                self._refusal = None  # of the local model; that the service is gone is the reason
             return None
         except BaseException:  # the client left, or the call cannot be put to this maker
-            breaker.gave_up()
+            breaker.gave_up(is_trial)
             raise
+        has_service_failed = any(
+            who == "service" and why not in ("cap", "resting") for who, why, _ in self._tried
+        )
         if is_failure(opened.status, has_own_key=not target.passes_key):
-            breaker.failed()
+            breaker.failed(is_trial)
         else:
             breaker.succeeded()
-            is_ours_to_mend = target.who == "local" and opened.status >= 400 and others
-            if not is_ours_to_mend:
+            if target.who == "local" and opened.status == 404:  # another model may be there now
+                gate.forget(target)
+                renamed = await gate.target("local", self._control)
+                if renamed.model != target.model:
+                    return await self._ask(renamed, others, is_trial=False)
+            # What the local model cannot do is no mistake of the client's: the service could.
+            can_others = others or has_service_failed
+            if target.who == "service" or opened.status < 400 or not can_others:
                 self._by, self._translated = target.who, opened.translated
                 return opened
         self._settle(None, False)
         self._failed(target, str(opened.status), began)
-        self._refusal = target.who, opened
+        if target.who == "service" or not has_service_failed:
+            self._refusal = target.who, opened
         return None
 
     def _patience(self, target: Target, others: bool) -> float:
@@ -154,6 +167,7 @@ class Exchange:
             if self._by is not None:
                 target = await self._gate.target(self._by, self._control)
                 self._gate.breaker(target).failed()
+                self._gate.numbers.failed(self._by, f"{lost.why} in the answer")
             body = error_body(502, "upstream_broke_off", f"The answer broke off: {lost.why}.")
             self._write(opened.status, b"".join(parts), True)
             last = b"\ndata: " + body + b"\n\n"
@@ -163,7 +177,8 @@ class Exchange:
     async def _apologise(self) -> None:
         """Nobody could answer."""
         extra: list[tuple[bytes, bytes]] = []
-        who, why, _ = next(found for found in reversed(self._tried) if found[1] != "resting")
+        tried = [found for found in reversed(self._tried) if found[1] != "resting"]
+        who, why, _ = max(tried, key=lambda found: found[0] == "service" and found[1] != "cap")
         if why == "cap":
             status, code = 429, "spend_cap"
             text = f"The service has cost {self._gate.config.usd_per_day:g} USD today, the cap."
@@ -214,22 +229,23 @@ class Exchange:
             return
         self._is_written = True
         gate, call, control = self._gate, self._call, self._control
+        by = self._by or "nobody"
         is_good = whole is not None and status < 300
-        usage = self._usage(content, is_stream) if status < 300 else None
+        usage = self._usage(content, is_stream) if is_good else None  # not of half an answer
         self._settle(usage, is_billed=status < 300 or status == _GONE)
         about = self._about(status, is_stream)
         if is_good and control.mode in ("record", "shadow"):
             self._keep(about, content, is_stream)
         if usage is not None:
             about |= {"input": usage.input, "output": usage.output}
-            gate.numbers.billed(str(self._by), usage.input, usage.output, 0)
-        gate.numbers.billed(str(self._by), 0, 0, self._cost.microusd)
+            gate.numbers.billed(by, usage.input, usage.output, 0)
+        gate.numbers.billed(by, 0, 0, self._cost.microusd)
         about |= {"microusd": self._cost.microusd, "is_bound": self._cost.is_bound}
         if gate.config.log_prompts:
             about["request"] = call.body
         gate.write(gate.requests, answers.dumps(about), call.headers)
         whole_s = time.monotonic() - call.began
-        gate.numbers.ended(self._by or "nobody", control.mode, status, self._first_s, whole_s)
+        gate.numbers.ended(by, control.mode, status, self._first_s, whole_s)
         if is_good and control.mode == "shadow":
             gate.shadow.begin(call, control, self._choice.place, content, is_stream)
 

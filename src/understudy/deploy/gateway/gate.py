@@ -39,6 +39,11 @@ class Gate:
                 f"gateway.usd_per_day={config.usd_per_day:g} needs the prices of {service.name}: "
                 "give gateway.service.prices={input: …, output: …, date: …, source: …}"
             )
+        if config.shadow_twice and not endpoint.key and service.key_env is not None:
+            raise BadInput(
+                f"gateway.shadow_twice=true asks {service.name} by itself: that needs its key in "
+                f"the environment variable {service.key_env}"
+            )
         self.config, self.directory, self.service = config, directory, service
         self.client_key = client_key
         self.live = Live(directory / CONTROL, config, service)
@@ -69,6 +74,7 @@ class Gate:
         """Open connections, and begin to watch the control."""
         self.upstream = Upstream(self.service.rehearsal)
         self.shadow = Shadow(self)
+        await self._name_local()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -87,6 +93,11 @@ class Gate:
         local = control.local
         assert local is not None, "a control whose mode asks a local model names one"
         return Target("local", local.url, self._local_key, model=await self._model(local))
+
+    def forget(self, target: Target) -> None:
+        """Forget what a local model was called: its server knows no such name any more."""
+        if self._models.get(target.url) == target.model:  # nobody has asked anew meanwhile
+            self._models.pop(target.url, None)
 
     def breaker(self, target: Target) -> Breaker:
         """The breaker of whoever is at this address."""
@@ -125,6 +136,7 @@ class Gate:
             "local_model": control.local.model if control.local else None,
             "control": control.digest,
             "problem": self.live.problem,
+            "seen": self.live.seen,
             "resting": self.open_breakers(),
             "pid": os.getpid(),
         }
@@ -142,7 +154,14 @@ class Gate:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            self.live.look()
+            if self.live.look():
+                self._models.clear()
+                await self._name_local()
+
+    async def _name_local(self) -> None:
+        """Ask for the local model's name before a request has to."""
+        if self.live.control.local is not None:
+            await self._model(self.live.control.local)
 
 
 def _key(variable: str | None) -> str | None:

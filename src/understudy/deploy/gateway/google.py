@@ -13,6 +13,7 @@ from understudy.deploy.gateway import translating
 from understudy.deploy.gateway.calls import Call, Refused
 from understudy.deploy.gateway.replies import error_body
 from understudy.deploy.gateway.translating import Chunks, Events, Finish
+from understudy.deploy.gateway.upstream import Lost
 from understudy.service.base import Usage
 from understudy.service.google import usage_of
 
@@ -98,8 +99,7 @@ class Stream:
 
     def _event(self, event: dict[str, Any]) -> bytes:
         if "error" in event:
-            found = event["error"]
-            return b"data: " + error_body(502, found["status"], found["message"]) + b"\n\n"
+            raise Lost(str(event["error"]["status"]), may_be_billed=True)
         self._counts = event.get("usageMetadata") or self._counts
         self._chunks.id = event.get("responseId") or self._id
         self._chunks.model = event.get("modelVersion") or self._chunks.model

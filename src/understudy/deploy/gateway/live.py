@@ -20,38 +20,35 @@ class Live:
 
     def __init__(self, path: Path, config: Gateway, service: Service) -> None:
         self._path, self._service = path, service
-        found = control.read(path)
-        self.is_first = found is None
-        if found is None:
+        self.is_first = not path.exists()
+        if self.is_first:
             found = control.first(config)
+            _router(found, service)  # or what is wrong with it, before it is kept
             control.write(path, found)
-        self.control: Control = found
-        self.router = _router(found, service)
+        self.seen = control.signature(path)  # before it is read: what comes later is not missed
+        self.control, self.router = self._read()
         self.problem: str | None = None
-        self._seen = self._signature()
 
     def look(self) -> bool:
         """Take over what has changed; whether anything has."""
-        if (seen := self._signature()) == self._seen:
+        if (seen := control.signature(self._path)) == self.seen:
             return False
-        self._seen = seen
+        self.seen = seen
         try:
-            found = control.read(self._path)
-            if found is None:
-                raise BadInput(f"{self._path} is gone; `understudy gateway set` makes it anew")
-            self.router = _router(found, self._service)
+            self.control, self.router = self._read()
         except BadInput as error:
             self.problem = str(error)
-            return False
-        self.control, self.problem = found, None
-        return True
+        except Exception as error:  # whatever it is, the next change must still be seen
+            self.problem = f"{self._path} cannot be taken over: {error!r}"
+        else:
+            self.problem = None
+        return self.problem is None
 
-    def _signature(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+    def _read(self) -> tuple[Control, Router | None]:
+        found = control.read(self._path)
+        if found is None:
+            raise BadInput(f"{self._path} is gone; start the gateway again")
+        return found, _router(found, self._service)
 
 
 def _router(control: Control, service: Service) -> Router | None:
@@ -62,7 +59,7 @@ def _router(control: Control, service: Service) -> Router | None:
 
     try:
         loaded = artifact.load(Path(control.router))
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"router={control.router} is none of ours: {error!r}") from None
     ours = {service.name, service.model}
     if not ours & set(loaded.llms):

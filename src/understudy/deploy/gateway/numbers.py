@@ -29,8 +29,8 @@ class Numbers:
             f"{name}_requests", "answered requests", ["by", "mode", "status"], registry=registry
         )
         self._failovers = Total(
-            f"{name}_failovers", "calls that the next in line took", ["of", "why"],
-            registry=registry,
+            f"{name}_failovers", "failed calls, of which the next in line took what it could",
+            ["of", "why"], registry=registry,
         )  # fmt: skip
         self._first = Histogram(
             f"{name}_first_byte_seconds", "to the first byte for the client", ["by"],

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ class Patient(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._heads = 0  # whose timer has been set
         self._head: asyncio.TimerHandle | None = self._later(self.timeout_keep_alive_handler)
         self._write: asyncio.TimerHandle | None = None
 
@@ -108,8 +108,9 @@ def bound(gate: Gate) -> Iterator[tuple[socket.socket, str]]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            there = running(gate.directory)
             raise BadInput(
-                f"a gateway runs in {gate.directory} already: {running(gate.directory)}"
+                f"a gateway runs in {gate.directory} already: {there.url if there else 'it starts'}"
             ) from None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # By its number, or asyncio takes it for no TCP and leaves Nagle's delay of 40 ms on.
@@ -125,17 +126,26 @@ def bound(gate: Gate) -> Iterator[tuple[socket.socket, str]]:
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{listening.getsockname()[1]}"
             address = gate.directory / ADDRESS
-            write_atomically(address, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+            said = {"url": url, "pid": os.getpid(), "key_env": gate.config.key_env}
+            write_atomically(address, json.dumps(said) + "\n")
             try:
                 yield listening, url
             finally:
                 address.unlink(missing_ok=True)
 
 
-def running(directory: Path) -> str | None:
-    """The URL of the gateway of a directory, as it has written it; None where none has."""
+@dataclass(frozen=True)
+class Address:
+    """Where a gateway is, and the environment variable with the key that it wants."""
+
+    url: str
+    pid: int
+    key_env: str | None
+
+
+def running(directory: Path) -> Address | None:
+    """The gateway of a directory, as it has written it; None where none has."""
     try:
-        url = json.loads((directory / ADDRESS).read_text(encoding="utf-8"))["url"]
-    except (OSError, ValueError, KeyError):
+        return Address(**json.loads((directory / ADDRESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
-    return str(url)

@@ -91,6 +91,8 @@ class Shadow:
         found = answers.exchange(call.body, opened.body, is_stream=False)
         if opened.rest is not None:
             opened.close()
+        if target.who == "local" and opened.status == 404:
+            self._gate.forget(target)
         is_whole = opened.rest is None and opened.status < 300
         return found.messages[-1]["content"] if is_whole and found else None
 
@@ -98,7 +100,7 @@ class Shadow:
         """The service's second answer, which is paid for like the first."""
         gate = self._gate
         target = await gate.target("service", gate.live.control)
-        if target.key is None or (reserved := gate.spend.reserve(call)) is None:
+        if (reserved := gate.spend.reserve(call, target.model)) is None:
             return None
         content, is_billed = b"", True
         try:
@@ -109,6 +111,8 @@ class Shadow:
         finally:
             usage = answers.usage_of(content, False) if content else None
             cost = gate.spend.settle(reserved, usage, is_billed)
+            heard, said = (usage.input, usage.output) if usage else (0, 0)
+            gate.numbers.billed("service", heard, said, cost.microusd)
             about: dict[str, Any] = {"id": call.id, "time": round(time.time(), 3)}
             about |= {"mode": "shadow", "by": "service", "again": True}
             about |= {"microusd": cost.microusd, "is_bound": cost.is_bound}

@@ -2,6 +2,7 @@
 
 Every call to the service counts, also one that another's failure has sent there, and one that was
 given up: that one at the most it can have cost, as does an answer that does not say its usage.
+What was in flight when the process was killed (`kill -9`) stands in no log and is forgotten.
 """
 
 import time
@@ -24,7 +25,7 @@ class Cost(NamedTuple):
     """Micro-dollars of one call."""
 
     microusd: int
-    is_bound: bool  # the most it can have cost: nobody said what it did
+    is_bound: bool  # not known exactly: nobody said what it did, or the model is another
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Reservation:
 
     purse: Purse
     amount: int
+    is_priced: bool  # by the prices of its own model
 
 
 class Spend:
@@ -64,7 +66,9 @@ class Spend:
     def bound(self, call: Call) -> int:
         """The most that a call can cost: no token is shorter than a byte.
 
-        A request that sets no limit of its own is taken to have that of conf/service.
+        A request that sets no limit of its own is taken to have that of conf/service. What the
+        request does not show is not in it: pictures that the service fetches from an address,
+        dearer tiers (`service_tier`), longer answers where the service has no such limit.
         """
         service = self._service
         if service.prices is None:
@@ -78,10 +82,14 @@ class Spend:
         most = Usage(heard, output=output, written=heard if is_dearer else 0)
         return money.cost(most, service.prices)
 
-    def reserve(self, call: Call) -> Reservation | None:
-        """Set aside what a call can cost; None when it does not fit under the cap."""
+    def reserve(self, call: Call, model: str | None = None) -> Reservation | None:
+        """Set aside what a call can cost; None when it does not fit under the cap.
+
+        `model` is asked in place of the one that the client names.
+        """
         purse, amount = self._today(), self.bound(call)
-        return Reservation(purse, amount) if purse.take(amount) else None
+        is_priced = (model or call.model) == self._service.model
+        return Reservation(purse, amount, is_priced) if purse.take(amount) else None
 
     def settle(self, reserved: Reservation, usage: Usage | None, is_billed: bool) -> Cost:
         """Book a call: by its usage, at its bound where that is not known, or as free."""
@@ -91,7 +99,7 @@ class Spend:
         elif usage is None:
             cost = Cost(amount, True)
         else:
-            cost = Cost(money.cost(usage, prices), False)
+            cost = Cost(money.cost(usage, prices), not reserved.is_priced)
         reserved.purse.settle(amount, cost.microusd)
         return cost
 

@@ -18,6 +18,7 @@ from understudy.service.responses import MARK
 Headers = list[tuple[bytes, bytes]]
 
 _CONNECT_S = 5.0
+_NAME_S = 0.5  # to name a model; a request may wait for it
 _KEPT_S = 4.0  # less than uvicorn's 5 s: who closes an idle connection first loses no request
 _MOST_BYTES = 64 << 20  # of an answer that is not streamed
 _TO_SERVICE_NEVER = {
@@ -127,11 +128,11 @@ class Upstream:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
             async with (
-                asyncio.timeout(2.0),
+                asyncio.timeout(_NAME_S),
                 self._session.get(f"{url.rstrip('/')}/models", headers=headers) as response,
             ):
                 model = (await response.json(content_type=None))["data"][0]["id"]
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError, TypeError):
+        except (aiohttp.ClientError, OSError, TimeoutError, *_ODD):
             return None
         return model if isinstance(model, str) else None
 
