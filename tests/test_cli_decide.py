@@ -84,6 +84,7 @@ def test_as_good_on_the_holdout_migrates_with_exit_code_0(
     assert written["decision"] == "MIGRATE"
     assert written["difference"]["clusters"] == 80
     assert written["beside"].keys() == {"similarity"}
+    assert written["holdout"] == json.loads(run_json.read_text())["holdout"]
 
 
 def test_worse_on_the_holdout_does_not_with_exit_code_1(

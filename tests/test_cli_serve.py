@@ -21,6 +21,7 @@ import tiny_model
 from servers import chat, get, post
 from understudy import cli, local_model
 from understudy.artifacts import write_atomically
+from understudy.deploy import serving
 
 REPO, REVISION = "acme/tiny-base", "0123456789abcdef" * 2 + "01234567"
 STAGES = {"finetune": "finetune/f1", "inference": "inference/i1"}
@@ -187,13 +188,26 @@ def test_an_open_address_needs_a_key_from_the_environment(
     assert "UNDERSTUDY_API_KEY" in said
 
 
+def test_a_key_from_a_file_with_a_last_newline_is_that_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_API_KEY", "sesame\n")
+    assert serving.key_for("0.0.0.0") == "sesame"
+    monkeypatch.setenv("UNDERSTUDY_API_KEY", " ")
+    assert serving.key_for("127.0.0.1") is None
+
+
 def test_wrong_settings_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "did you mean serve.queue?" in refused(capsys, "x", "serve.quue=3")
-    assert "trainer=lora is no setting of `serve`" in refused(capsys, "x", "trainer=lora")
+    assert "trainer.lr=1 is no setting of `serve`" in refused(capsys, "x", "trainer.lr=1")
     assert "serve.port=99999 is not valid" in refused(capsys, "x", "--port", "99999")
     assert "no run 'x'" in refused(capsys, "x", "--root", str(tmp_path))
     said = refused(capsys, "x", "serve.engine=vllm")
     assert "serve.python" in said
+
+
+def test_settings_may_stand_anywhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("--root", str(tmp_path), "serve.queue=64", "x", "--port", "0", "serve.max_tokens=9")
+    assert "no run 'x'" in refused(capsys, *words)
+    assert "serve.queue=-1 is not valid" in refused(capsys, "x", "--port", "0", "serve.queue=-1")
 
 
 def test_an_address_that_is_taken_is_named(

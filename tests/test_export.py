@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import exports
+import test_card
 import test_publish
 import tiny_model
 from understudy import cli, local_model
-from understudy.config_deploy import Export
-from understudy.deploy import card, chosen
-from understudy.deploy.parity import Report
+from understudy.deploy import chosen
 
 ALONE = "export.parity.server=none"
 
@@ -138,23 +137,26 @@ def test_a_refused_export_leaves_a_report_and_nothing_else(
     assert export(run_json, ALONE) == 0
 
 
-def test_what_is_there_already_is_replaced_only_by_force(
+def test_an_earlier_export_is_replaced_by_force_and_nothing_else_is(
     run_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "mine"
     to.mkdir()
     (to / "notes.txt").write_text("keep")
+    for words in ((), ("--force",)):
+        assert export(run_json, "--to", str(to), ALONE, *words) == 2
+        assert "mine holds no earlier export; give another" in capsys.readouterr().err
+    assert names(to) == {"notes.txt"}
+    (to / "parity.json").write_text("{}")
     assert export(run_json, "--to", str(to), ALONE) == 2
     assert "is not empty; give another directory, or --force" in capsys.readouterr().err
-    assert names(to) == {"notes.txt"}
     assert export(run_json, "--to", str(to), ALONE, "--force") == 0
     assert "notes.txt" not in names(to)
     assert names(tmp_path) == {"mine", "runs"}
 
 
 def test_the_card_says_what_was_measured_and_what_was_not(run_json: Path) -> None:
-    decided = {"decision": "MIGRATE", "reason": "local - service is +1.", "warnings": ["family"]}
-    (run_json.parent / "decision.json").write_text(json.dumps(decided))
+    (run_json.parent / "decision.json").write_text(json.dumps(test_card.DECIDED))
     assert export(run_json, ALONE) == 0
     text = (run_json.parent / "export-merged/README.md").read_text()
     for part in (
@@ -163,6 +165,7 @@ def test_the_card_says_what_was_measured_and_what_was_not(run_json: Path) -> Non
         "**MIGRATE**: local - service is +1.\n",
         "fine-tuned (lora, learning rate 0.003, batch of 4), with seed 0.",
         "`understudy run experiment=demo`",
+        "| the coverage data | see the licences |",
         "| this model | offline | similarity | 41.2 [33.5, 48.8] | 3 | 1 |",
         "| this model | offline | precision | – | 3 | 1 |",
         "| service (offline) | offline | similarity |",
@@ -204,17 +207,6 @@ def test_a_model_without_a_yes_is_exported_with_a_clear_sentence(
     text = (run_json.parent / "export-merged/README.md").read_text()
     assert f"**{word}**: {reason}" in text
     assert "**A rehearsal: stand-ins taught and judged" in text
-
-
-def test_the_card_sums_up_what_services_cost_in_all_stages(run_json: Path) -> None:
-    for number, stage in enumerate(("baseline.offline", "gate")):
-        run = json.loads(run_json.read_text())
-        path = run_json.parents[2] / (run["stages"] | run["rounds"][0]["stages"])[stage]
-        meta = json.loads((path / "meta.json").read_text())
-        calls = {"calls": 3, "microusd": 10**6 * (number + 1)}
-        (path / "meta.json").write_text(json.dumps(meta | {"calls": calls}))
-    found = card.card(chosen.choose(run_json), Export(), Report())
-    assert "Calls of services: evaluation $1.0000, gate $2.0000." in found
 
 
 def test_the_round_that_passed_is_exported_and_others_on_demand(run_json: Path) -> None:

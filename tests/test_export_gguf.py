@@ -78,6 +78,7 @@ def test_a_gguf_is_converted_from_the_checked_merge_and_checked_by_llama_cpp(
     measured = json.loads((out / "parity.json").read_text())["measured"]
     assert measured["llama.cpp, token ids"] == {"prompts": 6}
     assert measured["llama.cpp"]["equal_first_tokens"] == 1
+    assert "Rows of llama.cpp are of the file itself." in (out / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -101,7 +102,14 @@ def test_without_llama_cpps_server_the_gguf_says_that_it_was_not_checked(
 ) -> None:
     (llama_cpp / "build/bin/llama-server").unlink()
     assert export(run_json, "export.what=gguf", f"export.llama_cpp={llama_cpp}") == 0
-    assert "not checked: llama.cpp: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not checked: llama.cpp: " in said
+    assert ": gguf of demo, converted from a merge; as judged in template, " in said
+    text = (run_json.parent / "export-gguf/README.md").read_text()
+    assert (
+        "The judged model and the merge this file was converted from were given the same test "
+        "prompts. The GGUF file itself was not run.\n"
+    ) in text
     (llama_cpp / "convert_hf_to_gguf.py").write_text("raise SystemExit('no sentencepiece')")
     assert export(run_json, "export.what=gguf", f"export.llama_cpp={llama_cpp}", "--force") == 4
     said = capsys.readouterr().err.splitlines()[-1]

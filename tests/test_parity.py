@@ -249,6 +249,15 @@ def test_rows_of_new_tokens_are_merged_right(tied: bool, tmp_path: Path) -> None
     assert new_ids[1] in report.measured["stops"]["ids"]
 
 
+def test_an_adapter_of_new_tokens_does_not_load_on_its_base_and_is_not_exported(
+    then: checks.Judged,
+) -> None:
+    base = Path(str(then.config.model.path))
+    config = tiny_model.build(base, trainer__kind="lora", model__new_tokens=NEW)
+    with pytest.raises(BadInput, match=r"new_tokens=.*start.*; choose export\.what=merged"):
+        merge.check_adapter(config, base.parent / "adapter")
+
+
 def test_stop_strings_and_the_sampling_that_was_judged_are_exported(tmp_path: Path) -> None:
     base = tiny_model.save(tmp_path / "base")
     config = tiny_model.build(base, model__stop=[tiny_model.STOP, "\n\n"])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import exports
 import tiny_model
 from understudy import local_model
 from understudy.deploy import checks, merge, parity, parity_server
-from understudy.deploy.parity import FOREIGN, TOLERANCES, Report
+from understudy.deploy.parity import FOREIGN, TOLERANCES, Greedy, Report
 from understudy.errors import EnvironmentFailed
 
 FP32 = TOLERANCES["float32"]
@@ -69,6 +70,49 @@ def test_a_server_that_never_stops_is_named(
         f"server: the server does not stop: {len(ends)} of 9 answers that the judged model ended "
         f"run on to the limit, the first to prompt {ends[0]}"
     )
+
+
+LIKELIEST = [[-0.1, -3.0]] * 5
+SAID = Greedy("p", "abcde", True, 3, (1, 2, 3, 4, 5), LIKELIEST)
+
+
+def test_a_server_that_stops_early_is_named() -> None:
+    short = SAID._replace(text="a", tokens=(1, 2), likeliest=LIKELIEST[:2])
+    assert parity.server([SAID], [short._replace(is_stopped=False)], FOREIGN)[0]["cut"] == 0
+    for allowed in (*TOLERANCES.values(), FOREIGN):
+        assert parity.server([SAID] * 3, [short] * 3, allowed)[1] == (
+            "the server stops early: 3 of 3 answers end where the judged model goes on, the first "
+            "to prompt p"
+        )
+    assert parity.server([SAID] * 12, [SAID] * 11 + [short], TOLERANCES["bfloat16"])[1] is None
+
+
+def test_probabilities_are_compared_up_to_the_token_at_which_answers_part() -> None:
+    new = SAID._replace(text="abXde", tokens=(1, 2, 9, 4, 5))
+    assert parity.server([SAID], [new], FOREIGN)[0]["tokens"] == 3
+    assert parity.server([SAID], [new._replace(tokens=None)], FOREIGN)[0]["tokens"] == 1
+    off = new._replace(likeliest=[*LIKELIEST[:2], [-2.0, -2.1], *LIKELIEST[3:]])
+    cause = parity.server([SAID], [off], FOREIGN)[1]
+    assert cause is not None
+    assert cause.startswith("the server's probabilities differ from those judged: KL ")
+
+
+def test_a_distance_without_end_is_written_as_none() -> None:
+    report = Report()
+    report.found("weights", {"kl": math.inf, "worst": math.nan, "tokens": 3, "at": "p"}, "far")
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["measured"] == {
+        "weights": {"kl": None, "worst": None, "tokens": 3, "at": "p"}
+    }
+
+
+def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
+    made: tuple[checks.Judged, chat_server.Voice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then, voice = made
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # discard: nobody listens
+    assert check(then, voice).cause is None
 
 
 def test_a_server_with_a_first_token_of_its_own_is_named(

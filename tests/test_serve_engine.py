@@ -59,7 +59,6 @@ def answer(
         await engine.open()
         try:
             found = await asyncio.gather(*(one(engine, n) for n in range(len(requests))))
-            assert engine.under_way == 0
             return list(found)
         finally:
             await engine.close()
@@ -181,42 +180,6 @@ def test_a_narrow_nucleus_is_greedy_and_a_wide_one_is_not(base: Path) -> None:
     assert single(served, temperature=2.0, top_p=1.0, seed=3).tokens != greedy
 
 
-def test_top_p_draws_from_the_likeliest_tokens_only_and_in_their_proportions() -> None:
-    import torch
-
-    from understudy.deploy.sampling import Turn, sample
-
-    shares = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
-    asked = Asked(ids=(1,), max_tokens=1, top_p=0.65)
-    draw = random.Random(0)
-    turns = [Turn(asked, [], draw.random()) for _ in range(8000)]
-    tokens, _ = sample(shares.log().expand(len(turns), -1), turns)
-    assert set(tokens) == {1, 3}
-    assert tokens.count(1) / len(tokens) == pytest.approx(4 / 7, abs=0.02)
-
-
-def test_requests_of_all_kinds_are_sampled_in_one_step_as_each_alone() -> None:
-    import torch
-
-    from understudy.deploy.sampling import Turn, sample
-
-    torch.manual_seed(0)
-    logits = torch.randn(6, 50, dtype=torch.float64)
-    kinds: list[dict[str, Any]] = [
-        *({"temperature": 0.0}, {"temperature": 0.5}, {"top_p": 0.5}, {"presence": 1.0}),
-        *({"bias": {7: 50.0}, "temperature": 0.0}, {"top_logprobs": 2}),
-    ]
-    turns = [
-        Turn(Asked(ids=(1,), max_tokens=9, **kind), [3, 3, 4], (n + 0.5) / 6)
-        for n, kind in enumerate(kinds)
-    ]
-    together = sample(logits, turns)
-    apart = [sample(logits[n : n + 1], turns[n : n + 1]) for n in range(6)]
-    assert together[0] == [tokens[0] for tokens, _ in apart]
-    assert together[1] == [told[0] for _, told in apart]
-    assert together[0][4] == 7
-
-
 def test_an_answer_that_is_cancelled_gives_its_room_to_others(base: Path) -> None:
     served, _ = loaded(base)
     asked = Asked(ids=(7, 8, 9), max_tokens=100, seed=1, bias={t: -100.0 for t in served.stop_ids})
@@ -230,10 +193,30 @@ def test_an_answer_that_is_cancelled_gives_its_room_to_others(base: Path) -> Non
             cancel()
         while not told:
             await asyncio.sleep(0.001)
-        assert engine.under_way == 0
         await engine.close()
         assert [piece.finish for piece in told] == ["length"]
         assert not engine.is_alive()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_answers_that_are_cancelled_while_the_batch_is_full_are_forgotten(base: Path) -> None:
+    served, _ = loaded(base)
+    asked = Asked(ids=(7, 8, 9), max_tokens=100, bias={t: -100.0 for t in served.stop_ids})
+
+    async def play() -> None:
+        engine = TransformersEngine(served, Serve(batch_size=1))
+        await engine.open()
+        told: list[Piece] = []
+        engine.start(replace(asked, is_streamed=True), told.append)
+        while not told:
+            await asyncio.sleep(0.001)
+        puts = [told.append for _ in range(3)]
+        for put in puts:
+            engine.start(asked, put)()
+        assert told[-1].finish is None, "the batch is still full"
+        assert not engine._waiting
+        await engine.close()
 
     asyncio.run(asyncio.wait_for(play(), 30))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import ValidationError
 
 import servers
 from servers import QUESTION, Answer, Server, chat, get, metric, post
@@ -18,6 +19,7 @@ from understudy import locations
 from understudy.config_serve import Serve
 from understudy.deploy.served import of_directory
 from understudy.deploy.serving import serving
+from understudy.deploy.wire import Body
 
 NO_END = {"2": -100}  # the tiny model's stop token
 
@@ -62,6 +64,7 @@ WRONG: dict[str, tuple[dict[str, Any], str | None]] = {
     "a stop that is a number": ({"stop": 3}, "stop"),
     "a penalty beyond 2": ({"presence_penalty": 2.5}, "presence_penalty"),
     "a bias to no token": ({"logit_bias": {"99999": 1}}, "logit_bias"),
+    "a bias to a token too long to read": ({"logit_bias": {"1" * 5000: 1}}, "logit_bias"),
     "too many likeliest tokens": ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     "likeliest tokens without logprobs": ({"top_logprobs": 2}, "top_logprobs"),
     "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
@@ -79,6 +82,29 @@ def test_a_wrong_field_is_refused_and_named(server: Server, name: str) -> None:
     status, named, _ = refusal(answer)
     assert (status, named) == (400, param)
     assert str(param).partition(".")[0] in answer.json["error"]["message"] or param == "messages"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [0] * 1000},
+        {"messages": [{"role": "user", "content": [0] * 1000}]},
+        {"messages": QUESTION, "stop": [0] * 1000},
+    ],
+    ids=["messages", "content", "stop"],
+)
+def test_a_long_list_of_wrong_items_is_read_to_the_first(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Body.model_validate({"model": "tiny", **fields})
+    assert caught.value.error_count() <= 2
+
+
+def test_the_coldest_and_the_narrowest_sampling_are_greedy(server: Server) -> None:
+    def said(**fields: Any) -> str:
+        made = post(server.url, chat(**fields)).json
+        return str(made["choices"][0]["message"]["content"])
+
+    assert said(temperature=1e-38) == said(temperature=2, top_p=1e-50) == said()
 
 
 def test_fields_that_change_no_answer_are_taken(server: Server) -> None:
@@ -244,3 +270,31 @@ def test_messages_that_the_chat_template_refuses_are_refused_in_its_words() -> N
         answer = post(url, body)
         assert refusal(answer) == (400, "messages", None)
         assert "refuses the messages: no system role" in answer.json["error"]["message"]
+
+
+def test_failures_of_responses_and_of_streams_are_counted() -> None:
+    served = of_directory(locations.model("package:tiny"))
+
+    class Broken:
+        """A model that cannot compute."""
+
+        device = "cpu"
+
+        def eval(self) -> "Broken":
+            return self
+
+        def __call__(self, **_: Any) -> Any:
+            raise RuntimeError("no kernel image")
+
+    def decode(*_: Any, **__: Any) -> str:
+        raise KeyError("a fault of ours")
+
+    failed = 'understudy_requests_total{status="500"}'
+    with serving(replace(served, load=lambda kind: Broken()), Serve()) as url:
+        assert post(url, chat()).status == 500
+        assert metric(url, failed) == 1
+        assert "engine_failed" in post(url, chat(stream=True)).text
+        until(lambda: metric(url, failed) == 2)
+        served.tokenizer.apply_chat_template = decode
+        assert post(url, chat()).status == 500
+        assert metric(url, failed) == 3

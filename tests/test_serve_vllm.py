@@ -1,13 +1,18 @@
 """The engine vLLM behind our app: the real worker script, over a stand-in for vLLM's server."""
 
+import asyncio
 import json
 import shutil
 import socket
+import subprocess
 import sys
+import threading
 import time
 import venv
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +20,9 @@ import servers
 from servers import Server, chat, metric, post
 from understudy import cli, locations
 from understudy.config_serve import Serve
-from understudy.deploy.served import of_directory
+from understudy.deploy.asked import Asked, Piece
+from understudy.deploy.engine_vllm import VllmEngine
+from understudy.deploy.served import Served, of_directory
 from understudy.deploy.serving import serving
 from understudy.errors import EnvironmentFailed
 
@@ -100,6 +107,46 @@ def test_a_vllm_that_dies_while_it_loads_is_told_in_one_sentence(tmp_path: Path)
         serving(of_directory(tmp_path / "model"), settings),
     ):
         pass
+
+
+class _Odd(BaseHTTPRequestHandler):
+    """Answers what vLLM never has."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'data: {"choices": [{}]}\n\n')
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_whatever_vllm_says_the_request_hears_of_it_and_no_proxy_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # discard: nobody listens
+    child = subprocess.Popen(["true"])
+    child.wait()
+
+    async def told(url: str) -> Piece:
+        served = Served("tiny", None, 64, frozenset(), (), 1.0, lambda kind: None, None)
+        engine = VllmEngine(url, "key", served, child)
+        await engine.open()
+        pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        engine.start(Asked(ids=(1,), max_tokens=3), pieces.put_nowait)
+        try:
+            return await asyncio.wait_for(pieces.get(), 10)
+        finally:
+            await engine.close()
+
+    with HTTPServer(("127.0.0.1", 0), _Odd) as odd:
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
+        piece = asyncio.run(told(f"http://127.0.0.1:{odd.server_port}"))
+        odd.shutdown()
+    assert (piece.finish, piece.text) == ("error", "vLLM: 'index'")
 
 
 def test_a_python_without_vllm_is_refused_before_anything_is_loaded(

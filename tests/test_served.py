@@ -12,7 +12,7 @@ from servers import chat, post
 from test_cli_serve import a_run
 from understudy import local_model, locations
 from understudy.config_serve import Serve
-from understudy.deploy import chosen
+from understudy.deploy import chosen, merge
 from understudy.deploy.served import of_directory, of_run
 from understudy.deploy.serving import serving
 from understudy.errors import BadInput
@@ -54,6 +54,18 @@ def test_the_context_is_the_smaller_of_models_and_tokenizers(tmp_path: Path) -> 
     assert of_directory(path).context == 96
 
 
+def test_an_export_is_served_with_the_context_that_was_judged(tmp_path: Path) -> None:
+    import torch
+
+    found = chosen.choose(a_run(tmp_path))
+    assert found.finetuned is not None
+    merge.merged(found.config, found.finetuned, torch.float32, tmp_path / "merged")
+    merge.adapter(found.config, found.finetuned, tmp_path / "adapter")
+    assert of_directory(tmp_path / "merged").context == of_run(found).context == 96
+    told = json.loads((tmp_path / "adapter/tokenizer_config.json").read_text())
+    assert told["model_max_length"] == 96
+
+
 def test_a_directory_without_tokenizer_or_template_is_refused(tmp_path: Path) -> None:
     path = a_copy(tmp_path / "bare")
     (path / "chat_template.jinja").unlink()
@@ -63,6 +75,15 @@ def test_a_directory_without_tokenizer_or_template_is_refused(tmp_path: Path) ->
         (path / name).unlink()
     with pytest.raises(BadInput, match="has no tokenizer"):
         of_directory(path)
+
+
+@pytest.mark.parametrize("text", ["{}", "{", '{"model_type": "nobody"}'])
+def test_a_config_that_names_no_model_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = a_copy(tmp_path / "odd")
+    (path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match="has no config that transformers can read: ") as caught:
+        of_directory(path)
+    assert len(str(caught.value)) < 400 + len(str(path))
 
 
 def test_an_adapters_directory_answers_as_its_run(tmp_path: Path) -> None:

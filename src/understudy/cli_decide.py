@@ -58,7 +58,8 @@ def _decide(arguments: argparse.Namespace) -> int:
     if not 0 < alpha < 0.5:
         raise BadInput(f"alpha={alpha:g} is no probability within 0 and 0.5")
     decided = decide_run(run_json, margin, alpha, arguments.service)
-    text = json.dumps(decided.to_dict(), indent=1, allow_nan=False)
+    written = decided.to_dict() | {"holdout": run.get("holdout")}  # which a later run may replace
+    text = json.dumps(written, indent=1, allow_nan=False)
     write_atomically(run_json.parent / "decision.json", text)
     show(decided)
     if (run_json.parent / "report.html").is_file():  # its first lines are the decision

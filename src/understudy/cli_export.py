@@ -1,11 +1,11 @@
 """The verb `export`: a run's model as files for others, once they are proved to be that model."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy import cli_settings
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -36,20 +36,13 @@ def register(verbs: Any) -> None:
     )
     sub.set_defaults(verb=_export)
     sub.add_argument("run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)")
-    sub.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
-    # argparse takes no positional arguments after an option, so key=value becomes an option.
-    parse = sub.parse_known_args
-    sub.parse_known_args = lambda words, found=None: parse(list(map(_as_option, words)), found)
+    cli_settings.add(sub)
     sub.add_argument("--to", metavar="DIR", help="default: export-WHAT in the run's folder")
-    sub.add_argument("--force", action="store_true", help="replace what is in DIR")
+    sub.add_argument("--force", action="store_true", help="replace an earlier export in DIR")
     sub.add_argument("--round", type=int, metavar="N", help="default: that which passed, or last")
     sub.add_argument("--push", metavar="OWNER/NAME", help="also to this model on the hub")
     sub.add_argument("--public", action="store_true", help="make it public; default: private")
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
-
-
-def _as_option(word: str) -> str:
-    return f"--set={word}" if re.match(r"\w+(\.\w+)+=", word) else word
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -70,7 +63,9 @@ def _export(arguments: argparse.Namespace) -> None:
     for what, why in done.report.unmeasured.items():
         print(f"not checked: {what}: {why}")
     checked = ", ".join(done.report.measured)
-    print(f"{done.path}: {settings.what} of {chosen.run['name']}; as judged in {checked}")
+    is_unrun = settings.what == "gguf" and "llama.cpp" in done.report.unmeasured
+    what = f"{settings.what} of {chosen.run['name']}{', converted from a merge' * is_unrun}"
+    print(f"{done.path}: {what}; as judged in {checked}")
     if arguments.push:
         files = [path.name for path in done.path.iterdir()]
         words, private = "Add a model exported by understudy", not arguments.public

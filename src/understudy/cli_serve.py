@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy import cli_settings
 from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ def register(verbs: Any) -> None:
         help=_ABOUT,
         description=_ABOUT,
         epilog=_EXAMPLES,
+        usage="understudy serve RUN|DIR [serve.KEY=VALUE ...] [options]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sub.set_defaults(verb=_serve)
     sub.add_argument("what", metavar="RUN|DIR", help="a name, a path, or latest; or a directory")
-    sub.add_argument("overrides", nargs="*", metavar="serve.KEY=VALUE", help="see below")
+    cli_settings.add(sub)
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     sub.add_argument(
         "--round", type=int, metavar="N", help="of the run (default: that which passed)"
@@ -69,7 +71,7 @@ def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
     from understudy import config
     from understudy.compose import compose
 
-    for text in arguments.overrides:
+    for text in arguments.set:
         if not text.startswith("serve."):
             raise BadInput(f"{text} is no setting of `serve`; give serve.KEY=VALUE")
     given = [
@@ -77,7 +79,7 @@ def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
         for name in ("host", "port")
         if (value := getattr(arguments, name)) is not None
     ]
-    composed = config.build(compose([*arguments.overrides, *given], None).values)
+    composed = config.build(compose([*arguments.set, *given], None).values)
     root = Path(arguments.root or composed.paths.root).expanduser().absolute()
     composed.serve.python = composed.serve.python or composed.inference.python
     return composed.serve, root

@@ -38,8 +38,8 @@ def card(chosen: Chosen, settings: Export, report: Report) -> str:
         _scores(chosen),
         _data(chosen),
         _costs(chosen),
-        _parity(report),
-        _use(chosen),
+        _parity(settings, report),
+        _use(chosen, report),
         _limits(chosen),
     ]
     return "\n".join(line for part in parts for line in part)
@@ -91,8 +91,8 @@ def _data(chosen: Chosen) -> list[str]:
     teacher = config.synthesis.service
     terms = (teacher.terms or "not given") if teacher else "not known"
     who = teacher.name if teacher else config.synthesis.repo or "a file"
-    lines = ["## Data", "", "| rows | written by | terms on training with its output |", _rule(3)]
-    lines.append(_row((subset["human"], "humans", "–")))
+    lines = ["## Data", "", "| rows | from | terms on training with its output |", _rule(3)]
+    lines.append(_row((subset["human"], "the coverage data", "see the licences")))
     if subset["synthetic"]:
         lines.append(_row((f"{subset['synthetic']} ({share:.0%})", who, terms)))
     lines += ["", "| rows | licence |", _rule(2)]
@@ -124,8 +124,15 @@ def _costs(chosen: Chosen) -> list[str]:
     return [*lines, ""]
 
 
-def _parity(report: Report) -> list[str]:
-    lines = ["## Parity", "", "The judged model and this one were given the same test prompts:", ""]
+def _parity(settings: Export, report: Report) -> list[str]:
+    what, beside = "this one", ""
+    if settings.what == "gguf":
+        what = "the merge this file was converted from"
+        beside = " Rows of llama.cpp are of the file itself."
+        if "llama.cpp" in report.unmeasured:
+            beside = " The GGUF file itself was not run."
+    lines = ["## Parity", ""]
+    lines += [f"The judged model and {what} were given the same test prompts.{beside}", ""]
     lines += ["| compared | measured |", _rule(2)]
     for what, found in report.measured.items():
         said = "; ".join(f"{key} {_plain(value)}" for key, value in dict(found).items())
@@ -134,16 +141,18 @@ def _parity(report: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _use(chosen: Chosen) -> list[str]:
+def _use(chosen: Chosen, report: Report) -> list[str]:
     config = chosen.config
+    ids = report.measured.get("stops", {}).get("ids", [])
+    stops = [repr(text) for text in config.model.stop] or [f"token {number}" for number in ids]
     sampling = config.inference
     return [
         "## Use",
         "",
         f"Answers were judged at temperature {sampling.temperature:g} with at most "
         f"{sampling.max_new_tokens} new tokens, in the chat template that comes with the model; "
-        f"they end at {' or '.join(map(repr, config.model.stop))}. Prompt and answer fit into "
-        f"{config.model.context} tokens.",
+        f"they end at {' or '.join(stops)}. Prompt and answer fit into {config.model.context} "
+        "tokens.",
         "",
     ]
 
@@ -175,8 +184,9 @@ def _meta(stage: StageDir) -> dict[str, Any]:
 def _interval(score: Mapping[str, Any] | None) -> str:
     if not score or score["mean"] is None:
         return "–"
-    limits = "" if score["low"] is None else f" [{score['low']:.1f}, {score['high']:.1f}]"
-    return f"{score['mean']:.1f}{limits}"
+    if score["low"] is None:
+        return f"{score['mean']:.1f} [no interval]"
+    return f"{score['mean']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
 
 
 def _plain(value: Any) -> str:

@@ -133,5 +133,6 @@ def why_no_server(settings: Parity) -> str | None:
     """Why `understudy serve` is not asked, or None."""
     if settings.server == "none":
         return "export.parity.server=none"
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    needed = ("starlette", "uvicorn", "prometheus_client")
+    missing = [name for name in needed if find_spec(name) is None]
     return f"it needs {missing[0]}: pip install 'understudy[serve]'" if missing else None

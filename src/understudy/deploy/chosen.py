@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +46,37 @@ class Chosen:
     @property
     def decision(self) -> tuple[str, str]:
         """The word of `understudy decide`, or UNDECIDED, and why; only MIGRATE is a yes."""
-        run, number = self.run, self.step["round"]
-        decided = self.run_json.parent / "decision.json"
+        run, number, said = self.run, self.step["round"], self._decided
         if run["decision"] is None:
             return "UNDECIDED", f"the run is not finished; go on with {run['command']}"
         if not run["decision"]["passed"]:
             return "NOT YET", f"no round passed on the test split. {run['decision']['reason']}"
         if number != run["decision"]["round"]:
             return "UNDECIDED", f"the run chose round {run['decision']['round']}, not {number}"
-        if not decided.is_file():
+        if said is None:
             return "UNDECIDED", f"nobody looked at the holdout: understudy decide {run['name']}"
-        said = json.loads(decided.read_text(encoding="utf-8"))
+        if not self._is_of_this:
+            why = "it was decided on another model of this name: understudy decide"
+            return "UNDECIDED", f"{why} {run['name']}"
         return said["decision"], said["reason"]
 
     @property
     def warnings(self) -> list[str]:
         """What `understudy decide` warned of."""
-        decided = self.run_json.parent / "decision.json"
-        if not decided.is_file():
-            return []
-        found: list[str] = json.loads(decided.read_text(encoding="utf-8"))["warnings"]
+        return list(self._decided["warnings"]) if self._decided and self._is_of_this else []
+
+    @cached_property
+    def _decided(self) -> dict[str, Any] | None:
+        """What `understudy decide` wrote."""
+        path = self.run_json.parent / "decision.json"
+        found: dict[str, Any] | None
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         return found
+
+    @property
+    def _is_of_this(self) -> bool:
+        """Whether it is about what the run has judged on the holdout since it was last begun."""
+        return self._decided is not None and self._decided.get("holdout") == self.run.get("holdout")
 
 
 def choose(run_json: Path, number: int | None = None) -> Chosen:

@@ -112,12 +112,6 @@ class TransformersEngine:
     def is_alive(self) -> bool:
         return self._thread.is_alive() and not self._is_closing
 
-    @property
-    def under_way(self) -> int:
-        """Answers that are decoded or wait for it."""
-        known = (*self._waiting, *self._rows)
-        return sum(one is not None and not one.is_over for one in known)
-
     def start(self, asked: Asked, put: Put) -> Callable[[], None]:
         stops = (*asked.stop, *self._stop_texts)
         answers = [
@@ -134,9 +128,10 @@ class TransformersEngine:
             self._changed.notify()
 
         def cancel() -> None:
-            for answer in answers:
-                answer.is_cancelled = True
             with self._changed:
+                for answer in answers:
+                    answer.is_cancelled = True
+                self._waiting = deque(one for one in self._waiting if not one.is_cancelled)
                 self._changed.notify()
 
         return cancel
@@ -165,9 +160,6 @@ class TransformersEngine:
         taken: list[_Answer] = []
         longest = 0
         while self._waiting and len(taken) < room:
-            if self._waiting[0].is_cancelled:
-                self._waiting.popleft()
-                continue
             longest = max(longest, len(self._waiting[0].ids))
             prompts = {one.ids for one in taken} | {self._waiting[0].ids}
             if taken and longest * len(prompts) > self._settings.prefill_tokens:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _free_port() -> int:
 def _await_health(child: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     while child.poll() is None:
         try:
-            if httpx2.get(f"{url}/health", timeout=5).status_code == 200:
+            if httpx2.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
                 return
         except httpx2.TransportError:
             pass
@@ -142,6 +143,7 @@ class VllmEngine:
             headers={"Authorization": f"Bearer {self._key}"},
             timeout=None,
             limits=httpx2.Limits(max_connections=None),
+            trust_env=False,  # no proxy gets the key
         )
 
     async def close(self) -> None:
@@ -165,17 +167,23 @@ class VllmEngine:
 
     async def _answer(self, asked: Asked, put: Callable[[Piece], None]) -> None:
         """Read vLLM's stream; a connection that we close ends the generation there."""
-        growing = [Piece(index) for index in range(asked.n)]
+        count = _choices(asked)
+        growing = [Piece(index) for index in range(count)]
+
+        def tell(piece: Piece) -> None:
+            for index in range(piece.index, asked.n, count):
+                put(replace(piece, index=index))
+
         try:
             async with self._client.stream("POST", self._url, json=self._body(asked)) as response:
                 if response.status_code != 200:
                     raise _Failed((await response.aread()).decode(errors="replace"))
                 async for line in response.aiter_lines():
                     if line.startswith("data: {"):
-                        _grow(growing, json.loads(line[6:]), asked, put)
+                        _grow(growing, json.loads(line[6:]), asked, tell)
             if any(piece.finish is None for piece in growing):
                 raise _Failed("its stream ended early")
-        except (httpx2.HTTPError, _Failed) as error:
+        except Exception as error:  # whatever it is, the request must hear of it
             put(Piece(0, f"vLLM: {error}", finish="error"))
 
     def _body(self, asked: Asked) -> dict[str, Any]:
@@ -183,7 +191,7 @@ class VllmEngine:
             "model": _NAME,
             "prompt": asked.ids,
             "max_tokens": asked.max_tokens,
-            "n": asked.n,
+            "n": _choices(asked),
             "temperature": asked.temperature,
             "top_p": asked.top_p,
             "seed": asked.seed % 2**63,
@@ -197,6 +205,11 @@ class VllmEngine:
             "return_tokens_as_token_ids": True,
             "stream": True,
         }
+
+
+def _choices(asked: Asked) -> int:
+    """How many answers vLLM gives: greedy ones are all the same, and it refuses to repeat them."""
+    return asked.n if asked.temperature > 0 else 1
 
 
 class _Failed(Exception):

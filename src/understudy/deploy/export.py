@@ -4,6 +4,7 @@ Everything is written under a hidden name beside the target and renamed when par
 refused export leaves a report, `export-parity.json` beside run.json, and nothing else.
 """
 
+import gc
 import json
 import shutil
 import sys
@@ -36,8 +37,11 @@ def export(chosen: Chosen, settings: Export, to: Path, is_forced: bool) -> Expor
 
     Raises BadInput, EnvironmentFailed, and UnderstudyError (exit 1) when parity says no.
     """
-    if to.exists() and not is_forced and (to.is_file() or any(to.iterdir())):
-        raise BadInput(f"--to {to} is not empty; give another directory, or --force")
+    if to.exists() and (to.is_file() or any(to.iterdir())):
+        if not (to / "parity.json").is_file():
+            raise BadInput(f"--to {to} holds no earlier export; give another directory")
+        if not is_forced:
+            raise BadInput(f"--to {to} is not empty; give another directory, or --force")
     if settings.what == "gguf":
         gguf.check(settings.llama_cpp)
     if settings.what == "adapter":
@@ -69,7 +73,9 @@ def _write(chosen: Chosen, settings: Export, part: Path) -> Report:
         merge.adapter(config, merge.check_adapter(config, chosen.finetuned), model)
     else:
         merge.merged(config, chosen.finetuned, dtype, model)
-    if checks.check_files(then, model, dtype, computed, report):
+    is_right = checks.check_files(then, model, dtype, computed, report)
+    _leave_gpu()
+    if is_right:
         if settings.what == "merged":
             _check_server(then, model, dtype, settings, report)
         elif settings.what == "adapter":
@@ -77,6 +83,14 @@ def _write(chosen: Chosen, settings: Export, part: Path) -> Report:
     if settings.what == "gguf" and report.cause is None:
         _write_gguf(then, model, dtype, settings, part, report)
     return report
+
+
+def _leave_gpu() -> None:
+    """Give back what our models took: a server, another process, needs the room."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _check_server(
@@ -137,7 +151,7 @@ def _hidden(to: Path) -> Iterator[Path]:
 
 def _publish(part: Path, to: Path) -> None:
     """Rename; what was there before is away only when the new files stand in its place."""
-    for file in part.iterdir():  # safetensors writes for its owner alone
+    for file in filter(Path.is_file, part.iterdir()):  # safetensors writes for its owner alone
         file.chmod((part / "parity.json").stat().st_mode)
     old = to.with_name(f".{to.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -45,14 +45,23 @@ def merged(config: Config, finetuned: Path | None, dtype: Any, out: Path) -> Non
     model.generation_config = generation(config, model.generation_config, tokenizer)
     model.save_pretrained(out)
     _save_tokenizer(config, tokenizer, out)
+    base = local_model.directory(config.model)
+    for name in _OF_BASE:
+        if (base / name).is_file() and not (out / name).exists():
+            shutil.copy2(base / name, out / name)
 
 
 def check_adapter(config: Config, finetuned: Path | None) -> Path:
-    """The adapter; BadInput where there is none."""
+    """The adapter; BadInput where there is none, or its base alone cannot take it."""
     if finetuned is None or not local_model.is_adapter(finetuned):
         raise BadInput(
             f"export.what=adapter, but trainer.kind={config.trainer.kind} trained no adapter; "
             "choose export.what=merged"
+        )
+    if config.model.new_tokens:
+        raise BadInput(
+            "export.what=adapter, but the base has no rows for model.new_tokens="
+            f"{list(config.model.new_tokens)}; choose export.what=merged"
         )
     return finetuned
 
@@ -65,7 +74,7 @@ def adapter(config: Config, finetuned: Path, out: Path) -> None:
         shutil.copy2(finetuned / name, out / name)
     tokenizer = local_model.tokenizer(config.model, finetuned)
     generation(config, _own_generation(base), tokenizer).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    _save_tokenizer(config, tokenizer, out)
 
 
 def generation(config: Config, own: Any, tokenizer: Any) -> Any:
@@ -89,11 +98,9 @@ def generation(config: Config, own: Any, tokenizer: Any) -> Any:
 
 
 def _save_tokenizer(config: Config, tokenizer: Any, out: Path) -> None:
+    """With the context that was judged, which is how servers learn of it."""
+    tokenizer.model_max_length = config.model.context
     tokenizer.save_pretrained(out)
-    base = local_model.directory(config.model)
-    for name in _OF_BASE:
-        if (base / name).is_file() and not (out / name).exists():
-            shutil.copy2(base / name, out / name)
 
 
 def _own_generation(path: Path) -> Any:

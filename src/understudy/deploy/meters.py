@@ -26,7 +26,7 @@ class Meters:
             "understudy_answers", "Answers that are decoded or wait for it", registry=own
         )
         self.first = Histogram(
-            *("understudy_first_piece_seconds", "From the request to the first piece of text"),
+            *("understudy_first_piece_seconds", "From the request to a stream's first piece"),
             buckets=_SECONDS,
             registry=own,
         )

@@ -26,6 +26,7 @@ _KEY = "UNDERSTUDY_API_KEY"
 _AT_ONCE = 4
 _POLL_S = 0.1
 _ANSWER_S = 600.0  # for one answer
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # all is on loopback
 
 
 def ask(url: str, rows: Sequence[Coverage], max_tokens: int) -> tuple[list[Greedy], list[Reading]]:
@@ -110,7 +111,7 @@ def _wait(child: "subprocess.Popen[bytes]", root: str, log: Path, seconds: float
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(f"{root}/health", timeout=_POLL_S * 10):
+            with _open(f"{root}/health", timeout=_POLL_S * 10):
                 return
         except (OSError, http.client.HTTPException):  # not up, or 503 while it loads
             pass
@@ -128,7 +129,7 @@ def _post_or_get(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_S) as reply:
+        with _open(request, timeout=_ANSWER_S) as reply:
             return json.load(reply)
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace").strip().partition("\n")[0][:300]

@@ -46,7 +46,8 @@ def _penalize(logits: Any, turn: Turn) -> None:
         loss = asked.presence + asked.frequency * counts
         logits[said] -= torch.as_tensor(loss, dtype=logits.dtype, device=logits.device)
     for token, bias in asked.bias.items():
-        logits[token] += bias
+        if token < len(logits):  # a tokenizer may know more tokens than the model
+            logits[token] += bias
 
 
 def _pick(logits: Any, turns: Sequence[Turn]) -> list[int]:

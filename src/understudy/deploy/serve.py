@@ -106,7 +106,11 @@ class _Desk:
         except Refused as refused:
             self.meters.requests.labels(refused.status).inc()
             raise
-        self.meters.requests.labels(response.status_code).inc()
+        except Exception:
+            self.meters.requests.labels(500).inc()
+            raise
+        if not isinstance(response, _Stream):  # whose status shows at its end
+            self.meters.requests.labels(response.status_code).inc()
         return response
 
     async def respond(self, request: Request, began: float) -> Response:
@@ -176,6 +180,7 @@ class _Answering:
         self._desk, self._reply, self._began = desk, reply, began
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._left = reply.asked.n
+        self.status = 499  # of a stream that its client left
         self._cancel = desk.engine.start(reply.asked, self._pieces.put_nowait)
         desk.answers += reply.asked.n
 
@@ -186,7 +191,7 @@ class _Answering:
             piece = await self._pieces.get()
             if piece.finish == "error":
                 raise Refused(500, f"No answer: {piece.text}.", None, "engine_failed")
-            if is_first:
+            if is_first and self._reply.asked.is_streamed:
                 self._desk.meters.first.observe(time.monotonic() - self._began)
             is_first = False
             self._left -= piece.finish is not None
@@ -201,9 +206,11 @@ class _Answering:
         try:
             async for piece in self.pieces():
                 yield self._reply.chunk(piece)
-        except Refused as refused:  # the status is sent already
+        except Refused as refused:  # another status is sent already
+            self.status = refused.status
             yield event(refused.body())
         else:
+            self.status = 200
             yield self._reply.closing()
 
     def close(self) -> None:
@@ -211,6 +218,8 @@ class _Answering:
         self._cancel()
         asked, meters = self._reply.asked, self._desk.meters
         self._desk.answers -= asked.n
+        if asked.is_streamed:
+            meters.requests.labels(self.status).inc()
         meters.tokens.labels("prompt").inc(len(asked.ids))
         meters.tokens.labels("completion").inc(self._reply.completion_tokens)
         if self._left:

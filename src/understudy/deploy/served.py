@@ -59,7 +59,11 @@ def of_directory(path: Path) -> Served:
 
     is_adapter = local_model.is_adapter(path)
     base = _base_of(path) if is_adapter else path
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    try:
+        config = AutoConfig.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError) as error:
+        why = _first_line(error).partition(", or contain")[0]  # a list of all models follows
+        raise BadInput(f"{base} has no config that transformers can read: {why}") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:

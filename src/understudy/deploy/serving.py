@@ -124,7 +124,7 @@ def url_of(listening: socket.socket) -> str:
 
 def key_for(host: str) -> str | None:
     """The key from the environment; BadInput where others can reach the address without one."""
-    key = os.environ.get(KEY) or None
+    key = os.environ.get(KEY, "").strip() or None
     if key is None and not _is_loopback(host):
         raise BadInput(
             f"serve.host={host} is open to other machines: put a key into the environment "

@@ -26,6 +26,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     **{"function_call": ("none", "auto"), "response_format": ({"type": "text"},)},
     **{"modalities": (["text"],), "top_k": (0, -1), "min_p": (0,), "repetition_penalty": (1,)},
 }
+# Below these float32 divides by zero, or keeps no token; 1e-5 is _SAMPLING_EPS of vLLM too.
+_COLDEST, _NARROWEST = 1e-5, 1e-6
 
 
 class Refused(Exception):
@@ -54,7 +56,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[dict[str, Any]]
+    content: str | Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 
 class _StreamOptions(BaseModel):
@@ -69,14 +71,14 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str
-    messages: Annotated[list[_Message], Field(min_length=1)]
+    messages: Annotated[list[_Message], Field(min_length=1, fail_fast=True)]
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None  # null = as judged
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     n: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop: str | list[str] = Field(default_factory=list)
+    stop: str | Annotated[list[str], Field(fail_fast=True)] = Field(default_factory=list)
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
@@ -184,12 +186,13 @@ def asked(
         )
     if wanted is not None and settings.max_tokens is not None and wanted > settings.max_tokens:
         _refuse(name, f"{name}={wanted} is above {settings.max_tokens}, the most of this server")
+    temperature = usual if body.temperature is None else body.temperature
     return Asked(
         ids=tuple(ids),
         max_tokens=wanted or min(room, settings.max_tokens or room),
         n=body.n,
-        temperature=usual if body.temperature is None else body.temperature,
-        top_p=body.top_p,
+        temperature=temperature if temperature >= _COLDEST else 0.0,
+        top_p=max(body.top_p, _NARROWEST),
         seed=secrets.randbits(63) if body.seed is None else body.seed,
         stop=_stops(body),
         presence=body.presence_penalty,
@@ -202,6 +205,7 @@ def asked(
 
 def _bias(bias: dict[str, float], vocabulary: int) -> dict[int, float]:
     for token in bias:
-        if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
-            _refuse("logit_bias", f"logit_bias: {token!r} is no token below {vocabulary}")
+        is_number = token.isascii() and token.isdigit() and len(token) < 20
+        if not (is_number and int(token) < vocabulary):
+            _refuse("logit_bias", f"logit_bias: {token[:20]!r} is no token below {vocabulary}")
     return {int(token): value for token, value in bias.items()}

@@ -91,6 +91,7 @@ def main() -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             assert self.headers["Authorization"] == f"Bearer {os.environ['VLLM_API_KEY']}"
             assert not asked.keys() - FIELDS, f"unknown {asked.keys() - FIELDS}"
+            assert asked["n"] == 1 or asked["temperature"] >= 1e-5  # _verify_greedy_sampling
             assert asked["model"] == arguments.served_model_name
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")

@@ -1,0 +1,57 @@
+"""The model card, and the decision that it begins with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import exports
+import tiny_model
+from understudy.config_deploy import Export
+from understudy.deploy import card, chosen
+from understudy.deploy.parity import Report
+
+DECIDED = {
+    **{"decision": "MIGRATE", "reason": "local - service is +1.", "warnings": ["family"]},
+    "holdout": None,
+}
+
+
+@pytest.fixture
+def run_json(tmp_path: Path) -> Path:
+    return exports.write_run(tmp_path / "runs", tiny_model.save(tmp_path / "base"))
+
+
+def test_the_decision_on_another_model_of_the_same_name_is_not_this_ones(run_json: Path) -> None:
+    (run_json.parent / "decision.json").write_text(json.dumps(DECIDED))
+    assert chosen.choose(run_json).decision[0] == "MIGRATE"
+    again = {"holdout": {"round": 0, "stages": {"evaluation.offline": "evaluation/e9"}}}
+    run_json.write_text(json.dumps(json.loads(run_json.read_text()) | again))
+    found = chosen.choose(run_json)
+    why = "it was decided on another model of this name: understudy decide demo"
+    assert found.decision == ("UNDECIDED", why)
+    assert found.warnings == []
+
+
+def test_the_card_names_what_it_cannot_spell_out(run_json: Path) -> None:
+    found = chosen.choose(run_json)
+    gate = found.stage("gate").out / "summary.json"
+    summary = json.loads(gate.read_text())
+    summary["table"][0]["similarity"] |= {"low": None, "high": None}
+    gate.write_text(json.dumps(summary))
+    found.config.model.stop = ()
+    report = Report(measured={"stops": {"ids": [2, 7], "texts": []}})
+    text = card.card(found, Export(), report)
+    assert "they end at token 2 or token 7. Prompt" in text
+    assert " [no interval] |" in text
+
+
+def test_the_card_sums_up_what_services_cost_in_all_stages(run_json: Path) -> None:
+    for number, stage in enumerate(("baseline.offline", "gate")):
+        run = json.loads(run_json.read_text())
+        path = run_json.parents[2] / (run["stages"] | run["rounds"][0]["stages"])[stage]
+        meta = json.loads((path / "meta.json").read_text())
+        calls = {"calls": 3, "microusd": 10**6 * (number + 1)}
+        (path / "meta.json").write_text(json.dumps(meta | {"calls": calls}))
+    found = card.card(chosen.choose(run_json), Export(), Report())
+    assert "Calls of services: evaluation $1.0000, gate $2.0000." in found
