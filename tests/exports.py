@@ -7,7 +7,7 @@ from typing import Any
 
 import fake_runs
 import tiny_model
-from understudy import local_model
+from understudy import cli, local_model
 from understudy.artifacts import write_atomically
 from understudy.config import Config
 from understudy.records import Coverage
@@ -62,3 +62,13 @@ def write_run(root: Path, base: Path, **changes: Any) -> Path:
     run["decision"] = {"passed": True, "round": 0, "reason": "All means reach their thresholds."}
     write_atomically(path, json.dumps(run))
     return path
+
+
+def export(run_json: Path, *words: str) -> int:
+    """`understudy export demo` of that run; its exit code."""
+    return cli.main(["export", "demo", "--root", str(run_json.parents[2]), *words])
+
+
+def names(path: Path) -> set[str]:
+    """The files in a directory."""
+    return {file.name for file in path.iterdir()}

@@ -17,6 +17,7 @@ import exports
 import test_card
 import test_publish
 import tiny_model
+from exports import export, names
 from understudy import cli, local_model
 from understudy.deploy import chosen
 
@@ -36,14 +37,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_json(tmp_path: Path, base: Path) -> Path:
     return exports.write_run(tmp_path / "runs", base)
-
-
-def export(run_json: Path, *words: str) -> int:
-    return cli.main(["export", "demo", "--root", str(run_json.parents[2]), *words])
-
-
-def names(path: Path) -> set[str]:
-    return {file.name for file in path.iterdir()}
 
 
 def test_a_merged_export_is_a_model_by_itself(

@@ -10,7 +10,8 @@ import pytest
 import chat_server
 import exports
 import tiny_model
-from understudy import cli, local_model
+from exports import export, names
+from understudy import local_model
 from understudy.deploy import gguf
 
 
@@ -27,14 +28,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_json(tmp_path: Path, base: Path) -> Path:
     return exports.write_run(tmp_path / "runs", base)
-
-
-def export(run_json: Path, *words: str) -> int:
-    return cli.main(["export", "demo", "--root", str(run_json.parents[2]), *words])
-
-
-def names(path: Path) -> set[str]:
-    return {file.name for file in path.iterdir()}
 
 
 def test_what_converters_read_of_the_base_is_exported_too(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def _await_health(child: "subprocess.Popen[bytes]", url: str, log: Path) -> None
         try:
             if httpx2.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
                 return
-        except httpx2.TransportError:
+        except httpx2.TransportError:  # not up yet
             pass
         time.sleep(_POLL_S)
     last = _last_line(log.read_text(encoding="utf-8", errors="replace"))
