@@ -209,7 +209,7 @@ def test_the_round_that_passed_is_exported_and_others_on_demand(run_json: Path) 
     assert chosen.choose(run_json).step["round"] == 0
     from understudy.errors import BadInput
 
-    with pytest.raises(BadInput, match=r"demo has not a model of round 1; it has one of 0"):
+    with pytest.raises(BadInput, match=r"demo has no model of round 1; it has one of 0"):
         chosen.choose(run_json, 1)
 
 

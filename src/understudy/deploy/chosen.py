@@ -100,9 +100,10 @@ def choose(run_json: Path, number: int | None = None) -> Chosen:
     if wanted is None and done:
         wanted = max(done)
     if wanted not in done:
-        rounds = ", ".join(map(str, done)) or "no round yet"
-        what = "a model" if number is None else f"a model of round {number}"
-        raise BadInput(f"{run['name']} has not {what}; it has one of {rounds}")
+        if not done:
+            raise BadInput(f"{run['name']} has no model yet; go on with {run['command']}")
+        rounds = ", ".join(map(str, done))
+        raise BadInput(f"{run['name']} has no model of round {wanted}; it has one of {rounds}")
     step = done[wanted]
     stage = StageDir(root / step["stages"].get("finetune", step["stages"]["inference"]))
     finetuned = stage.out / "model" if "finetune" in step["stages"] else None
