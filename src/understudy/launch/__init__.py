@@ -1,1 +1,0 @@
-"""How stages are started."""
