@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve test slow soak bench reproduce check format
+.PHONY: help install demo curve test slow soak bench reproduce check format house
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -32,8 +32,8 @@ slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wh
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 soak: .venv/.installed ## 119 more kills, 51 of them of a paid run, and 20 interruptions on Slurm (an hour)
-	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/test_crashes.py tests/test_paid_runs.py
-	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/test_slurm.py
+	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/pipeline/test_crashes.py tests/services/test_paid_runs.py
+	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/sweep/test_slurm.py
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
 	for script in tests/benchmarks/bench_*.py; do PYTHONPATH=.:tests $(BIN)/python "$$script" || exit 1; done
@@ -46,6 +46,9 @@ check: .venv/.installed ## lint, format, types, shell
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh' '*.sbatch')
+
+house: .venv/.installed ## rooms, lines, circles and the spine of `understudy run`
+	PYTHONPATH=tests $(BIN)/python -m support.house
 
 format: .venv/.installed ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """Numbers, figures and pages from finished stages: frame → compute → draw → assemble.
 
-Reads what stages wrote, runs no model and asks no judge. `understudy.report` loads this package.
+Reads what stages wrote, runs no model and asks no judge; `understudy.report.page` loads it.
 """
 
 import importlib

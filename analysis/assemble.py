@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
+from understudy.store.artifacts import write_atomically
 
 from . import browser, compute, draw, frame, labels, runs, sections, table_bridge, table_cost
 from .drawings import drawings, measured

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from understudy.artifacts import StageDir
 from understudy.records import Answer, Coverage, read_rows
+from understudy.store.artifacts import StageDir
 
 from . import frame, labels
 

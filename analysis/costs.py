@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from understudy.errors import BadInput
-from understudy.evaluation.statistics import CONFIDENCE
+from understudy.evaluation.statistics.intervals import CONFIDENCE
 
 from .evaluations import Floats
 from .ledger import spent_usd, tokens_per_call

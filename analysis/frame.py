@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from understudy.artifacts import StageDir
 from understudy.records import Coverage, read_rows
+from understudy.store.artifacts import StageDir
 
 _SCORES = ("mean", "low", "high", "coverage@50", "coverage@70")
 _NUMBERS = [

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from understudy.evaluation.resampling import DRAWS
 from understudy.evaluation.scores import METRICS
+from understudy.evaluation.statistics.resampling import DRAWS
 
 from . import command, draw, labels, scores, tables
 from .evaluations import Data, Floats

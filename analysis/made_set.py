@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import write_atomically
+from understudy.store.artifacts import write_atomically
 
 PROMPTS, ANSWERS, SEED = 16, 2, 7
 _JUDGES = {"gpt-4o": 0.0, "claude-3-sonnet-20240229": 4.0, "gemini-1.5-flash-001": -6.0}

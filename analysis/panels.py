@@ -8,8 +8,8 @@ import numpy as np
 
 from understudy.evaluation.judges import report
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.resampling import DRAWS
 from understudy.evaluation.scores import METRICS
+from understudy.evaluation.statistics.resampling import DRAWS
 
 from . import labels
 from .evaluations import Codes, Data, Evaluation, Names, System

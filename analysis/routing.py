@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import write_atomically
+from understudy.store.artifacts import write_atomically
 
 from . import labels
 from .draw import save

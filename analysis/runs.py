@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from understudy.artifacts import StageDir
 from understudy.errors import BadInput
+from understudy.pipeline.status import find_run, run_files
 from understudy.records import Answer, Coverage, read_rows
-from understudy.status import find_run, run_files
+from understudy.store.artifacts import StageDir
 
 from . import frame, labels, published
 from .evaluations import Codes, Evaluation, Run, System, log_ratio

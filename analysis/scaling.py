@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.evaluation.scores import COVERAGE_AT
-from understudy.evaluation.statistics import CONFIDENCE, cluster_draws
+from understudy.evaluation.statistics.intervals import CONFIDENCE, cluster_draws
 
 from . import scores
 from .evaluations import Data, Evaluation, Floats, Names

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from understudy.evaluation.scores import COVERAGE_AT, METRICS
-from understudy.evaluation.statistics import (
+from understudy.evaluation.statistics.intervals import (
     Interval,
     cluster_mean,
     cluster_rate,

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from understudy.evaluation.bias import shifts
 from understudy.evaluation.scores import METRICS
-from understudy.evaluation.statistics import Interval
+from understudy.evaluation.statistics.bias import shifts
+from understudy.evaluation.statistics.intervals import Interval
 
 from . import command, labels, scores, tables
 from .evaluations import Data, Evaluation

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from understudy.evaluation.families import benjamini_hochberg, holm, p_value
-from understudy.evaluation.permutation import Paired, sign_flips
 from understudy.evaluation.scores import METRICS
-from understudy.evaluation.statistics import cluster_mean
+from understudy.evaluation.statistics.intervals import cluster_mean
+from understudy.evaluation.statistics.permutation import Paired, sign_flips
 
 from . import command, labels, scores, tables
 from .evaluations import Data, Evaluation

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from understudy.artifacts import write_atomically
+from understudy.store.artifacts import write_atomically
 
 from . import labels
 

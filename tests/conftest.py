@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from understudy import config
-from understudy.cli import compose
+from understudy.cli.main import compose
 from understudy.config import Config
 
 _COMPOSED: dict[tuple[str, ...], Config] = {}

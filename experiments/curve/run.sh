@@ -25,5 +25,5 @@ export -f run_task
 printf '%s\n' summarization classification coding closed_qa |
   xargs -P 2 -I '{}' bash -c 'run_task {}'
 
-"$python" -m understudy.report --curve 'curve-*' --root "${UNDERSTUDY_ROOT:-runs}" \
+"$python" -m understudy.report.page --curve 'curve-*' --root "${UNDERSTUDY_ROOT:-runs}" \
   --out "$out/curve.svg"

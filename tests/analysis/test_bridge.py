@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from understudy.cli import main
-from understudy.report import load_analysis
+from understudy.cli.main import main
+from understudy.report.page import load_analysis
 
 
 def module(name: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from understudy.report import load_analysis
+from understudy.report.page import load_analysis
 
 SIZES = np.array([0.0, 250.0, 1000.0, 4000.0, 16000.0])
 

@@ -13,7 +13,7 @@ import pytest
 
 from understudy import locations
 from understudy.errors import BadInput
-from understudy.report import load_analysis
+from understudy.report.page import load_analysis
 
 REFERENCE = locations.shared("analysis") / "reference"
 
@@ -217,7 +217,7 @@ def test_a_file_that_does_not_say_its_task_is_refused(made: list[str], tmp_path:
 def test_the_module_reproduces_the_committed_expectations_in_a_process_of_its_own(
     tmp_path: Path,
 ) -> None:
-    checkout = Path(__file__).parents[1]
+    checkout = Path(__file__).parents[2]
     command = [sys.executable, "-m", "analysis.reproduce", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routing_worlds import workload
+from support.routing_worlds import workload
 from understudy.errors import BadInput
-from understudy.report import load_analysis
+from understudy.report.page import load_analysis
 from understudy.routing.allocate import Goal, learn, of_table
 from understudy.routing.picture import picture
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import judged_runs
-from understudy.artifacts import StageDir
+from support import judged_runs
 from understudy.errors import BadInput
 from understudy.evaluation import gate
 from understudy.evaluation.scores import METRICS, Metric, pool, summarize
 from understudy.records import Answer, Verdict, read_rows
-from understudy.report import load_analysis
+from understudy.report.page import load_analysis
+from understudy.store.artifacts import StageDir
 
 SIZES = [0, 250, 1000, 4000]
 COMMANDS = [

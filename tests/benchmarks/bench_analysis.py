@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import judged_runs
+from support import judged_runs
 
 PROMPTS, ANSWERS, REPEATS = 834, 4, 10
 SIZES = [1000 * 2**power for power in range(9)]

@@ -84,9 +84,9 @@ def serve(arguments: argparse.Namespace) -> None:
 def ours(url: str, calls: int) -> dict[str, Any]:
     """Our client: journal, limits, ledger and budget on."""
     from understudy.config import Prices, Service
-    from understudy.service.account import Account
-    from understudy.service.base import Request
-    from understudy.service.client import ask
+    from understudy.services.account import Account
+    from understudy.services.base import Request
+    from understudy.services.client import ask
 
     base, _, variant = url.partition("#")
     prices = Prices(2.5, 10.0, date="2026-11-21", source="bench")
@@ -214,8 +214,8 @@ def run_client(arguments: argparse.Namespace) -> None:
     import openai  # noqa: F401  not part of what is measured
 
     if arguments.client in ("ours", "paired"):
-        import understudy.service.client
-        import understudy.service.openai  # noqa: F401
+        import understudy.services.client
+        import understudy.services.providers.openai.calls  # noqa: F401
     began, used = time.monotonic(), time.process_time()
     result = CLIENTS[arguments.client](arguments.url, arguments.calls)
     result["cpu_s"] = time.process_time() - used

@@ -13,7 +13,7 @@ import resource
 import time
 from collections import Counter
 
-import planted
+from support import planted
 from understudy.data.duplicates import paper_pairs
 from understudy.data.screening import Screen
 

@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import stage_clock
 
-import tiny_model
-from understudy import local_model
+from support import tiny_model
 from understudy.config import Config
-from understudy.finetune_data import encode
+from understudy.models import load
 from understudy.records import Coverage
+from understudy.training.data import encode
 
 BOUND = 1.02
 BATCH, LENGTH = 4, 256
@@ -61,8 +61,8 @@ def bare(root: Path, config: Config, data: list[Coverage]) -> Callable[[], Any]:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        tokenizer = local_model.tokenizer(config.model)
-        stop = local_model.stop_id(tokenizer, config.model)
+        tokenizer = load.tokenizer(config.model)
+        stop = load.stop_id(tokenizer, config.model)
         encoded = [one for row in data if (one := encode(row, tokenizer, stop))]
         tokens = [{"input_ids": list(one.ids), "labels": one.labels} for one in encoded]
 
@@ -91,7 +91,7 @@ def bare(root: Path, config: Config, data: list[Coverage]) -> Callable[[], Any]:
             report_to="none",
         )
         trainer = SFTTrainer(
-            model=local_model.base(config.model, local_model.full_precision()),
+            model=load.base(config.model, load.full_precision()),
             args=args,
             train_dataset=Dataset.from_list(tokens),
             processing_class=tokenizer,
@@ -109,8 +109,8 @@ def side(make: Any, steps: int) -> None:
         print(flush=True)
         sys.stdin.readline()
 
-    local_model.quiet()
-    local_model.use_threads(1)
+    load.quiet()
+    load.use_threads(1)
     with tempfile.TemporaryDirectory() as root:
         train = make(Path(root), settings(steps), rows(BATCH * (steps + 2)))
         clock = stage_clock.timed(train, stage_clock.Clock(steps, pause))
@@ -154,8 +154,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.side:
         side({"ours": ours, "bare": bare}[arguments.side], arguments.steps)
         return 0
-    local_model.quiet()
-    if local_model.device().type == "cuda":
+    load.quiet()
+    if load.device().type == "cuda":
         print("bench_finetune.py is of the CPU; bench_gpu.py is of this GPU")
         return 0
     mine, other = measure(arguments.steps)

@@ -25,9 +25,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import tiny_model
-from understudy import local_model, locations
+from support import tiny_model
+from understudy import locations
 from understudy.config import Config
+from understudy.models import load
 from understudy.records import Coverage
 
 # Shapes as in the config.json of google/gemma-2b-it and meta-llama/Meta-Llama-3-8B-Instruct.
@@ -78,7 +79,7 @@ def write_model(shape: dict[str, Any], path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy2(tiny / name, path / name)
     torch.manual_seed(0)
-    with local_model.device():
+    with load.device():
         model = AutoModelForCausalLM.from_config(shape_config(shape), dtype=torch.bfloat16)
     model.save_pretrained(path)
 
@@ -106,9 +107,9 @@ def rows() -> list[Coverage]:
 
 def attended(config: Config, data: list[Coverage]) -> float:
     """T: the mean over tokens of their conversation's length."""
-    tokenizer = local_model.tokenizer(config.model)
+    tokenizer = load.tokenizer(config.model)
     lengths = [
-        len(local_model.chat_ids(tokenizer, row.messages, row.id, add_generation_prompt=False))
+        len(load.chat_ids(tokenizer, row.messages, row.id, add_generation_prompt=False))
         for row in data
     ]
     return sum(length**2 for length in lengths) / sum(lengths)
@@ -135,8 +136,8 @@ def measure(shape: dict[str, Any], path: Path, kind: str, packed: bool, steps: i
     import stage_clock
     import torch
 
-    local_model.quiet()
-    local_model.use_threads(1)
+    load.quiet()
+    load.use_threads(1)
     config, data = settings(path, kind, packed, steps), rows()
     with tempfile.TemporaryDirectory() as root:
         train = stage_clock.stage(Path(root), config, data)
@@ -173,8 +174,8 @@ def main(arguments: argparse.Namespace) -> int:
         shape, kind, packing, path = arguments.case
         measure(shapes[shape], Path(path), kind, packing == "packed", arguments.steps)
         return 0
-    local_model.quiet()
-    device = local_model.device()
+    load.quiet()
+    device = load.device()
     if device.type == "cpu" and not arguments.smoke:
         print("bench_gpu.py: no GPU here, nothing is measured (--smoke runs a tiny shape)")
         return 0

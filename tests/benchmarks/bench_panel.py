@@ -13,7 +13,7 @@ import numpy as np
 
 from understudy.evaluation.judges import report
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.statistics import cluster_draws
+from understudy.evaluation.statistics.intervals import cluster_draws
 
 JUDGES, SYSTEMS, PROMPTS, REPEATS = 4, 4, 1000, 5
 

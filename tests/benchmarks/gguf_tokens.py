@@ -12,16 +12,16 @@ from pathlib import Path
 
 import torch
 
-from understudy import local_model
-from understudy.deploy import checks, parity
-from understudy.deploy.chosen import choose
-from understudy.deploy.parity import FOREIGN, Greedy
+from understudy.export import checks, parity
+from understudy.export.parity import FOREIGN, Greedy
+from understudy.models import load
+from understudy.pipeline.chosen import choose
 
 PROMPTS, TOKENS, BAR = 64, 16, 0.95
 
 
 def main(run_json: str, program: str, *files: str) -> int:
-    local_model.quiet()
+    load.quiet()
     chosen = choose(Path(run_json))
     most = chosen.config.inference.max_new_tokens
     then = checks.judged(

@@ -9,10 +9,10 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
-import tiny_model
-from understudy import finetune
+from support import tiny_model
 from understudy.config import Config
 from understudy.records import Coverage
+from understudy.training import finetune
 
 
 class Enough(Exception):

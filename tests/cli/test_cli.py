@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from understudy import __version__
-from understudy.cli import main
+from understudy.cli.main import main
 
 WRONG = {
     "trainer.lr=abc": ["trainer.lr=abc", "number"],
@@ -67,7 +67,7 @@ def test_only_run_takes_several_values(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_version_and_help_need_no_heavy_import() -> None:
     code = (
-        "import sys\nfrom understudy.cli import main\n"
+        "import sys\nfrom understudy.cli.main import main\n"
         "try:\n main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'hydra', 'pydantic', 'numpy', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -84,7 +84,7 @@ def test_version_and_help_need_no_heavy_import() -> None:
 
 def test_config_composes_without_torch() -> None:
     code = (
-        "import sys\nfrom understudy.cli import main\nassert main(['config']) == 0\n"
+        "import sys\nfrom understudy.cli.main import main\nassert main(['config']) == 0\n"
         "assert not {'torch', 'transformers', 'trl'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

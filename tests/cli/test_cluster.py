@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import fake_runs
-from understudy import locks
-from understudy.artifacts import StageDir
-from understudy.cli import main
+from support import fake_runs
+from understudy.cli.main import main
 from understudy.config import Config
-from understudy.explain import Explainer
-from understudy.flow import Flow
-from understudy.stages import Stage, frozen
-from understudy.standing import Standing, Standings
+from understudy.pipeline.flow import Flow
+from understudy.pipeline.stages import Stage, frozen
+from understudy.pipeline.standing import Standing, Standings
+from understudy.store import locks
+from understudy.store.artifacts import StageDir
+from understudy.sweep.explain import Explainer
 
 
 def prepared(root: Path, stage: str, job: str | None = None, *inputs: str) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from test_evaluation import write
-from understudy import cli_decide
+from support.evaluations import write
+from understudy.cli import decide as cli_decide
 from understudy.errors import BadInput
 from understudy.records import Coverage, Verdict
 

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from understudy import cli_inject
+from understudy.cli import inject
 from understudy.errors import BadInput
 
 
 def run(*words: str) -> None:
     parser = argparse.ArgumentParser()
-    cli_inject.register(parser.add_subparsers())
+    inject.register(parser.add_subparsers())
     arguments = parser.parse_args(["inject", *words])
     arguments.verb(arguments)
 

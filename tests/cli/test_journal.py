@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from understudy import cli_journal
+from understudy.cli import journal as cli_journal
 from understudy.errors import BadInput
-from understudy.service.base import Reply, Usage
-from understudy.service.segment import Call, Segment
+from understudy.services.base import Reply, Usage
+from understudy.services.segment import Call, Segment
 
 DAY = 86400
 

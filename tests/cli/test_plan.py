@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from understudy import cli_plan
-from understudy.cli_table import table
+from understudy.cli import plan as cli_plan
+from understudy.cli.table import table
 
 
 def plan(*words: str) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import pools
-from understudy.cli import main
+from support import pools
+from understudy.cli.main import main
 from understudy.config import Config
-from understudy.flow import Flow
-from understudy.service.rehearsal import RehearsalServer
+from understudy.pipeline.flow import Flow
+from understudy.rehearsal.server import RehearsalServer
 
 SMALL = ["coverage.rows=60", "coverage.split.test=10", "coverage.split.validation=8"]
 

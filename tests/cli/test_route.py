@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from files import REAL, needs_real_data
-from routing_worlds import workload, write_csv
-from test_routing_migration import run_with_baseline
-from understudy import cli_route
+from support.files import REAL, needs_real_data
+from support.judged_services import run_with_baseline
+from support.routing_worlds import workload, write_csv
+from understudy.cli import route as cli_route
 from understudy.errors import BadInput
 
 
@@ -118,8 +118,8 @@ def test_one_query_and_one_llm_are_routed(tmp_path: Path) -> None:
 
 def test_help_names_the_formats_and_starts_fast() -> None:
     code = (
-        "import argparse; from understudy import cli_route\n"
-        "p = argparse.ArgumentParser(); cli_route.register(p.add_subparsers())\n"
+        "import argparse; from understudy.cli import route\n"
+        "p = argparse.ArgumentParser(); route.register(p.add_subparsers())\n"
         "import sys; print(sorted({'numpy', 'sklearn', 'pandas', 'hydra'} & set(sys.modules)))\n"
         "p.parse_args(['route', '--help'])"
     )

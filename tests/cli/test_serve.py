@@ -1,108 +1,29 @@
 """`understudy serve`: a run's model in a process of its own, offline, until it is told to end."""
 
-import dataclasses
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import servers
-import tiny_model
-from servers import chat, get, post
-from understudy import cli, local_model
-from understudy.artifacts import write_atomically
-from understudy.deploy import serving
+from support import servers, tiny_model
+from support.served_models import NO_END, a_run, process
+from support.servers import chat, get, post
+from understudy.cli.main import compose, main
+from understudy.models import load
+from understudy.serve import serving
 
 REPO, REVISION = "acme/tiny-base", "0123456789abcdef" * 2 + "01234567"
-STAGES = {"finetune": "finetune/f1", "inference": "inference/i1"}
-NO_END = {"2": -100}
-
-# What a process does when nothing but loopback can be reached, and whether it tried.
-_WALLED_IN = """
-import sys
-
-def wall(event, args):
-    host = None
-    if event == "socket.connect" and isinstance(args[1], tuple):
-        host = args[1][0]
-    elif event == "socket.getaddrinfo":
-        host = args[0]
-    if host not in (None, "", "127.0.0.1", "localhost", "::1"):
-        print(f"REACHED OUT to {host}", file=sys.stderr, flush=True)
-        raise OSError(101, "Network is unreachable")
-
-sys.addaudithook(wall)
-from understudy.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def a_run(root: Path, **model: Any) -> Path:
-    """A run whose second round passed: an adapter; its base is the shipped model unless given."""
-    import peft
-    import torch
-
-    local_model.quiet()
-    usual = {"path": "package:tiny", "context": 96, "stop": ["<|im_end|>"], **model}
-    changes = {f"model__{name}": value for name, value in usual.items()}
-    config = tiny_model.build(None, **changes, inference__temperature=0.0)
-    base = tiny_model.build("package:tiny").model
-    torch.manual_seed(1)
-    lora = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    tuned = peft.get_peft_model(local_model.base(base, torch.float32), lora)
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.3)
-    stage = root / "finetune" / "f1"
-    tuned.save_pretrained(stage / "out" / "model")
-    local_model.tokenizer(base).save_pretrained(stage / "out" / "model")
-    write_atomically(stage / "config.json", json.dumps({"config": dataclasses.asdict(config)}))
-    write_atomically(stage / "DONE", "")
-    run = {
-        **{"name": "mine", "command": "understudy run", "stages": {}, "rehearsal": False},
-        **{"config": dataclasses.asdict(config), "holdout": None},
-        "rounds": [{"round": 1, "stages": STAGES, "decision": "pass"}],
-        "decision": {"passed": True, "round": 1, "reason": "as good"},
-    }
-    path = root / "run" / "mine" / "run.json"
-    path.parent.mkdir(parents=True)
-    write_atomically(path, json.dumps(run))
-    return path
 
 
 def in_cache(home: Path) -> None:
     """The shipped model as the hub's client leaves a download."""
     snapshot = home / "hub" / f"models--{REPO.replace('/', '--')}" / "snapshots" / REVISION
-    shutil.copytree(local_model.directory(tiny_model.build("package:tiny").model), snapshot)
-
-
-@contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server behind the wall, and its URL."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", _WALLED_IN, "serve", *arguments],
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
-        env={**os.environ, "HF_HUB_OFFLINE": "0", **environment},
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    try:
-        told = child.stdout.readline()
-        assert "http://" in told, child.stderr.read()
-        yield child, "http://" + told.partition("http://")[2].partition("/v1")[0]
-    finally:
-        child.kill()
-        child.communicate()
+    shutil.copytree(load.directory(tiny_model.build("package:tiny").model), snapshot)
 
 
 @pytest.mark.slow
@@ -154,7 +75,7 @@ def until_refused(url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_aborts_what_is_under_way(number: signal.Signals) -> None:
-    model = str(local_model.directory(tiny_model.build("package:tiny").model))
+    model = str(load.directory(tiny_model.build("package:tiny").model))
     with (
         process(model, "--port", "0") as (child, url),
         open_stream(url, n=16, max_tokens=990, logit_bias=NO_END) as stream,
@@ -168,7 +89,7 @@ def test_a_second_signal_aborts_what_is_under_way(number: signal.Signals) -> Non
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert cli.main(["serve", *arguments]) == 2
+    assert main(["serve", *arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
     (said,) = [line for line in lines if not line.startswith("note: ")]
     return said
@@ -241,6 +162,6 @@ def test_an_adapter_without_its_base_is_named(
 
 def test_the_shipped_settings_are_those_of_the_schema() -> None:
     from understudy import config
-    from understudy.config_serve import Serve
+    from understudy.config.serve import Serve
 
-    assert config.build(cli.compose([], None).values).serve == Serve()
+    assert config.build(compose([], None).values).serve == Serve()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import files
-from understudy import cli_collect
-from understudy.cli import main
+from support import files
+from understudy.cli import collect as cli_collect
+from understudy.cli.main import main
 from understudy.collect import collect as collecting
 from understudy.collect import detect, redact
 from understudy.collect.collect import collect

@@ -8,7 +8,7 @@ import pytest
 from understudy.collect.collect import Summary, collect
 from understudy.collect.work import Settings
 
-GOLDEN = Path(__file__).parent / "golden" / "collect"
+GOLDEN = Path(__file__).with_name("golden")
 SOURCES = {
     **{path.stem: [path.name] for path in sorted(GOLDEN.glob("[a-z]*.jsonl"))},
     **{"langfuse_ui": ["langfuse_ui.json"], "langfuse_csv": ["langfuse_ui.csv"]},

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.collect.detect import FORMATS
 
-GOLDEN = Path(__file__).parent / "golden" / "collect"
+GOLDEN = Path(__file__).with_name("golden")
 LINES = 10_000
 ODD: list[Any] = [
     *(None, True, 0, -1, 1e308, 2**70, "", "x", "\ud800", "{", "[1]", '{"a":', "data: {", "\0"),

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from files import REAL_FILE, llamaduo, needs_real_data, write
+from support.files import REAL_FILE, llamaduo, needs_real_data, write
 from understudy import config as configuration
-from understudy import init
-from understudy.cli import compose, main
+from understudy.cli.main import compose, main
+from understudy.collect import init
 from understudy.config import Config
 from understudy.data.prepare import prepare
 

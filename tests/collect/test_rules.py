@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import files
+from support import files
 from understudy.collect import rules
 from understudy.collect.collect import collect
 from understudy.collect.rules import Rules

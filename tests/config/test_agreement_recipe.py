@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-import tiny_model
-from understudy import agreement_recipe
+from support import tiny_model
+from understudy.config import agreement_recipe
 from understudy.errors import BadInput
 
 KINDS = ("cpu", "single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero3_offload")
@@ -84,7 +84,7 @@ def test_what_never_trains_is_refused_when_the_config_is_built(
 def test_a_run_of_qlora_without_a_gpu_ends_at_second_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from understudy.cli import main
+    from understudy.cli.main import main
 
     command = ["run", "trainer=qlora", "data_size=0", f"paths.root={tmp_path / 'runs'}"]
     assert main(command) == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from understudy import config, locations
-from understudy.cli import compose
+from understudy.cli.main import compose
 from understudy.errors import BadInput
 
 

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from understudy import compose, config, flow, locations, sweep_cells
+from understudy import config, locations
+from understudy.config import compose
 from understudy.errors import BadInput
-from understudy.sweep_cells import Cells
+from understudy.pipeline import flow
+from understudy.sweep import cells as sweep_cells
+from understudy.sweep.cells import Cells
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONF = locations.shared("conf")
 CLAIMS = ("main_table", "data_scaling", "model_family", "judge_agreement", "full_grid")
 # Rehearsed: two of the paper's services are withdrawn, which stops a real run at second 0.

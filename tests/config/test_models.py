@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-import tiny_model
-from understudy import config, finetune, inference, local_model, locations
-from understudy.compose import Composer
+from support import tiny_model
+from understudy import config, locations
 from understudy.config import Model
-from understudy.finetune_data import encode
+from understudy.config.compose import Composer
+from understudy.inference import inference
+from understudy.models import load
+from understudy.training import finetune
+from understudy.training.data import encode
 
 CONF = locations.shared("conf") / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "tiny")
@@ -55,7 +58,7 @@ def model(name: str, *overrides: str) -> Model:
 
 def tokenizer(name: str) -> Any:
     """A small tokenizer with the special tokens of a real one, without a template of its own."""
-    from understudy.tiny_base import train_tokenizer
+    from understudy.playground.tiny_base import train_tokenizer
 
     first, last, more = TOKENS[name]
     texts = [f"What is the {noun} of item {n}?" for n in range(30) for noun in ("colour", "size")]
@@ -124,7 +127,7 @@ def test_the_paper_s_chatml_uses_gemma_s_own_rows_and_new_ones_elsewhere(
     (tmp_path / "config.json").write_text("{}")
     facts.path, facts.repo = str(tmp_path), None
     assert facts.new_tokens == (() if start else ("<|im_start|>", "<|im_end|>"))
-    words = local_model.tokenizer(facts)
+    words = load.tokenizer(facts)
     asked = words.apply_chat_template(MESSAGES[1:], tokenize=False, add_generation_prompt=True)
     start, end = start or "<|im_start|>", facts.stop[0]
     assert asked == f"{TOKENS[name][0]}{start}user\nHi{end}\n{start}assistant\n"
@@ -146,8 +149,8 @@ def test_a_small_model_of_the_architecture_trains_and_answers(name: str, tmp_pat
     finetune.run(job)
     curve = tiny_model.read(job.out / "curve.jsonl")
     assert curve[-1]["train_loss"] < curve[0]["train_loss"]
-    words = local_model.tokenizer(made.model, job.out / "model")
-    one = encode(tiny_model.rows(1)[0], words, local_model.stop_id(words, made.model))
+    words = load.tokenizer(made.model, job.out / "model")
+    one = encode(tiny_model.rows(1)[0], words, load.stop_id(words, made.model))
     assert one is not None
     assert words.decode(one.ids).endswith(f"0 red{facts.stop[0]}")
     answering = tiny_model.job(tmp_path / "answers", made, split=inputs["split"], finetune=job.out)

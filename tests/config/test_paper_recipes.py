@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from understudy import config
-from understudy.compose import Composer
 from understudy.config import Config
-from understudy.finetune_data import adapter_size
+from understudy.config.compose import Composer
+from understudy.training.data import adapter_size
 
-TABLE = Path(__file__).parent / "reference" / "paper_recipes.csv"
+TABLE = Path(__file__).with_name("paper_recipes.csv")
 MODELS = ("gemma_2b", "gemma_7b", "mistral_7b", "llama3_8b")
 TASKS = ("summarization", "classification", "coding", "closed_qa")
 HUMAN = 355  # train rows beside the synthetic ones; they must not move a size to another rank

@@ -9,13 +9,13 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from understudy.compose import compose
 from understudy.config import Config, Service, build
+from understudy.config.compose import compose
 from understudy.errors import BadInput
-from understudy.service.providers import open_batch, open_provider
-from understudy.service.rehearsal.speaker import Speaker
+from understudy.rehearsal.speaker import Speaker
+from understudy.services.providers import open_batch, open_provider
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 PAPER = ("gpt_4o", "claude_3_sonnet", "gemini_1_5_flash")
 SERVICES = sorted(path.stem for path in (CONF / "service").glob("[!_]*.yaml"))
 PAID = [name for name in SERVICES if not name.startswith("offline")]

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from files import REAL_FILE, job, llamaduo, needs_real_data, turns, write
+from support.files import REAL_FILE, job, llamaduo, needs_real_data, turns, write
 from understudy import playground
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.config import Config
 from understudy.data import coverage, formats, hub
 from understudy.data.clusters import clusters

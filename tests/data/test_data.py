@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.artifacts import Job, RowLog
 from understudy.config import Config, Split
 from understudy.data import card, coverage, subset
 from understudy.data.split import split
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic, read_rows
+from understudy.store.artifacts import Job, RowLog
 
 
 def row(number: int, group: str, given_split: str | None = None) -> Coverage:

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-import files
-import pools
-from understudy.cli import main
+from support import files, pools
+from understudy.cli.main import main
 from understudy.config import Config
 from understudy.data import cleaning, coverage, interchange
 from understudy.records import Coverage, Synthetic, read_rows

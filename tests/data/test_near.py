@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
-from measures import prose, rouge, word_jaccard
-from understudy.config_source import Dedup
+from support.measures import prose, rouge, word_jaccard
+from understudy.config.source import Dedup
 from understudy.data.duplicates import near_pairs, paper_drops, paper_pairs
 from understudy.data.near import Rule, jaccard, rouge_l
 from understudy.data.words import encode, shingles

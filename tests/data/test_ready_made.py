@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from files import evaluated, job, llamaduo, turns, write
-from understudy.artifacts import RowLog
-from understudy.cli import main
+from support.files import evaluated, job, llamaduo, turns, write
+from understudy.cli.main import main
 from understudy.config import Config
 from understudy.data import answers, cleaning, subset
 from understudy.errors import BadInput
 from understudy.evaluation import imported
-from understudy.flow import ReadyMade, flow_of
+from understudy.pipeline.flow import ReadyMade, flow_of
 from understudy.records import Answer, Coverage, Synthetic, Verdict, read_rows
+from understudy.store.artifacts import RowLog
 
 Composed = Callable[..., Config]
 

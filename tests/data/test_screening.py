@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
-import planted
-from files import REAL_FILE, needs_real_data, turns
-from measures import prose, rouge, word_jaccard
-from understudy.config_source import Dedup
+from support import planted
+from support.files import REAL_FILE, needs_real_data, turns
+from support.measures import prose, rouge, word_jaccard
+from understudy.config.source import Dedup
 from understudy.data.duplicates import rule_of
 from understudy.data.screening import Drop, Pair, Screen, audit, contamination, write_report
 from understudy.records import Coverage

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from test_evaluation import verdict
-from understudy.evaluation import decision, statistics
+from support.evaluations import verdict
+from understudy.evaluation import decision
 from understudy.evaluation.decision import Decision, decide
 from understudy.evaluation.pairs import Pairs, pair
 from understudy.evaluation.scores import METRICS
+from understudy.evaluation.statistics import intervals
 
 
 def pairs(differences: Any, worst: Any = None, noise: float | None = None) -> dict[Any, Pairs]:
@@ -58,7 +59,7 @@ def test_the_prompts_that_it_asks_for_do_decide_about_as_often_as_they_should() 
     assert more is not None
     rng = np.random.default_rng(0)
     loops = rng.normal(-2.5, 15, size=(2000, 100 + more))
-    low, _, _ = statistics.limits(loops, np.ones_like(loops), 0.05, 999)
+    low, _, _ = intervals.limits(loops, np.ones_like(loops), 0.05, 999)
     assert (low > -5).mean() == pytest.approx(0.8, abs=0.04)
 
 
@@ -182,7 +183,7 @@ def rounds(rng: Any, loops: int, prompts: int, mean: float) -> Any:
 
 def migrates(differences: Any, level: float) -> Any:
     ones = np.ones(differences.shape[-1])
-    low = statistics.limits(differences.astype(float), ones, level, decision.DRAWS)[0]
+    low = intervals.limits(differences.astype(float), ones, level, decision.DRAWS)[0]
     return low > -MARGIN
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from understudy.evaluation import families
-from understudy.evaluation.statistics import Interval, cluster_mean
+from understudy.evaluation.statistics.intervals import Interval, cluster_mean
 
 P_VALUES = [0.012, 0.2, 0.0004, 0.049, 0.012, 0.9, 1.0, 0.03]
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from test_evaluation import answers_to, config, coverage, job, service, write
-from understudy.artifacts import Job
+from support.evaluations import answers_to, config, coverage, job, service, write
 from understudy.config import Config, Gate
 from understudy.evaluation import gate, judge
 from understudy.evaluation.gate import Decision, Line, decide
 from understudy.records import Answer, Coverage
+from understudy.store.artifacts import Job
 
 PAPER = Gate(kind="paper", similarity=70, precision=85, judges=None)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from plans import priced
+from support.plans import priced
 from understudy.config import Config
 from understudy.evaluation import injection
 from understudy.evaluation.injection import ALL, Injection, inject, load
 from understudy.prompts import judge
 from understudy.prompts.blocks import parse_blocks
 from understudy.prompts.judge import Asked
-from understudy.service.account import Account
-from understudy.service.rehearsal.server import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.account import Account
 
 QUESTION = Asked("Add 2 and 3.", "5", "6")
 CASES = [(variant, order) for variant in judge.VARIANTS for order in judge.ORDERS]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panels import panel as panel_of
+from support.panels import panel as panel_of
 from understudy.evaluation import judges
 from understudy.evaluation.panel import build
 from understudy.records import Answer, Verdict

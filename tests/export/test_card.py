@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import exports
-import tiny_model
-from understudy.config_deploy import Export
-from understudy.deploy import card, chosen
-from understudy.deploy.parity import Report
-
-DECIDED = {
-    **{"decision": "MIGRATE", "reason": "local - service is +1.", "warnings": ["family"]},
-    "holdout": None,
-}
+from support import exports, tiny_model
+from support.decisions import DECIDED
+from understudy.config.deploy import Export
+from understudy.export import card
+from understudy.export.parity import Report
+from understudy.pipeline import chosen
 
 
 @pytest.fixture

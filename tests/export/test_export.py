@@ -13,20 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import exports
-import test_card
-import test_publish
-import tiny_model
-from exports import export, names
-from understudy import cli, local_model
-from understudy.deploy import chosen
+from support import decisions, exports, hubs, tiny_model
+from support.exports import export, names
+from understudy.cli.main import main
+from understudy.models import load
+from understudy.pipeline import chosen
 
 ALONE = "export.parity.server=none"
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    local_model.quiet()
+    load.quiet()
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +147,7 @@ def test_an_earlier_export_is_replaced_by_force_and_nothing_else_is(
 
 
 def test_the_card_says_what_was_measured_and_what_was_not(run_json: Path) -> None:
-    (run_json.parent / "decision.json").write_text(json.dumps(test_card.DECIDED))
+    (run_json.parent / "decision.json").write_text(json.dumps(decisions.DECIDED))
     assert export(run_json, ALONE) == 0
     text = (run_json.parent / "export-merged/README.md").read_text()
     for part in (
@@ -214,8 +212,8 @@ def test_the_round_that_passed_is_exported_and_others_on_demand(run_json: Path) 
 
 
 @pytest.fixture
-def hub() -> Iterator[test_publish.Hub]:
-    with test_publish.Hub() as server:
+def hub() -> Iterator[hubs.Hub]:
+    with hubs.Hub() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -223,11 +221,11 @@ def hub() -> Iterator[test_publish.Hub]:
 
 @pytest.mark.slow
 def test_a_push_makes_a_private_model_of_all_files(
-    run_json: Path, hub: test_publish.Hub, tmp_path: Path
+    run_json: Path, hub: hubs.Hub, tmp_path: Path
 ) -> None:
     to = tmp_path / "out"
     command = ["export", "demo", "--root", str(run_json.parents[2]), "--to", str(to), ALONE]
-    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": test_publish.TOKEN, "HF_HUB_OFFLINE": "0"}
+    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hubs.TOKEN, "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "understudy", *command, "--push", "me/model", "export.what=adapter"],
         env={**os.environ, **settings},
@@ -249,9 +247,9 @@ def test_a_run_is_exported_once_its_server_answers_as_judged(
     root = tmp_path / "runs"
     small = ["coverage.rows=40", "coverage.split.test=6", "coverage.split.validation=4"]
     small += ["data_size=0", "trainer.kind=lora", "trainer.max_steps=6", "evaluation.m=1"]
-    assert cli.main(["run", *small, f"paths.root={root}", "run.name=small"]) == 0
+    assert main(["run", *small, f"paths.root={root}", "run.name=small"]) == 0
     run_json = root / "rehearsal/run/small/run.json"
-    assert cli.main(["export", "small", "--root", str(root)]) == 0
+    assert main(["export", "small", "--root", str(root)]) == 0
     assert "not checked" not in capsys.readouterr().out
     report = json.loads((run_json.parent / "export-merged/parity.json").read_text())
     assert report["not_measured"] == {}

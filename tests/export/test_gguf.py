@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import chat_server
-import exports
-import tiny_model
-from exports import export, names
-from understudy import local_model
-from understudy.deploy import gguf
+from support import chat_server, exports, tiny_model
+from support.exports import export, names
+from understudy.export import gguf
+from understudy.models import load
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    local_model.quiet()
+    load.quiet()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +114,7 @@ def test_a_sentencepiece_file_gives_the_ids_that_training_had(base: Path) -> Non
     model = pb2.ModelProto.FromString(gguf.sentencepiece_model(values))
     assert (model.trainer_spec.model_type, model.trainer_spec.byte_fallback) == (2, True)
     assert model.normalizer_spec.add_dummy_prefix is False
-    tokenizer = local_model.tokenizer(tiny_model.build(base).model)
+    tokenizer = load.tokenizer(tiny_model.build(base).model)
     pieces = [piece.piece for piece in model.pieces]
     assert pieces == tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     assert [model.pieces[i].type for i in (0, 1, 2, 5, 300)] == [2, 3, 3, 6, 1]

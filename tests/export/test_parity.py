@@ -11,12 +11,11 @@ import scipy.stats
 import torch
 from safetensors.torch import load_file, save_file
 
-import exports
-import tiny_model
-from understudy import local_model
-from understudy.deploy import checks, merge, parity_model
-from understudy.deploy.parity import TOLERANCES, Report, tolerance
+from support import exports, tiny_model
 from understudy.errors import BadInput
+from understudy.export import checks, merge, parity_model
+from understudy.export.parity import TOLERANCES, Report, tolerance
+from understudy.models import load
 
 FP32 = torch.float32
 NEW = ("<|start|>", "<|end|>")
@@ -34,7 +33,7 @@ def check(then: checks.Judged, exported: Path, dtype: Any = FP32) -> Report:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    local_model.quiet()
+    load.quiet()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_what_was_exported_is_what_was_judged(then: checks.Judged, files: Path) 
 def test_the_distance_is_the_divergence_of_all_tokens_on_the_judged_answers(
     then: checks.Judged,
 ) -> None:
-    base = local_model.base(then.config.model, FP32)
+    base = load.base(then.config.model, FP32)
     found = parity_model.distance(base, then.readings, then.answers)
     divergences, agreed = [], []
     for reading, answer in zip(then.readings, then.answers, strict=True):
@@ -238,7 +237,7 @@ def test_rows_of_new_tokens_are_merged_right(tied: bool, tmp_path: Path) -> None
     new = {"model__new_tokens": NEW, "model__stop": ["<|end|>"]}
     base = tiny_model.save(tmp_path / "base", tied=tied)
     config = tiny_model.build(base, **new, model__chat_template=str(template))
-    new_ids = [local_model.tokenizer(config.model).convert_tokens_to_ids(t) for t in NEW]
+    new_ids = [load.tokenizer(config.model).convert_tokens_to_ids(t) for t in NEW]
     rows = {"embed_tokens": new_ids} | ({} if tied else {"lm_head": new_ids})
     adapter = exports.adapter(tmp_path / "adapter", config, trainable_token_indices=rows)
     then = judged(tmp_path, config, adapter)

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import chat_server
-import exports
-import tiny_model
-from understudy import local_model
-from understudy.deploy import checks, merge, parity, parity_server
-from understudy.deploy.parity import FOREIGN, TOLERANCES, Greedy, Report
+from support import chat_server, exports, tiny_model
 from understudy.errors import EnvironmentFailed
+from understudy.export import checks, merge, parity, parity_server
+from understudy.export.parity import FOREIGN, TOLERANCES, Greedy, Report
+from understudy.models import load
 
 FP32 = TOLERANCES["float32"]
 
@@ -146,7 +144,7 @@ def test_a_server_of_another_model_is_named(
     made: tuple[checks.Judged, chat_server.Voice],
 ) -> None:
     then, voice = made
-    base = replace(voice, model=local_model.base(then.config.model, torch.float32))
+    base = replace(voice, model=load.base(then.config.model, torch.float32))
     assert check(then, base).cause is not None
     cause = check(then, replace(base, tells_probabilities=False)).cause
     assert cause is not None

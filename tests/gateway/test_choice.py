@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx2
 
-from gateways import MODEL, ask, gateway, stage
+from support.gateways import MODEL, ask, gateway, stage
 
 SHOWN = {"authorization": "Bearer sk-client-0123456789abcdef"}
 

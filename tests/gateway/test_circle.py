@@ -19,9 +19,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateways import until
+from support.gateways import until
 from understudy.playground import generate
-from understudy.service.rehearsal import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from typing import Any
 import httpx2
 import pytest
 
-import test_gateway_log as processes
-from gateways import ask, gateway, stage, until
-from understudy.cli import main
-from understudy.deploy.gateway import control
-from understudy.deploy.gateway.control import Control
+from support import gateway_process as processes
+from support.gateways import ask, gateway, stage, until
+from understudy.cli.main import main
+from understudy.gateway import control
+from understudy.gateway.control import Control
 
 BASE = Control("record")
 
@@ -132,7 +132,7 @@ def test_another_address_is_bound_with_a_key_only(
 
 
 def test_a_rehearsal_keeps_its_logs_apart(tmp_path: Path) -> None:
-    from understudy.service.rehearsal import RehearsalServer
+    from understudy.rehearsal.server import RehearsalServer
 
     with RehearsalServer() as played:
         settings = (f"rehearsal.url={played.url}", "gateway.service=gpt_4o")

@@ -9,11 +9,11 @@ import httpx2
 import numpy as np
 import pytest
 
-from gateways import ask, gateway, stage, until
-from understudy.config_gateway import Gateway
-from understudy.deploy.gateway import control
-from understudy.deploy.gateway.control import Control, Local
+from support.gateways import ask, gateway, stage, until
+from understudy.config.gateway import Gateway
 from understudy.errors import BadInput
+from understudy.gateway import control
+from understudy.gateway.control import Control, Local
 from understudy.routing import artifact
 
 BASE = Control("record")

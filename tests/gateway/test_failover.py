@@ -11,8 +11,8 @@ import httpx2
 import openai
 import pytest
 
-from gateways import MODEL, ask, gateway, service, stage, until
-from understudy.deploy.gateway.breaker import Breaker
+from support.gateways import MODEL, ask, gateway, service, stage, until
+from understudy.gateway.breaker import Breaker
 
 
 def client(url: str, **options: Any) -> openai.OpenAI:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateways import Running, ask, gateway, stage, until
+from support.gateways import Running, ask, gateway, stage, until
 
 KEY = "a-client-key-of-the-test"
 CLIENT_S = 1.0

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateways import KEY, MODEL, TOOL, ask, gateway, stage, until
+from support.gateways import KEY, MODEL, TOOL, ask, gateway, stage, until
 
 KEYS = ("sk-service-0123456789abcdef", "sk-client-0123456789abcdef")
 
@@ -227,7 +227,7 @@ def _drip(line: socket.socket, sent: bytes) -> None:
 
 
 def test_a_stand_in_for_the_service_never_passes_for_it(tmp_path: Path) -> None:
-    from understudy.service.rehearsal import RehearsalServer
+    from understudy.rehearsal.server import RehearsalServer
 
     with RehearsalServer() as star, gateway(tmp_path, f"{star.url}/openai/v1") as running:
         reply = running.post()

@@ -6,18 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from gateways import ask, gateway, stage, until
-from understudy.cli import main
-from understudy.deploy.gateway import log
-from understudy.deploy.gateway.log import DayLog
+from support.gateway_process import process
+from support.gateways import ask, gateway, stage, until
+from understudy.cli.main import main
+from understudy.gateway import log
+from understudy.gateway.log import DayLog
 
 
 def test_a_torn_line_is_cut_by_the_next_who_writes_and_skipped_by_who_reads(
@@ -44,7 +43,7 @@ def test_a_file_without_a_whole_line_is_emptied(tmp_path: Path) -> None:
 def test_a_full_disk_loses_whole_lines_only_and_says_so(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys, pathlib\n"
-        "from understudy.deploy.gateway.log import DayLog\n"
+        "from understudy.gateway.log import DayLog\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "file = DayLog(pathlib.Path(sys.argv[1]))\n"
@@ -104,34 +103,6 @@ def test_an_answer_that_speaks_of_the_end_of_a_stream_is_recorded_whole(tmp_path
 
 
 # --- kill -9 -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def process(root: Path, upstream: str, *settings: str) -> Iterator[tuple[Any, str]]:
-    """A gateway as its own process, and its URL."""
-    command = [
-        *(sys.executable, "-m", "understudy", "gateway", "--root", str(root), "gateway.port=0"),
-        *("gateway.service=openai_compatible", f"gateway.service.base_url={upstream}", *settings),
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        try:
-            assert running.stdout is not None
-            url = running.stdout.readline().partition("/v1")[0]
-            assert url.startswith("http"), running.communicate()[1]
-            until(lambda: answers(url))
-            yield running, url
-        finally:
-            running.kill()
-            running.communicate()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/health", trust_env=False).status_code == 200
-    except httpx2.HTTPError:
-        return False
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import chromium
-from gateways import Running, ask, gateway, service, stage, until
+from support import chromium
+from support.gateways import Running, ask, gateway, service, stage, until
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from gateways import ask, gateway, service, stage, until
-from understudy.cli import main
-from understudy.config_gateway import Gateway
-from understudy.deploy.gateway import control
+from support.gateways import ask, gateway, service, stage, until
+from understudy.cli.main import main
+from understudy.config.gateway import Gateway
 from understudy.errors import BadInput
+from understudy.gateway import control
+from understudy.rehearsal.server import RehearsalServer
 from understudy.routing import artifact
 from understudy.routing.allocate import Goal, learn
-from understudy.service.rehearsal import RehearsalServer
 
 
 def test_a_shadow_is_a_ready_made_answer_and_the_client_s_is_untouched(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_decide_reads_shadows_with_both_sides(
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from routing_worlds import workload
+    from support.routing_worlds import workload
 
     allocation = learn(workload(80), Goal(), learner="neighbours")
     assert allocation.learnt is not None

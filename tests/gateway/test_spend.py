@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gateways import ask, gateway, service, stage
+from support.gateways import ask, gateway, service, stage
 from understudy.config import Prices
 
 
@@ -86,9 +86,9 @@ def test_a_trial_of_the_breaker_that_the_cap_forbids_is_made_later(tmp_path: Pat
 
 
 def test_a_day_has_a_purse_of_its_own(tmp_path: Path) -> None:
-    from understudy.deploy.gateway.calls import Call
-    from understudy.deploy.gateway.spend import Spend
-    from understudy.service.base import Usage
+    from understudy.gateway.calls import Call
+    from understudy.gateway.spend import Spend
+    from understudy.services.base import Usage
 
     day = ["2026-01-01"]
     prices = Prices(input=1.0, output=1.0, date="2026-01-01", source="a test")

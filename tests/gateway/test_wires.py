@@ -9,11 +9,11 @@ from typing import Any
 import openai
 import pytest
 
-from gateways import KEY, Running, ask, gateway, played, service
-from understudy.deploy.gateway.calls import Call, Refused
-from understudy.deploy.gateway.wires import wire_of
-from understudy.service.rehearsal import RehearsalServer
-from wires import Answer, error, good
+from support.gateways import KEY, Running, ask, gateway, played, service
+from support.wires import Answer, error, good
+from understudy.gateway.calls import Call, Refused
+from understudy.gateway.wires import wire_of
+from understudy.rehearsal.server import RehearsalServer
 
 MAKERS = ("anthropic", "google")
 PATHS = {"anthropic": "/v1/messages", "google": "/v1beta/models/star-1:generateContent"}
@@ -356,8 +356,8 @@ def test_the_rehearsal_server_s_bill_is_the_gateway_s(name: str, tmp_path: Path)
     from pydantic import TypeAdapter
 
     from understudy.config import Service
-    from understudy.service.providers import endpoint_of
-    from understudy.service.rehearsal.speaker import read_services
+    from understudy.rehearsal.speaker import read_services
+    from understudy.services.providers import endpoint_of
 
     of = TypeAdapter(Service).validate_python(read_services()[name] | {"rehearsal": True})
     with RehearsalServer(cached=0.5) as server:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import golden_parts as parts
+from support import golden_parts as parts
 
 REHEARSED = "rehearsal.url=http://127.0.0.1:9"  # some of the paper's services are withdrawn
 SETTLED = {  # what an experiment or a sweep wants beside its name

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import golden_parts as parts
 import pytest
+
+from support import golden_parts as parts
 
 _LONG = {"paper/main_table", "paper/data_scaling", "paper/model_family", "full_grid"}
 

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import golden_parts as parts
 import pytest
+
+from support import golden_parts as parts
 
 _DAY = "2026-11-29"
 

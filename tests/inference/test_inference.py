@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-import tiny_model
-from understudy import inference, local_model
+from support import tiny_model
 from understudy.errors import BadInput
-from understudy.generation import pick, uniforms
+from understudy.inference import inference
+from understudy.inference.generate import pick, uniforms
+from understudy.models import load
 from understudy.records import Coverage
 
 
@@ -95,8 +96,8 @@ def test_greedy_answers_to_a_prompt_are_equal_and_equal_those_of_transformers(
         tmp_path, base, rows, torch.float64, inference__temperature=0.0, inference__k=3
     )
     config = tiny_model.build(base)
-    tokenizer = local_model.tokenizer(config.model)
-    model = local_model.base(config.model, torch.float64)
+    tokenizer = load.tokenizer(config.model)
+    model = load.base(config.model, torch.float64)
     for row in rows:
         ids = tokenizer.apply_chat_template(
             row.prompt, add_generation_prompt=True, return_tensors="pt"

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-import tiny_model
-from understudy import inference, inference_vllm, inference_vllm_worker, local_model
+from support import tiny_model
 from understudy.config import Config
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.pipeline import Run
+from understudy.inference import inference, vllm, vllm_worker
+from understudy.models import load
+from understudy.pipeline.run import Run
 from understudy.records import Coverage
 
-STAND_INS = Path(__file__).parent / "stand_ins"
+STAND_INS = Path(__file__).parents[1] / "support" / "stand_ins"
 VLLM = {"inference__engine": "vllm", "inference__python": sys.executable}
 
 
@@ -30,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
-    inference_vllm._check_python.cache_clear()
+    vllm._check_python.cache_clear()
 
 
 pytestmark = pytest.mark.usefixtures("_stand_in")
@@ -60,18 +61,18 @@ def adapter(root: Path, base: Path, **options: Any) -> Path:
     import peft
     import torch
 
-    local_model.quiet()
+    load.quiet()
     torch.manual_seed(1)
     config = tiny_model.build(base)
     lora = peft.LoraConfig(
         **{"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **options}
     )
-    model = peft.get_peft_model(local_model.base(config.model, torch.float32), lora)
+    model = peft.get_peft_model(load.base(config.model, torch.float32), lora)
     for name, parameter in model.named_parameters():
         if "lora_B" in name or "modules_to_save" in name or "trainable_tokens_delta" in name:
             parameter.data.normal_(std=0.2)
     model.save_pretrained(root / "model")
-    local_model.tokenizer(config.model).save_pretrained(root / "model")
+    load.tokenizer(config.model).save_pretrained(root / "model")
     return root
 
 
@@ -81,8 +82,8 @@ def test_greedy_rows_are_those_of_transformers(tmp_path: Path, base: Path) -> No
 
     config = tiny_model.build(base)
     model, tokenizer = (
-        local_model.base(config.model, torch.float32),
-        local_model.tokenizer(config.model),
+        load.base(config.model, torch.float32),
+        load.tokenizer(config.model),
     )
     rows = questions(5)
     ids = tokenizer.apply_chat_template(
@@ -128,7 +129,7 @@ def test_an_adapter_with_more_than_lora_matrices_has_to_be_merged(
     tmp_path: Path, base: Path, name: str
 ) -> None:
     out = adapter(tmp_path, base, **UNSERVABLE[name])
-    assert inference_vllm.why_merge(out / "model") is not None
+    assert vllm.why_merge(out / "model") is not None
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def test_a_stop_string_cuts_the_text_as_it_does_with_transformers(
 
 def test_every_answer_has_a_seed_of_its_own() -> None:
     keys = [(seed, name, k) for seed in (0, 1) for name in "ab" for k in range(50)]
-    seeds = {inference_vllm.seed_of(*key) for key in keys}
+    seeds = {vllm.seed_of(*key) for key in keys}
     assert len(seeds) == len(keys)
     assert max(seeds) < 2**32
 
@@ -236,7 +237,7 @@ def test_a_python_without_vllm_is_found_before_the_first_stage(
 
 def test_the_worker_script_needs_nothing_of_ours(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=False)
-    command = [tmp_path / "venv/bin/python", "-P", inference_vllm_worker.__file__]
+    command = [tmp_path / "venv/bin/python", "-P", vllm_worker.__file__]
     done = subprocess.run(command, capture_output=True, text=True, env={})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -245,7 +246,7 @@ def test_the_worker_script_needs_nothing_of_ours(tmp_path: Path) -> None:
 
 def test_the_engine_is_science_and_its_place_is_not(composed: Callable[..., Config]) -> None:
     def fingerprint(*overrides: str) -> str:
-        from understudy.flow import Flow
+        from understudy.pipeline.flow import Flow
 
         return Flow(composed(*overrides)).round(0)["inference"].fingerprint
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import tiny_model
-from understudy import local_model
+from support import tiny_model
 from understudy.data import hub as hub_of_data
 from understudy.errors import BadInput
+from understudy.models import load
 
 REPO = {"model__repo": "nobody/nothing", "model__revision": "0" * 40}
 
@@ -55,30 +55,30 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_path_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"model\.path=\S+ is no model directory"):
-        local_model.directory(tiny_model.build(tmp_path).model)
+        load.directory(tiny_model.build(tmp_path).model)
 
 
 def test_a_model_needs_a_path_or_a_repo() -> None:
     with pytest.raises(BadInput, match=r"neither model\.path nor model\.repo"):
-        local_model.directory(tiny_model.build(None).model)
+        load.directory(tiny_model.build(None).model)
 
 
 def test_a_name_that_is_not_cached_says_that_the_hub_cannot_be_reached() -> None:
     sentence = r"nobody/nothing@0{40}\) is not in the local cache and the hub cannot be reached"
     with pytest.raises(BadInput, match=sentence):
-        local_model.directory(tiny_model.build(None, **REPO).model)
+        load.directory(tiny_model.build(None, **REPO).model)
 
 
 def test_a_name_that_the_hub_does_not_know_says_so(hub: str) -> None:
     with pytest.raises(BadInput, match=r"model=test \(nobody/nothing@0{40}\) cannot be had"):
-        local_model.directory(tiny_model.build(None, **REPO).model)
+        load.directory(tiny_model.build(None, **REPO).model)
 
 
 def test_a_cached_snapshot_is_used_without_the_hub(tmp_path: Path) -> None:
     snapshot = tmp_path / "cache/models--nobody--nothing/snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
-    assert local_model.directory(tiny_model.build(None, **REPO).model) == snapshot
+    assert load.directory(tiny_model.build(None, **REPO).model) == snapshot
 
 
 def test_a_model_without_a_revision_is_resolved_once_and_recorded(tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     base = tiny_model.save(tmp_path / "model")
     (base / "chat_template.jinja").unlink()
     with pytest.raises(BadInput, match="has no chat template"):
-        local_model.tokenizer(tiny_model.build(base).model)
+        load.tokenizer(tiny_model.build(base).model)
 
 
 def test_the_stop_string_must_be_a_special_token(tmp_path: Path) -> None:
     base = tiny_model.save(tmp_path / "model")
-    tokenizer = local_model.tokenizer(tiny_model.build(base).model)
-    assert local_model.stop_id(tokenizer, tiny_model.build(base).model) == 2
+    tokenizer = load.tokenizer(tiny_model.build(base).model)
+    assert load.stop_id(tokenizer, tiny_model.build(base).model) == 2
     with pytest.raises(BadInput, match=r"model\.stop=\['the'\] must begin with"):
-        local_model.stop_id(tokenizer, tiny_model.build(base, model__stop=["the"]).model)
+        load.stop_id(tokenizer, tiny_model.build(base, model__stop=["the"]).model)

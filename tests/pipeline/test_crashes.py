@@ -64,7 +64,11 @@ def workers(root: Path) -> list[int]:
             state = (cmdline.parent / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if "understudy.worker" in words and any(str(root) in w for w in words) and state != "Z":
+        if (
+            "understudy.pipeline.worker" in words
+            and any(str(root) in w for w in words)
+            and state != "Z"
+        ):
             found.append(int(cmdline.parent.name))
     return found
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from understudy import config as schema
+from understudy.cli.main import compose
 from understudy.config import Config, Gateway, Serve
-from understudy.flow import Flow, block_ends, flow_of
-from understudy.stages import Stage, science
+from understudy.pipeline.flow import Flow, block_ends, flow_of
+from understudy.pipeline.stages import Stage, science
 
 # Leaf prefix → the stages that read it. Written by hand, not read from the code under test.
 READERS = {
@@ -132,7 +133,7 @@ def upstream_names(stage: Stage) -> set[str]:
     return {stage.name} | {name for up in stage.inputs.values() for name in upstream_names(up)}
 
 
-ALL = sorted(leaf_values(schema.build(__import__("understudy.cli").cli.compose([], None)[0])))
+ALL = sorted(leaf_values(schema.build(compose([], None)[0])))
 
 
 def test_the_table_speaks_of_every_leaf() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import fake_runs
-from understudy import locks
+from support import fake_runs
 from understudy.errors import BadInput
-from understudy.status import closing_table, find_run, show
+from understudy.pipeline.status import closing_table, find_run, show
+from understudy.store import locks
 
 
 def test_a_run_is_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from files import evaluated, write
-from understudy.cli import main
+from support.files import evaluated, write
+from understudy.cli.main import main
 from understudy.config import Tracking
 from understudy.errors import BadInput
-from understudy.tracking import open_tracker
+from understudy.pipeline.tracking import open_tracker
 
 
 def tracking(kind: str, mode: str = "offline") -> Tracking:

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from plans import ONE_ROUND, Make, answers_of, items, planned, priced, rows_of, work_off
-from understudy import flow, pipeline
+from support.plans import ONE_ROUND, Make, answers_of, items, planned, priced, rows_of, work_off
 from understudy.config import Config
 from understudy.evaluation.judge import index_of
+from understudy.pipeline import flow, run
 from understudy.plan.cost import Cost
 from understudy.plan.learned import TOKENS_PER_BYTE, Fact, Learned
 from understudy.plan.ranges import Range, exactly
 from understudy.prompts import judge
 from understudy.records import Coverage
-from understudy.service.base import Reply, Request, Usage
-from understudy.service.journal import key_of
-from understudy.service.segment import Call, Segment
+from understudy.services.base import Reply, Request, Usage
+from understudy.services.journal import key_of
+from understudy.services.segment import Call, Segment
 
 PRIOR = Range(1, 2, 3)
 
@@ -84,7 +84,7 @@ def test_calls_in_the_journal_are_not_planned_again_and_tell_what_others_cost(
     paid = [judged(config, one, f"{k}: {one.response}", k, m) for k in (0, 1) for m in (0, 2)]
     stage = flow.flow_of(config).round(0)["evaluation.dear"].path
     before = _cost(config)
-    asyncio.run(pay(pipeline.run_root(config) / "journal", config, paid, stage))
+    asyncio.run(pay(run.run_root(config) / "journal", config, paid, stage))
     made = planned(config)
     assert made.spent_usd == pytest.approx(4 * 0.0018)
     after = _cost(config)

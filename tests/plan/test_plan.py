@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plans import (
+from support.plans import (
     ONE_ROUND,
     SMALL,
     Make,
@@ -18,10 +18,10 @@ from plans import (
     rows_of,
     work_off,
 )
-from understudy import flow, pipeline
-from understudy.artifacts import StageDir
+from understudy.pipeline import flow, run
 from understudy.plan.ranges import NOTHING, Range, exactly, total
 from understudy.records import Answer, read_rows
+from understudy.store.artifacts import StageDir
 
 
 def test_a_plan_touches_nothing(composed: Make, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_gate_of_a_finished_round_decides_about_the_next(
 ) -> None:
     config = composed(*SMALL)
     stage = flow.flow_of(config).round(0)["gate"]
-    directory = StageDir(pipeline.run_root(config) / stage.path)
+    directory = StageDir(run.run_root(config) / stage.path)
     directory.prepare({}, {})
     attempt = directory.open_attempt()
     (attempt / "out" / "summary.json").write_text(json.dumps({"decision": decision}))
@@ -85,7 +85,7 @@ def test_what_is_done_is_skipped_and_what_is_begun_counts(composed: Make) -> Non
     assert done == ["coverage", "split"]
     work_off(config, "coverage", "split", "baseline")
     baseline = flow.flow_of(config).baseline["baseline"]
-    directory = StageDir(pipeline.run_root(config) / baseline.path)
+    directory = StageDir(run.run_root(config) / baseline.path)
     lines = (directory.out / "rows.jsonl").read_text().splitlines(keepends=True)
     attempt = directory.path / "attempts" / "interrupted"
     (attempt / "out").mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_equal_answers_of_two_generators_are_planned_once(composed: Make) -> Non
     work_off(config, "coverage", "split", "baseline")
     service, local = (i.cost.calls for i in items(planned(config), "evaluation") if i.cost)
     assert (service, local) == (exactly(4 * 2 * 3), Range(0, 24, 24))
-    root = pipeline.run_root(config)
+    root = run.run_root(config)
     answers = StageDir(root / flow.flow_of(config).baseline["baseline"].path).out / "rows.jsonl"
     given = {(row.prompt_id, row.k): row.text for row in read_rows(answers, Answer)}
     answers_of(config, lambda row, k: "another" if row.id < "8" else given[row.id, k])

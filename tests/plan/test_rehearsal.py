@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from plans import SMALL, Make, planned, priced, work_off
+from support.plans import SMALL, Make, planned, priced, work_off
 from understudy.config import Config, Prices
 from understudy.plan import Plan
 from understudy.plan.ranges import Range, total
-from understudy.service.rehearsal.server import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
 
 PRICES = {
     "dear-1": Prices(input=3.0, output=15.0, date="2026-11-21", source="a test", batch=0.5),

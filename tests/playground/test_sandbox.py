@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from understudy import sandbox
-from understudy.sandbox import run_python
+from understudy.playground import sandbox
+from understudy.playground.sandbox import run_python
 
 
 def error_of(source: str) -> str:

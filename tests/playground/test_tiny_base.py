@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import understudy
-from understudy import playground, tiny_base
-from understudy.playground import pretraining
+from understudy import playground
+from understudy.playground import pretraining, tiny_base
 
 MODEL = Path(understudy.__file__).parent / "models" / "tiny"
 

@@ -11,10 +11,10 @@ import openai
 import pytest
 from google.genai import types
 
-from test_rehearsal import JUDGINGS, KEY, MODELS, PRICES, google, heard, prices
+from support.rehearsals import JUDGINGS, KEY, MODELS, PRICES, google, heard, prices
 from understudy.prompts import judge
-from understudy.service import money
-from understudy.service.rehearsal import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services import money
 
 COUNT = 12
 Outcomes = dict[str, str]  # custom id → the answer, or the word for what became of it

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from files import evaluated, write
-from understudy.cli import main
-from understudy.service.rehearsal import RehearsalServer
+from support.files import evaluated, write
+from understudy.cli.main import main
+from understudy.rehearsal.server import RehearsalServer
 
 SERVICE = """name: mine
 provider: openai
@@ -141,7 +141,7 @@ def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     "command",
-    [("-m", "understudy.service.rehearsal", "--rpm", "60"), ("-m", "understudy", "rehearse")],
+    [("-m", "understudy.rehearsal", "--rpm", "60"), ("-m", "understudy", "rehearse")],
 )
 def test_the_server_alone_prints_its_url_and_serves_until_ctrl_c(command: tuple[str, ...]) -> None:
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

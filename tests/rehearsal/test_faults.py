@@ -15,10 +15,11 @@ import openai
 import pytest
 from google.genai import errors
 
-from test_rehearsal import ASK, JUDGING, JUDGINGS, MODELS, Heard, each_wire, heard, prices
+from support.rehearsals import ASK, JUDGING, JUDGINGS, MODELS, Heard, each_wire, heard, prices
 from understudy.errors import BadInput
 from understudy.prompts import judge
-from understudy.service.rehearsal import RehearsalServer, faults
+from understudy.rehearsal import faults
+from understudy.rehearsal.server import RehearsalServer
 
 STATUS_ERRORS = (openai.APIStatusError, anthropic.APIStatusError)
 CONNECTION_ERRORS = (

@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 
-import chromium
-import fake_runs
-import panel_runs
-from understudy.report import load_analysis, report
+from support import chromium, fake_runs, panel_runs
+from understudy.report.page import load_analysis, report
 
 HOSTILE = (
     "</script><script>document.title='owned'</script>"

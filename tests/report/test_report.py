@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import fake_runs
-import panel_runs
-from understudy.artifacts import write_atomically
+from support import fake_runs, panel_runs
 from understudy.errors import BadInput
-from understudy.report import curve, load_analysis, main, report
+from understudy.report.page import curve, load_analysis, main, report
+from understudy.store.artifacts import write_atomically
 
 
 @pytest.fixture(scope="module")

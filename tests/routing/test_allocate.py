@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routing_worlds import chances, workload
+from support.routing_worlds import chances, workload
 from understudy.errors import BadInput
 from understudy.routing import artifact, output
 from understudy.routing.allocate import Goal, learn, of_table

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routing_worlds import workload
+from support.routing_worlds import workload
 from understudy.errors import BadInput
 from understudy.routing import artifact
 from understudy.routing.allocate import Goal, learn

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from files import needs_real_data
-from routing_tables import random_tables, real_tables, recount
+from support.files import needs_real_data
+from support.routing_tables import random_tables, real_tables, recount
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.routing.baselines import hull, nsga2, random, shuffled, singles
 from understudy.routing.exact import front

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from files import REAL, needs_real_data
+from support.files import REAL, needs_real_data
 from understudy.errors import BadInput
 from understudy.routing import benchmarks
 

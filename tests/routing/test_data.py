@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routing_worlds import workload, write_csv
+from support.routing_worlds import workload, write_csv
 from understudy.errors import BadInput
 from understudy.routing.data import read
 

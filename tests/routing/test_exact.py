@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, kron, vstack
 
-from files import needs_real_data
-from routing_tables import random_tables, real_tables, recount
+from support.files import needs_real_data
+from support.routing_tables import random_tables, real_tables, recount
 from understudy.errors import BadInput
 from understudy.routing.exact import Front, assign, front
 

@@ -1,32 +1,18 @@
 """Outcomes from the evaluation stages of runs."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from fake_runs import CONFIG, evaluation, human, stage, verdict, write_run
+from support.fake_runs import CONFIG, evaluation, human, stage, verdict, write_run
+from support.judged_services import run_with_baseline
 from understudy.errors import BadInput
 from understudy.records import Answer, Row, Verdict
 from understudy.routing.costs import Price
 from understudy.routing.migration import outcomes
 
 PRICES = {"offline": Price(1.0, 2.0)}
-
-
-def run_with_baseline(root: Path, name: str = "demo", **changed: Any) -> Path:
-    """A run of fake_runs whose service baseline has answers and verdicts, too."""
-    path = write_run(root, name, **changed)
-    answers: list[Row] = [
-        Answer(f"p{n}", f"g{n}", 0, "an answer", 10, "stop", "offline", "offline") for n in range(3)
-    ]
-    stage(root, "baseline/a1", answers)
-    text = path.read_text().replace(
-        '"split": "split/p0"', '"split": "split/p0", "baseline": "baseline/a1"'
-    )
-    path.write_text(text)
-    return path
 
 
 def test_judged_scores_become_graded_success(tmp_path: Path) -> None:

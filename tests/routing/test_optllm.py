@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from files import needs_real_data
-from routing_tables import random_tables, real_tables, recount
+from support.files import needs_real_data
+from support.routing_tables import random_tables, real_tables, recount
 from understudy.errors import BadInput
 from understudy.routing.exact import front
 from understudy.routing.optllm import for_accuracy, search, within_budget

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from routing_worlds import chances, workload
+from support.routing_worlds import chances, workload
 from understudy.errors import BadInput
 from understudy.routing.calibration import brier, ece
 from understudy.routing.fitting import fit, shrunk_means

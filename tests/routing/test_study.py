@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from files import REAL, needs_real_data
-from routing_worlds import workload
+from support.files import REAL, needs_real_data
+from support.routing_worlds import workload
 from understudy import locations
-from understudy.compose import Composer
+from understudy.config.compose import Composer
 from understudy.errors import BadInput
 from understudy.routing import published, settings, study, study_table
 from understudy.routing.benchmarks import BENCHMARKS, logpai

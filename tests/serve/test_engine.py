@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-import tiny_model
-from understudy import generation
-from understudy.config_serve import Serve
-from understudy.deploy.asked import Asked, Piece
-from understudy.deploy.engine import TransformersEngine
-from understudy.deploy.served import Served, of_directory
+from support import tiny_model
+from understudy.config.serve import Serve
 from understudy.errors import EnvironmentFailed
+from understudy.inference import generate
+from understudy.pipeline.asked import Asked, Piece
+from understudy.serve.engine import TransformersEngine
+from understudy.serve.served import Served, of_directory
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def answer(
     return asyncio.run(everything())
 
 
-def alone(served: Served, model: Any, asked: Asked, k: int) -> generation.Generated:
-    sampling = generation.Sampling(
+def alone(served: Served, model: Any, asked: Asked, k: int) -> generate.Generated:
+    sampling = generate.Sampling(
         asked.seed, asked.temperature, asked.max_tokens, served.stop_ids, asked.stop
     )
-    wanted = generation.Wanted(asked.key, k, asked.ids)
-    return generation.generate(model, served.tokenizer, [wanted], sampling)[0]
+    wanted = generate.Wanted(asked.key, k, asked.ids)
+    return generate.generate(model, served.tokenizer, [wanted], sampling)[0]
 
 
 def mixed(count: int) -> list[Asked]:
@@ -259,7 +259,7 @@ def test_a_model_whose_cache_is_of_another_kind_is_refused_in_words(base: Path) 
     import torch
     from transformers.cache_utils import Cache, StaticLayer
 
-    from understudy.deploy.slots import Slots
+    from understudy.serve.slots import Slots
 
     layer = StaticLayer(max_cache_len=8)
     layer.lazy_initialization(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4))

@@ -13,13 +13,13 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-import servers
-from servers import QUESTION, Answer, Server, chat, get, metric, post
+from support import servers
+from support.servers import QUESTION, Answer, Server, chat, get, metric, post
 from understudy import locations
-from understudy.config_serve import Serve
-from understudy.deploy.served import of_directory
-from understudy.deploy.serving import serving
-from understudy.deploy.wire import Body
+from understudy.config.serve import Serve
+from understudy.serve.served import of_directory
+from understudy.serve.serving import serving
+from understudy.serve.wire import Body
 
 NO_END = {"2": -100}  # the tiny model's stop token
 

@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 
-from servers import chat, get, metric, post
-from test_cli_serve import NO_END, process
+from support.served_models import NO_END, process
+from support.servers import chat, get, metric, post
 from understudy import locations
 
 IN_FLIGHT = 32

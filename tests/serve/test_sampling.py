@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from understudy.deploy.asked import Asked
-from understudy.deploy.sampling import Turn, sample
+from understudy.pipeline.asked import Asked
+from understudy.serve.sampling import Turn, sample
 
 
 def test_top_p_draws_from_the_likeliest_tokens_only_and_in_their_proportions() -> None:

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-import servers
-from servers import chat, post
-from test_cli_serve import a_run
-from understudy import local_model, locations
-from understudy.config_serve import Serve
-from understudy.deploy import chosen, merge
-from understudy.deploy.served import of_directory, of_run
-from understudy.deploy.serving import serving
+from support import servers
+from support.served_models import a_run
+from support.servers import chat, post
+from understudy import locations
+from understudy.config.serve import Serve
 from understudy.errors import BadInput
+from understudy.export import merge
+from understudy.models import load
+from understudy.pipeline import chosen
+from understudy.serve.served import of_directory, of_run
+from understudy.serve.serving import serving
 
 
 def a_copy(path: Path, **generation: Any) -> Path:
@@ -90,7 +92,7 @@ def test_an_adapters_directory_answers_as_its_run(tmp_path: Path) -> None:
     found = chosen.choose(a_run(tmp_path))
     assert found.finetuned is not None
     file = found.finetuned / "adapter_config.json"
-    base = local_model.directory(found.config.model)
+    base = load.directory(found.config.model)
     told = json.loads(file.read_text()) | {"base_model_name_or_path": str(base)}
     adapter = shutil.copytree(found.finetuned, tmp_path / "adapter")
     (adapter / "adapter_config.json").write_text(json.dumps(told))

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from understudy import generation, locations
-from understudy.deploy.detokenizer import Detokenizer
-from understudy.deploy.replies import token_bytes
+from understudy import locations
+from understudy.inference import generate
+from understudy.serve.detokenizer import Detokenizer
+from understudy.serve.replies import token_bytes
 
 
 @cache
@@ -55,7 +56,7 @@ def test_a_stream_never_tells_half_a_character_and_adds_up_to_the_text(
 ) -> None:
     tokens = make().encode(text, add_special_tokens=False)
     parts, _ = streamed(make(), tokens, ())
-    assert "".join(parts) == generation.decode(make(), tokens)
+    assert "".join(parts) == generate.decode(make(), tokens)
     assert not any("\ufffd" in part for part in parts)
 
 
@@ -65,7 +66,7 @@ def test_no_part_of_a_stop_string_is_told_wherever_it_is_cut_into_tokens(
     make: Any, text: str
 ) -> None:
     tokens = make().encode(text, add_special_tokens=False)
-    whole = generation.decode(make(), tokens)
+    whole = generate.decode(make(), tokens)
     draw = random.Random(0)
     for _ in range(60):
         start = draw.randrange(len(whole))

@@ -16,17 +16,18 @@ from typing import Any
 
 import pytest
 
-import servers
-from servers import Server, chat, metric, post
-from understudy import cli, locations
-from understudy.config_serve import Serve
-from understudy.deploy.asked import Asked, Piece
-from understudy.deploy.engine_vllm import VllmEngine
-from understudy.deploy.served import Served, of_directory
-from understudy.deploy.serving import serving
+from support import servers
+from support.servers import Server, chat, metric, post
+from understudy import locations
+from understudy.cli.main import main
+from understudy.config.serve import Serve
 from understudy.errors import EnvironmentFailed
+from understudy.pipeline.asked import Asked, Piece
+from understudy.serve.engine_vllm import VllmEngine
+from understudy.serve.served import Served, of_directory
+from understudy.serve.serving import serving
 
-STAND_INS = Path(__file__).parent / "stand_ins"
+STAND_INS = Path(__file__).parents[1] / "support" / "stand_ins"
 NO_END = {"2": -100}
 
 
@@ -155,7 +156,7 @@ def test_a_python_without_vllm_is_refused_before_anything_is_loaded(
     monkeypatch.delenv("PYTHONPATH", raising=False)
 
     def said(python: str) -> str:
-        assert cli.main(["serve", "x", "serve.engine=vllm", f"serve.python={python}"]) == 2
+        assert main(["serve", "x", "serve.engine=vllm", f"serve.python={python}"]) == 2
         return capsys.readouterr().err
 
     venv.create(tmp_path / "bare", symlinks=True)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import paid
-from paid import USAGE
-from test_client import check_books, drain, rows
+from support import paid
+from support.books import check_books, drain, rows
+from support.paid import USAGE
 from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed
-from understudy.service.base import BatchState, CallFailed, Reply, Request
-from understudy.service.batch import ask_in_batches
-from understudy.service.client import ask, ask_provider
-from understudy.service.rehearsal import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.base import BatchState, CallFailed, Reply, Request
+from understudy.services.batch import ask_in_batches
+from understudy.services.client import ask, ask_provider
 
 PRICE = 225  # micro-dollars of one reply, at half price
 

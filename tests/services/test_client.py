@@ -3,53 +3,21 @@
 import asyncio
 import itertools
 import random
-import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import paid
-from paid import USAGE, Scripted
+from support import paid
+from support.books import check_books, drain, rows
+from support.paid import USAGE, Scripted
 from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed, UnderstudyError
-from understudy.service.account import Account
-from understudy.service.base import CallFailed, Reply, Request
-from understudy.service.client import ask_provider
-from understudy.service.journal import open_journal
-
-Arrived = list[tuple[int, Reply]]
-
-
-def drain(stream: Iterator[tuple[int, Reply]]) -> tuple[Arrived, BaseException | None]:
-    """Everything that is handed out, and the error that follows it."""
-    arrived: Arrived = []
-    try:
-        for item in stream:
-            arrived.append(item)
-    except (UnderstudyError, KeyboardInterrupt) as error:
-        return arrived, error
-    return arrived, None
-
-
-def rows(root: Path, sql: str) -> list[Any]:
-    found = []
-    for path in sorted((root / "journal").glob("*.sqlite")):
-        database = sqlite3.connect(path)
-        found += database.execute(sql).fetchall()
-        database.close()
-    return found
-
-
-def check_books(root: Path, account: Account) -> None:
-    """The account says what the journal says, and no key was answered twice."""
-    with open_journal(root / "journal") as journal:
-        assert account.spent == journal.purse_total(account.purse)
-    keys = rows(root, "SELECT key FROM replies WHERE key IS NOT NULL")
-    assert len(keys) == len(set(keys))
+from understudy.services.base import CallFailed, Reply, Request
+from understudy.services.client import ask_provider
+from understudy.services.journal import open_journal
 
 
 class Waits(Scripted):

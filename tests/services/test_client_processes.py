@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-import paid
-from understudy.service.journal import key_of, open_journal
+from support import paid
+from understudy.services.journal import key_of, open_journal
 
-CHILD = Path(__file__).with_name("paid_child.py")
+TESTS = Path(paid.__file__).parents[1]
 
 
 def start(root: Path, count: int, seconds: float) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, str(CHILD), str(root), str(count), str(seconds)],
+        [sys.executable, "-m", "support.paid_child", str(root), str(count), str(seconds)],
+        cwd=TESTS,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-import paid
-from test_client import check_books, drain
+from support import paid
+from support.books import check_books, drain
 from understudy.errors import BadInput, BudgetSpent
-from understudy.service.base import Request
-from understudy.service.client import ask
-from understudy.service.journal import open_journal
-from understudy.service.rehearsal import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.base import Request
+from understudy.services.client import ask
+from understudy.services.journal import open_journal
 
 PROVIDERS = ["openai", "anthropic", "google", "openai_compatible"]
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from aiohttp import web
 
-import paid
-from understudy.service.connections import Connections
+from support import paid
+from understudy.services.connections import Connections
 
 
 class Small(httpx2.AsyncClient):

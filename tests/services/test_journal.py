@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import paid
+from support import paid
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.service.base import Reply, Request, Usage
-from understudy.service.journal import key_of, open_journal
-from understudy.service.segment import Call, Segment
+from understudy.services.base import Reply, Request, Usage
+from understudy.services.journal import key_of, open_journal
+from understudy.services.segment import Call, Segment
 
 KEYS = [key_of(paid.service(), request) for request in paid.requests(9)]
 REPLY = Reply("a \ud800 lone surrogate, \x00 and ü", "length", Usage(7, 1, 3, 2), "gpt-1", "id")
@@ -165,7 +165,7 @@ def test_a_dead_process_leaves_its_segment_to_the_next_and_a_living_one_does_not
     tmp_path: Path,
 ) -> None:
     code = (
-        "import sys, pathlib; from understudy.service.segment import Segment;"
+        "import sys, pathlib; from understudy.services.segment import Segment;"
         "s = Segment(pathlib.Path(sys.argv[1])); print(s.path.name, flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(

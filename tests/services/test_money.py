@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import paid
+from support import paid
 from understudy.config import Prices
 from understudy.errors import BadInput
-from understudy.service import money
-from understudy.service.base import Request, Usage
-from understudy.service.journal import Journal
-from understudy.service.money import Purse
+from understudy.services import money
+from understudy.services.base import Request, Usage
+from understudy.services.journal import Journal
+from understudy.services.money import Purse
 
 TOKENS = st.integers(0, 10**7)
 PRICE = st.decimals(0, 500, places=4)

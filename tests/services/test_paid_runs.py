@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from paid_runs import KEYS, contents, finish, ledger, quick, start, verdicts
-from understudy.service.journal import open_journal
-from understudy.service.rehearsal import RehearsalServer
+from support.paid_runs import KEYS, contents, finish, ledger, quick, start, verdicts
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.journal import open_journal
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +114,7 @@ def _is_worker(cmdline: Path, root: Path) -> bool:
         words = cmdline.read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return False
-    return "understudy.worker" in words and any(str(root) in word for word in words)
+    return "understudy.pipeline.worker" in words and any(str(root) in word for word in words)
 
 
 def test_a_budget_is_never_passed_and_the_printed_command_goes_on(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy import locks
-from understudy.artifacts import RowLog, StageDir, canonical, digest, fingerprint
 from understudy.errors import BadInput
 from understudy.records import Answer
+from understudy.store import locks
+from understudy.store.artifacts import RowLog, StageDir, canonical, digest, fingerprint
 
 
 def answer(prompt: str, k: int, text: str = "x") -> Answer:

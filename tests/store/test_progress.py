@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from understudy.progress import track
+from understudy.store.progress import track
 
 
 def test_a_slow_start_has_no_rate_yet_and_says_nothing(

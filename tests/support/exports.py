@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fake_runs
-import tiny_model
-from understudy import cli, local_model
-from understudy.artifacts import write_atomically
+from support import fake_runs, tiny_model
+from understudy.cli.main import main
 from understudy.config import Config
+from understudy.models import load
 from understudy.records import Coverage
+from understudy.store.artifacts import write_atomically
 
 _WORDS = ["What", "is", "the", "colour", "of", "the", "item"]
 
@@ -28,18 +28,18 @@ def adapter(path: Path, config: Config, spread: float = 0.2, **options: Any) -> 
     import peft
     import torch
 
-    local_model.quiet()
+    load.quiet()
     torch.manual_seed(1)
     usual = {"r": 4, "target_modules": ["q_proj", "v_proj", "down_proj"]}
     lora = peft.LoraConfig(**usual | {"task_type": "CAUSAL_LM"} | options)
-    model = peft.get_peft_model(local_model.base(config.model, torch.float32), lora)
+    model = peft.get_peft_model(load.base(config.model, torch.float32), lora)
     for name, parameter in model.named_parameters():
         if "lora_B" in name or "trainable_tokens_delta" in name:
             parameter.data.normal_(std=spread)
         elif "modules_to_save" in name:
             parameter.data.add_(torch.randn_like(parameter) * spread)
     model.save_pretrained(path, save_embedding_layers=False)
-    local_model.tokenizer(config.model).save_pretrained(path)
+    load.tokenizer(config.model).save_pretrained(path)
     return path
 
 
@@ -66,7 +66,7 @@ def write_run(root: Path, base: Path, **changes: Any) -> Path:
 
 def export(run_json: Path, *words: str) -> int:
     """`understudy export demo` of that run; its exit code."""
-    return cli.main(["export", "demo", "--root", str(run_json.parents[2]), *words])
+    return main(["export", "demo", "--root", str(run_json.parents[2]), *words])
 
 
 def names(path: Path) -> set[str]:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import write_atomically
 from understudy.records import Answer, Coverage, Row, Verdict, dumps
+from understudy.store.artifacts import write_atomically
 
 JUDGE = "offline"
 CONFIG: dict[str, Any] = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from understudy.artifacts import Job
 from understudy.config import Config
+from understudy.store.artifacts import Job
 
 REAL = os.environ.get("UNDERSTUDY_REAL_DATA")
 needs_real_data = pytest.mark.skipif(REAL is None, reason="UNDERSTUDY_REAL_DATA is not set")

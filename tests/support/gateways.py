@@ -13,12 +13,12 @@ from typing import Any
 import httpx2
 from aiohttp import web
 
-import wires
+from support import wires
 from understudy.config import Prices, Service
-from understudy.config_gateway import Gateway
-from understudy.deploy.gateway import log, server
-from understudy.deploy.gateway.gate import Gate
-from understudy.service.providers import Endpoint
+from understudy.config.gateway import Gateway
+from understudy.gateway import log, server
+from understudy.gateway.gate import Gate
+from understudy.services.providers import Endpoint
 
 CLIENT = httpx2.Client(timeout=30.0, trust_env=False)
 KEY = "sk-service-0123456789abcdef"

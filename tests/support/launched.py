@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import tiny_model
-from understudy import stages
-from understudy.artifacts import StageDir
-from understudy.stages import Stage
+from support import tiny_model
+from understudy.pipeline import stages
+from understudy.pipeline.stages import Stage
+from understudy.store.artifacts import StageDir
 
 
 def prepare(
@@ -29,7 +29,7 @@ def prepare(
 def start(stage: StageDir, **env: str) -> "subprocess.Popen[str]":
     """Start the command of a Slurm job; what it says is on its stderr."""
     return subprocess.Popen(
-        [sys.executable, "-m", "understudy.launch.accelerate", str(stage.path)],
+        [sys.executable, "-m", "understudy.training.accelerate", str(stage.path)],
         env=os.environ | {"TORCH_EXTENSIONS_DIR": str(EXTENSIONS)} | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

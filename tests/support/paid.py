@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config import Prices, Service
-from understudy.service.account import Account
-from understudy.service.base import Reply, Request, Usage
+from understudy.services.account import Account
+from understudy.services.base import Reply, Request, Usage
 
 PRICES = Prices(input=2.5, output=10.0, date="2026-11-21", source="test", cached=1.25, batch=0.5)
 USAGE = Usage(input=100, output=20)  # 450 micro-dollars

@@ -1,4 +1,4 @@
-"""A process that asks a scripted service: `python tests/paid_child.py ROOT COUNT SECONDS`.
+"""A process that asks a scripted service: `python -m support.paid_child ROOT COUNT SECONDS`.
 
 `ROOT/left` gets a line per call that leaves, `ROOT/out` one per reply that is handed out.
 """
@@ -9,8 +9,8 @@ import random
 import sys
 from pathlib import Path
 
-import paid
-from understudy.service.client import ask_provider
+from support import paid
+from understudy.services.client import ask_provider
 
 ROOT, COUNT, SECONDS = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 

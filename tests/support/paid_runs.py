@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.records import Verdict, read_rows
-from understudy.service.journal import Total, open_journal
+from understudy.services.journal import Total, open_journal
 
 SMALL = [
     "coverage.rows=60",

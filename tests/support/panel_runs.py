@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-import fake_runs
-from understudy.artifacts import write_atomically
+from support import fake_runs
 from understudy.records import Coverage, Row, dumps
+from understudy.store.artifacts import write_atomically
 
 LENIENCY = {"fair": 0.0, "lenient": 8.0, "strict": -8.0}
 _WORDS = {"prompt": 60, "reference": 80, "answer": 80, "reason": 20}

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from understudy import flow, pipeline, plan, stages, worker
-from understudy.artifacts import RowLog, StageDir
+from understudy import plan
 from understudy.config import Config, Prices, Service
+from understudy.pipeline import flow, stages, worker
+from understudy.pipeline import run as pipeline
+from understudy.pipeline.stages import Stage
 from understudy.plan import Item, Plan
 from understudy.plan.ranges import Range, total
 from understudy.records import Answer, Coverage, read_rows
-from understudy.stages import Stage
+from understudy.store.artifacts import RowLog, StageDir
 
 SMALL = (
     "coverage.rows=24",

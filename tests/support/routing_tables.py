@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from files import REAL
+from support.files import REAL
 
 FILES = {
     "logpai": ("logpai_acc_cost.csv.gz", "_cost"),

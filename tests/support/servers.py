@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from understudy import locations
-from understudy.config_serve import Serve
-from understudy.deploy.served import Served, of_directory
-from understudy.deploy.serving import serving
+from understudy.config.serve import Serve
+from understudy.serve.served import Served, of_directory
+from understudy.serve.serving import serving
 
 QUESTION = [{"role": "user", "content": "What is the colour of the sky?"}]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "slurm" / "dev-cluster.sh"
+SCRIPT = Path(__file__).parents[2] / "slurm" / "dev-cluster.sh"
 SMALL = [  # so that a node of two cores takes two jobs
     "cluster=slurm",
     *(f"cluster.{room}.cpus=1" for room in ("gpu", "cpu", "api")),

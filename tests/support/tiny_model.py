@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy import config as configuration
-from understudy import local_model
-from understudy.artifacts import Job, write_atomically
+from understudy.models import load
 from understudy.records import Coverage, dumps
+from understudy.store.artifacts import Job, write_atomically
 
 STOP = "<|im_end|>"
 OFFLINE = {
@@ -73,11 +73,11 @@ def build(path: Path | str | None, **changes: Any) -> configuration.Config:
 
 def save(path: Path, kind: str = "llama", tied: bool = True) -> Path:
     """Write a random base model with its tokenizer and chat template."""
-    local_model.quiet()
+    load.quiet()
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-    from understudy.tiny_base import train_tokenizer
+    from understudy.playground.tiny_base import train_tokenizer
 
     texts = [f"What is the {noun} of item {n}?" for n in range(30) for noun in ("colour", "size")]
     tokenizer = train_tokenizer(texts, size=420)

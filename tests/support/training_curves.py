@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-import tiny_model
+from support import tiny_model
 
 # Losses and weights of fp32 sums in another order; measured differences are below 3e-6.
 TOLERANCE = 2e-5

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from understudy.config import Service
 from understudy.records import Message
-from understudy.service.base import CallFailed, Reply, Request
-from understudy.service.providers import open_provider
+from understudy.services.base import CallFailed, Reply, Request
+from understudy.services.providers import open_provider
 
 WIRES = ("openai", "openai_compatible", "anthropic", "google")
 KEY = "sk-planted-0123456789abcdef"

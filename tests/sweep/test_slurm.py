@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import slurm_cluster as slurm
-from training_curves import assert_equal_within_tolerance
+from support import slurm_cluster as slurm
+from support.training_curves import assert_equal_within_tolerance
 
 pytestmark = pytest.mark.slow
 INTERRUPTIONS = int(os.environ.get("UNDERSTUDY_INTERRUPTIONS", "5"))  # four kinds, then any
@@ -152,7 +152,7 @@ def test_only_the_warned_task_of_an_array_is_queued_again(tmp_path: Path, body: 
     worker.write_text("#!/bin/bash\ntrap 'exit 130' USR1 TERM\nwhile :; do sleep 0.1; done\n")
     worker.chmod(0o755)
     common = ["sbatch", "--parsable", "--array=1-2", "-c1", "--mem=200M", f"-o{tmp_path}/%a.log"]
-    script = Path(__file__).parents[1] / "slurm" / f"{body}.sbatch"
+    script = Path(__file__).parents[2] / "slurm" / f"{body}.sbatch"
     array = slurm.ask(*common, str(script), str(worker), str(tmp_path / "tasks"))
     after = ["--kill-on-invalid-dep=yes", f"--dependency=aftercorr:{array}", "--wrap=true"]
     waiting = slurm.ask(*common, *after)

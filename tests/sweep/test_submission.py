@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from understudy.cli import main
-from understudy.config_cluster import Allocation, Cluster
-from understudy.launch import slurm
-from understudy.launch.slurm import Array
-from understudy.submission_arrays import arrange, sinks, without
-from understudy.submission_cells import Cell
+from understudy.cli.main import main
+from understudy.config.cluster import Allocation, Cluster
+from understudy.sweep import slurm
+from understudy.sweep.slurm import Array
+from understudy.sweep.submission_arrays import arrange, sinks, without
+from understudy.sweep.submission_cells import Cell
 
 
 def cell(name: str, *needs: str, stage: str = "", service: str | None = None) -> Cell:

@@ -16,9 +16,13 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from understudy import compose, flow, locations, sweep, sweep_cells
-from understudy.cli import main
-from understudy.sweep_cells import Cell, Cells
+from understudy import locations
+from understudy.cli.main import main
+from understudy.config import compose
+from understudy.pipeline import flow
+from understudy.sweep import cells as sweep_cells
+from understudy.sweep import sweep
+from understudy.sweep.cells import Cell, Cells
 
 SWEEPS = sorted(path.stem for path in (locations.shared("conf") / "sweep").glob("*.yaml"))
 TINY = [

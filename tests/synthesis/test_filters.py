@@ -2,7 +2,7 @@
 
 import pytest
 
-import tiny_model
+from support import tiny_model
 from understudy import playground
 from understudy.data.language import Languages, language
 from understudy.synthesis.filters import Filters

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from test_synthesis import split_rows
-from understudy import stages, synthesis
-from understudy.artifacts import Job, StageDir
+from support.synthetic import split_rows
+from understudy import synthesis
 from understudy.config import Config
 from understudy.errors import BadInput, BudgetSpent
-from understudy.flow import Flow
+from understudy.pipeline import stages
+from understudy.pipeline.flow import Flow
 from understudy.records import Synthetic, read_rows
-from understudy.service.journal import Total, open_journal
-from understudy.service.rehearsal import RehearsalServer
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.journal import Total, open_journal
+from understudy.store.artifacts import Job, StageDir
 
 Make = Callable[..., Config]
 
@@ -147,4 +148,4 @@ def stage_of(config: Config, root: Path) -> StageDir:
 
 
 def work(stage: StageDir) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "understudy.worker", str(stage.path)])
+    return subprocess.Popen([sys.executable, "-m", "understudy.pipeline.worker", str(stage.path)])

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-import tiny_model
+from support import tiny_model
 from understudy.records import Coverage
 from understudy.synthesis.seeds import Cycle, Later, Seeds, Wishes
 

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
-import files
+from support import files
+from support.synthetic import split_rows
 from understudy import playground, synthesis
-from understudy.artifacts import Job, RowLog
 from understudy.config import Config
-from understudy.data import coverage, subset
+from understudy.data import subset
 from understudy.data.clusters import same
-from understudy.data.split import split
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic, read_rows
+from understudy.store.artifacts import Job, RowLog
+
+
+@pytest.fixture
+def config(composed: Callable[..., Config]) -> Config:
+    return composed("coverage.split.test=10", "coverage.split.validation=8")
 
 
 def stage(config: Config, tmp_path: Path, rows: int = 40, block: int = 0, **inputs: Path) -> Job:
@@ -24,28 +29,6 @@ def stage(config: Config, tmp_path: Path, rows: int = 40, block: int = 0, **inpu
         (tmp_path / name / part).mkdir(parents=True)
     params = {"block": block, "rows": rows}
     return Job(config, params, inputs, tmp_path / name / "out", tmp_path / name / "scratch")
-
-
-def split_rows(config: Config, at: Path, count: int = 30) -> Path:
-    at.mkdir()
-    pairs = playground.generate(config.task.name, 0, 0, count)
-    messages = [
-        [{"role": "user", "content": p.instruction}, {"role": "assistant", "content": p.response}]
-        for p in pairs
-    ]
-    rows = [
-        Coverage(i, i, m, config.task.name, "CC0", "test", None)
-        for i, m in zip(coverage.row_ids(messages), messages, strict=True)
-    ]
-    log = RowLog(at, Coverage)
-    log.append(split(rows, config.coverage.split, 0))
-    log.finish()
-    return at
-
-
-@pytest.fixture
-def config(composed: Callable[..., Config]) -> Config:
-    return composed("coverage.split.test=10", "coverage.split.validation=8")
 
 
 def rows_of(job: Job) -> list[Synthetic]:

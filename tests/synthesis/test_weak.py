@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import files
-import tiny_model
+from support import files, tiny_model
 from understudy import playground
 from understudy.config import Config
 from understudy.data import folds
 from understudy.errors import BadInput
-from understudy.flow import Flow
+from understudy.pipeline.flow import Flow
 from understudy.records import Coverage, Verdict, read_rows
 from understudy.synthesis import weak
 

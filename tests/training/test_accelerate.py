@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-import launched
-import tiny_model
+from support import launched, tiny_model
 from understudy import config
-from understudy.config_accelerate import Accelerate, split_batch
+from understudy.config.accelerate import Accelerate, split_batch
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.launch import accelerate
+from understudy.training import accelerate
 
 ALL = ["ddp", "fsdp", "zero1", "zero2", "zero3", "zero3_offload"]
 
@@ -62,14 +61,14 @@ def test_an_uneven_batch_is_refused_when_the_config_is_composed() -> None:
 @pytest.mark.parametrize("kind", ["cpu", "single"])
 def test_one_process_is_the_plain_worker(tmp_path: Path, kind: str) -> None:
     how = made(tmp_path, kind)
-    assert how.argv[1:3] == ["-m", "understudy.worker"]
+    assert how.argv[1:3] == ["-m", "understudy.pipeline.worker"]
     stage = tmp_path / "finetune" / "0123456789abcdef"
     assert {path.name for path in stage.iterdir()} == {"config.json", "inputs.json"}
 
 
 def test_only_fine_tuning_is_distributed(tmp_path: Path) -> None:
-    assert made(tmp_path, "ddp", "inference").argv[2] == "understudy.worker"
-    assert made(tmp_path, "ddp").argv[2] == "understudy.launch.accelerate"
+    assert made(tmp_path, "ddp", "inference").argv[2] == "understudy.pipeline.worker"
+    assert made(tmp_path, "ddp").argv[2] == "understudy.training.accelerate"
 
 
 def test_cpu_hides_the_gpus_and_single_shows_the_trainer_one(
@@ -93,7 +92,7 @@ def test_the_files_of_a_launch_say_what_accelerate_reads(tmp_path: Path, kind: s
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(given))
     assert (args.num_processes, args.num_machines, args.machine_rank) == (4, 2, 1)
     assert (args.main_process_ip, args.main_process_port) == ("n1", 12345)
-    assert (args.module, args.training_script) == (True, "understudy.worker")
+    assert (args.module, args.training_script) == (True, "understudy.pipeline.worker")
     assert args.training_script_args == [str(tmp_path)]
     assert args.use_deepspeed == kind.startswith("zero")
     assert bool(args.use_fsdp) == (kind == "fsdp")
@@ -142,7 +141,7 @@ def test_without_fine_tuning_nothing_is_asked_of_the_machine() -> None:
 
 
 def test_how_it_is_spread_is_in_no_fingerprint() -> None:
-    from understudy import stages
+    from understudy.pipeline import stages
 
     one, many = (tiny_model.build(None, accelerate__kind=kind) for kind in ("single", "zero3"))
     assert isinstance(one, config.Config)
@@ -155,12 +154,14 @@ def test_a_worker_that_is_alone_where_two_were_asked_for_says_so(tmp_path: Path)
 
     stage = launched.prepare(tmp_path, tmp_path, accelerate__kind="ddp")
     done = subprocess.run(
-        [sys.executable, "-m", "understudy.worker", str(stage.path)], capture_output=True, text=True
+        [sys.executable, "-m", "understudy.pipeline.worker", str(stage.path)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     assert done.stderr == (
         "understudy: accelerate=ddp asks for 2 processes and this is one of 1; "
-        f"start it with python -m understudy.launch.accelerate {stage.path}\n"
+        f"start it with python -m understudy.training.accelerate {stage.path}\n"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parent / "benchmarks"
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_shapes_have_the_published_sizes_and_a_token_its_flops(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-import tiny_model
-from understudy import local_model
+from support import tiny_model
 from understudy.errors import BadInput, Internal
-from understudy.finetune_data import (
+from understudy.models import load
+from understudy.training.data import (
     IGNORED,
     Conversation,
     check_batch,
@@ -16,7 +16,7 @@ from understudy.finetune_data import (
     encode,
     plan_steps,
 )
-from understudy.finetune_history import best, is_stale
+from understudy.training.history import best, is_stale
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_packed_conversations_are_told_apart_by_their_positions() -> None:
 
 def test_the_loss_is_on_the_last_answer_and_its_stop_token_and_nothing_after(base: Path) -> None:
     config = tiny_model.build(base)
-    tokenizer = local_model.tokenizer(config.model)
-    stop = local_model.stop_id(tokenizer, config.model)
+    tokenizer = load.tokenizer(config.model)
+    stop = load.stop_id(tokenizer, config.model)
     row = tiny_model.row("r", "What is the colour?", "red")
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello you"}]
     row.messages[:0] = turns
@@ -80,8 +80,8 @@ def test_the_loss_is_on_the_last_answer_and_its_stop_token_and_nothing_after(bas
 
 def test_a_row_that_does_not_begin_with_its_prompt_is_left_out(base: Path) -> None:
     config = tiny_model.build(base)
-    tokenizer = local_model.tokenizer(config.model)
-    stop = local_model.stop_id(tokenizer, config.model)
+    tokenizer = load.tokenizer(config.model)
+    stop = load.stop_id(tokenizer, config.model)
     tokenizer.chat_template += "{% if add_generation_prompt %} Now:{% endif %}"
     assert encode(tiny_model.row("r", "What is it?", "red"), tokenizer, stop) is None
 

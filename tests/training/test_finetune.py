@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-import tiny_model
-from understudy import finetune, inference, local_model
-from understudy.artifacts import Job
+from support import tiny_model
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.finetune_data import encode
+from understudy.inference import inference
+from understudy.models import load
+from understudy.store.artifacts import Job
+from understudy.training import finetune
+from understudy.training.data import encode
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,9 @@ def validation_loss(job: Job) -> float:
     import torch
 
     config = job.config
-    tokenizer = local_model.tokenizer(config.model, job.out / "model")
-    model = local_model.finetuned(config.model, job.out / "model", torch.float32)
-    stop = local_model.stop_id(tokenizer, config.model)
+    tokenizer = load.tokenizer(config.model, job.out / "model")
+    model = load.finetuned(config.model, job.out / "model", torch.float32)
+    stop = load.stop_id(tokenizer, config.model)
     total, tokens = 0.0, 0
     for row in tiny_model.rows(4, "validation", answer="blue blue"):
         one = encode(row, tokenizer, stop)
@@ -145,7 +147,7 @@ def test_training_stops_when_validation_no_longer_improves(prepare: Callable[...
 def test_a_run_that_goes_on_after_a_crash_ships_the_same_bytes(
     prepare: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    from understudy.finetune_trainer import Schedule
+    from understudy.training.trainer import Schedule
 
     changes = changes | {"trainer__min_steps": 12, "trainer__per_device_batch": 2}
     whole = prepare("whole", **changes)
@@ -185,7 +187,7 @@ def test_a_signal_during_training_costs_no_step_and_changes_no_byte(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from understudy.finetune_trainer import Schedule
+    from understudy.training.trainer import Schedule
 
     changes = {"trainer__min_steps": 12, "trainer__per_device_batch": 2}
     whole, cut = prepare("whole", **changes), prepare("cut", **changes)
@@ -213,7 +215,7 @@ def test_memory_that_runs_out_is_answered_by_what_to_change(
 ) -> None:
     import torch
 
-    from understudy.finetune_trainer import Schedule
+    from understudy.training.trainer import Schedule
 
     def allocate(self: Schedule, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 5:

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-import launched
-import tiny_model
-from training_curves import assert_equal_within_tolerance
-from understudy import finetune, inference
-from understudy.artifacts import StageDir
+from support import launched, tiny_model
+from support.training_curves import assert_equal_within_tolerance
+from understudy.inference import inference
+from understudy.store.artifacts import StageDir
+from understudy.training import finetune
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def ranks_of(stage: StageDir) -> list[int]:
         with contextlib.suppress(OSError):
             words = cmdline.read_bytes().decode(errors="replace").split("\0")
             state = (cmdline.parent / "stat").read_text().rpartition(")")[2].split()[0]
-            if "understudy.worker" in words and str(stage.path) in words and state != "Z":
+            if "understudy.pipeline.worker" in words and str(stage.path) in words and state != "Z":
                 found.append(int(cmdline.parent.name))
     return sorted(found)
 
@@ -138,7 +138,8 @@ def test_a_signal_costs_no_step_and_changes_no_loss(
 def test_fsdp_trains_and_resumes_as_one(
     alone: Callable[..., Path], base: Path, tmp_path: Path
 ) -> None:
-    path = f"{Path(__file__).parent / 'fsdp_on_gloo'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    on_gloo = Path(__file__).parents[1] / "support" / "fsdp_on_gloo"
+    path = f"{on_gloo}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     # Two GPUs by name only: the launch asks no more than that, the ranks find none.
     gpus = {"CUDA_VISIBLE_DEVICES": "0,1", "ACCELERATE_TORCH_DEVICE": "cpu", "PYTHONPATH": path}
     stage = launched.prepare(tmp_path, base, accelerate__kind="fsdp", **LORA)
@@ -217,7 +218,7 @@ def test_accelerates_own_cpu_option_which_starts_one_process_is_caught(
     stage = launched.prepare(tmp_path, base, accelerate__kind="ddp", **FULL)
     command = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
     done = subprocess.run(
-        [sys.executable, *command, "understudy.worker", str(stage.path)],
+        [sys.executable, *command, "understudy.pipeline.worker", str(stage.path)],
         capture_output=True,
         text=True,
     )

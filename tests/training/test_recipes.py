@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-import tiny_model
-from understudy import finetune, inference, local_model
-from understudy.artifacts import Job
-from understudy.finetune_data import Adapter, adapter_size
+from support import tiny_model
+from understudy.inference import inference
+from understudy.models import load
+from understudy.store.artifacts import Job
+from understudy.training import finetune
+from understudy.training.data import Adapter, adapter_size
 
 LORA = {"trainer__kind": "lora", "trainer__max_steps": 1}
 
@@ -73,8 +75,8 @@ def test_a_loss_on_all_tokens_counts_the_prompt_and_one_on_the_answer_does_not(
     job = prepare(trainer__loss="all", trainer__lr=1e-9, trainer__max_steps=1)
     measured = summary(job)["best_validation_loss"]
     config = job.config
-    tokenizer = local_model.tokenizer(config.model)
-    model = local_model.base(config.model, torch.float32)
+    tokenizer = load.tokenizer(config.model)
+    model = load.base(config.model, torch.float32)
     total, tokens = 0.0, 0
     for row in tiny_model.rows(2, "validation", answer="blue"):
         text = tokenizer.apply_chat_template(row.messages, tokenize=True, return_dict=False)
@@ -153,10 +155,10 @@ def test_new_rows_are_the_same_when_the_adapter_is_loaded_as_when_it_was_trained
     measured = summary(job)["best_validation_loss"]
     names = [name for name in weights(job) if "lora" not in name]
     assert len(names) == (rows == "trained"), names  # tied: one layer; never whole embeddings
-    model = local_model.finetuned(job.config.model, job.out / "model", torch.float32)
-    tokenizer = local_model.tokenizer(job.config.model, job.out / "model")
+    model = load.finetuned(job.config.model, job.out / "model", torch.float32)
+    tokenizer = load.tokenizer(job.config.model, job.out / "model")
     assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
-    stop = local_model.stop_id(tokenizer, job.config.model)
+    stop = load.stop_id(tokenizer, job.config.model)
     total, tokens = 0.0, 0
     for row in tiny_model.rows(2, "validation", answer="blue"):
         one = finetune.encode_rows([row], tokenizer, stop, 96, "validation").rows[0]
@@ -196,5 +198,5 @@ def test_a_model_trains_in_bf16_on_a_cpu_about_as_in_fp32(
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"][-1] < losses["bf16"][0] / 2
-    model = local_model.base(job.config.model, local_model.frozen_precision("bf16"))
+    model = load.base(job.config.model, load.frozen_precision("bf16"))
     assert model.dtype == torch.bfloat16

@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import launched
+from support import launched
 
 LOST = """
 import os, signal
-from understudy import ranks
-from understudy.finetune_signals import Signals
+from understudy.models import ranks
+from understudy.training.signals import Signals
 
 class Import:
     def __del__(self):  # Python drops what is raised here, as in the callbacks of an import
@@ -23,7 +23,8 @@ with Signals() as signals:
 """
 BROKEN = """
 import os, signal, sys
-from understudy import ranks, worker
+from understudy.models import ranks
+from understudy.pipeline import worker
 
 ranks.end_like_ctrl_c()
 try:

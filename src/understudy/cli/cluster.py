@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.pipeline import Run
-    from understudy.submission import Submission, Submitted
+    from understudy.pipeline.run import Run
+    from understudy.sweep.submission import Submission, Submitted
 
 
 def submit(
@@ -21,7 +21,7 @@ def submit(
 
     `directory` is that of the run or sweep, `write` writes a sweep's own record.
     """
-    from understudy.submission import Submission, one_at_a_time
+    from understudy.sweep.submission import Submission, one_at_a_time
 
     if runs[0].config.cluster.kind == "dry_run":
         _print_script(Submission(directory, runs, command))
@@ -96,7 +96,8 @@ def register(verbs: Any) -> None:
 
 
 def _cancel(arguments: argparse.Namespace) -> None:
-    from understudy import cancellation, status, sweep
+    from understudy.pipeline import status
+    from understudy.sweep import cancellation, sweep
 
     root = _root(arguments)
     if (found := sweep.find_sweep(root, arguments.run)) is not None:
@@ -112,9 +113,12 @@ def _cancel(arguments: argparse.Namespace) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from understudy import config, explain, pipeline, status
-    from understudy.compose import compose
-    from understudy.submission_cells import ahead
+    from understudy import config
+    from understudy.config.compose import compose
+    from understudy.pipeline import run as pipeline
+    from understudy.pipeline import status
+    from understudy.sweep import explain
+    from understudy.sweep.submission_cells import ahead
 
     planned = {}
     if any("=" in word for word in arguments.cell):
@@ -145,7 +149,7 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _unlock(arguments: argparse.Namespace) -> None:
-    from understudy import locks
+    from understudy.store import locks
 
     if (directory := _stage(_root(arguments), arguments.stage)) is None:
         raise BadInput(f"{arguments.stage} is no stage directory below {_root(arguments)}")
@@ -168,7 +172,7 @@ def _stage(root: Path, name: str) -> Path | None:
 
 
 def _root(arguments: argparse.Namespace) -> Path:
-    from understudy.compose import compose
+    from understudy.config.compose import compose
 
     root = arguments.root or compose([], None).values["paths"]["root"]
     return Path(root).expanduser().absolute()

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.cli_table import table
+from understudy.cli.table import table
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _share(text: str) -> float:
 def _progress(logs: list[str]) -> AbstractContextManager[Any]:
     """A bar of the megabytes read; none where their number is not known."""
     from understudy.collect import chunks
-    from understudy.progress import track
+    from understudy.store.progress import track
 
     if "-" in logs or not sys.stderr.isatty():
         return nullcontext(lambda count: None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.artifacts import StageDir
+    from understudy.store.artifacts import StageDir
 
 _FORMATS = ("llamaduo", "messages", "openai")
 _HELP = "write a run's training set for others: LlamaDuo's schema, HF messages, OpenAI fine-tuning"
@@ -29,15 +29,16 @@ def register(verbs: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from understudy import cli, status
+    from understudy.cli.main import compose
     from understudy.data import publish
+    from understudy.pipeline import status
 
     out = Path(arguments.out)
     if out.exists() and not arguments.force and (out.is_file() or any(out.iterdir())):
         raise BadInput(f"--out {out} is not empty; give another directory, or --force")
     if arguments.push:
         publish.check_hub(arguments.push)
-    root = Path(arguments.root or cli.compose([], None)[0]["paths"]["root"])
+    root = Path(arguments.root or compose([], None)[0]["paths"]["root"])
     run_json = status.find_run(root.expanduser().absolute(), arguments.run)
     counts = _write(_subset(run_json, arguments.round), arguments)
     words = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -48,7 +49,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _subset(run_json: Path, number: int | None) -> "StageDir":
     """The training set of a round."""
-    from understudy.artifacts import StageDir
+    from understudy.store.artifacts import StageDir
 
     run = json.loads(run_json.read_text(encoding="utf-8"))
     found = {

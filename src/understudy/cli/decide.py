@@ -32,11 +32,11 @@ def register(verbs: Any) -> None:
 
 
 def _decide(arguments: argparse.Namespace) -> int:
-    from understudy.artifacts import write_atomically
-    from understudy.compose import compose
+    from understudy.config.compose import compose
     from understudy.evaluation import decision
-    from understudy.report import report
-    from understudy.status import find_run
+    from understudy.pipeline.status import find_run
+    from understudy.report.page import report
+    from understudy.store.artifacts import write_atomically
 
     root = arguments.root or compose([], None).values["paths"]["root"]
     run_json = find_run(Path(root).expanduser().absolute(), arguments.run)
@@ -112,7 +112,7 @@ _Judged = tuple[dict[str, str], list[str], tuple[str, str] | None]
 
 def _ready_made(run: dict[str, Any], root: Path, service: str | None) -> _Judged:
     """The evaluation stages of two generators, as if one were the baseline of the other."""
-    from understudy.artifacts import StageDir
+    from understudy.store.artifacts import StageDir
 
     found: dict[str, dict[str, str]] = {}  # generator -> judge -> stage
     families: dict[str, str] = {}
@@ -140,7 +140,7 @@ def _ready_made(run: dict[str, Any], root: Path, service: str | None) -> _Judged
 
 def _holdout(run: dict[str, Any], root: Path) -> _Judged:
     """The holdout's evaluation stages by role, all finished, the judges, and the service."""
-    from understudy.artifacts import StageDir
+    from understudy.store.artifacts import StageDir
 
     name, record = run["name"], run.get("holdout")
     if record is None:
@@ -174,7 +174,7 @@ def _service(config: dict[str, Any], role: str) -> tuple[str, str] | None:
 
 def show(decided: "Decision") -> None:
     """Print the decision first, then what it rests on and what would change it."""
-    from understudy.evaluation.statistics import Interval
+    from understudy.evaluation.statistics.intervals import Interval
 
     def said(found: Interval) -> str:
         if found.mean is None:

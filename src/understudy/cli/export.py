@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import cli_settings
+from understudy.cli import settings as cli_settings
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.config_deploy import Export
+    from understudy.config.deploy import Export
 
 _HELP = "write a run's model for others to serve, once it is proved to be the one that was judged"
 _EXAMPLES = """The judged model, the files loaded afresh, and a server of them answer the same test
@@ -47,9 +47,9 @@ def register(verbs: Any) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from understudy.data import publish
-    from understudy.deploy.chosen import choose
-    from understudy.deploy.export import export
-    from understudy.status import find_run
+    from understudy.export.export import export
+    from understudy.pipeline.chosen import choose
+    from understudy.pipeline.status import find_run
 
     settings, root = _settings(arguments.set, arguments.root)
     if arguments.push:
@@ -75,7 +75,7 @@ def _export(arguments: argparse.Namespace) -> None:
 def _settings(overrides: list[str], root: str | None) -> "tuple[Export, Path]":
     """The composed `export.*`, and where runs are."""
     from understudy import config
-    from understudy.compose import compose
+    from understudy.config.compose import compose
 
     for text in overrides:
         if not text.startswith("export."):

@@ -12,7 +12,7 @@ from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
     from understudy.config import Config
-    from understudy.deploy.gateway.control import Control
+    from understudy.gateway.control import Control
 
 _HELP = "one OpenAI-compatible endpoint before a service and a local model"
 _EXAMPLES = """modes:
@@ -88,7 +88,7 @@ def _pairs(verb: str, words: list[str]) -> dict[str, str]:
 def _config(overrides: list[str], arguments: argparse.Namespace) -> "Config":
     """The composed config; `gateway.service=NAME` borrows a file of conf/service."""
     from understudy import config
-    from understudy.compose import compose
+    from understudy.config.compose import compose
 
     name = "gateway.service="
     told = [f"+service@{word}" if word.startswith(name) else word for word in overrides]
@@ -103,12 +103,12 @@ def directory_of(config: "Config", is_rehearsal: bool) -> Path:
 
 
 def _serve(config: "Config") -> int:
-    from understudy import ranks
+    from understudy.models import ranks
 
     try:
-        from understudy.deploy.gateway import server
-        from understudy.deploy.gateway.gate import Gate
-        from understudy.deploy.gateway.wires import wire_of
+        from understudy.gateway import server
+        from understudy.gateway.gate import Gate
+        from understudy.gateway.wires import wire_of
     except ModuleNotFoundError as error:
         raise EnvironmentFailed(
             f"gateway needs a package that is not installed ({error.name}); "
@@ -138,7 +138,7 @@ def _serve(config: "Config") -> int:
 
 
 def _client_key(host: str, variable: str | None) -> str | None:
-    from understudy.deploy.gateway.app import LOOPBACK
+    from understudy.gateway.app import LOOPBACK
 
     if variable is None:
         if host not in LOOPBACK:
@@ -157,7 +157,7 @@ def _endpoint(config: "Config", client_key: str | None) -> Any:
     """Where the service is; without a key in the environment, the clients' keys go through."""
     from dataclasses import replace
 
-    from understudy.service.providers import endpoint_of
+    from understudy.services.providers import endpoint_of
 
     service = config.gateway.service
     assert service is not None, "it was looked for"
@@ -171,7 +171,7 @@ def _endpoint(config: "Config", client_key: str | None) -> Any:
 
 
 def _change(directory: Path, given: dict[str, str] | None) -> int:
-    from understudy.deploy.gateway import control
+    from understudy.gateway import control
 
     path = directory / "control.json"
     found = control.read(path)
@@ -191,7 +191,7 @@ def _taken_over(directory: Path, made: "Control") -> str:
     """Whether the running gateway has taken a control over, waiting for it."""
     import time
 
-    from understudy.deploy.gateway import control
+    from understudy.gateway import control
 
     written = list(control.signature(directory / "control.json") or ())
     until = time.monotonic() + _WAIT_S
@@ -213,7 +213,7 @@ def _health(directory: Path) -> dict[str, Any] | None:
     from urllib.error import URLError
     from urllib.request import ProxyHandler, Request, build_opener
 
-    from understudy.deploy.gateway.server import running
+    from understudy.gateway.server import running
 
     if (address := running(directory)) is None:
         return None
@@ -230,7 +230,7 @@ def _health(directory: Path) -> dict[str, Any] | None:
 
 
 def _status(directory: Path) -> int:
-    from understudy.deploy.gateway import control
+    from understudy.gateway import control
 
     found = control.read(directory / "control.json")
     assert found is not None, "it was looked for"

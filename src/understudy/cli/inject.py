@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from understudy.cli_table import table
+from understudy.cli.table import table
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def register(verbs: Any) -> None:
 
 
 def _inject(arguments: argparse.Namespace) -> None:
-    from understudy import compose, config
+    from understudy import config
+    from understudy.config import compose
 
     composed = config.build(compose.compose(arguments.overrides, arguments.config_dir).values)
     if arguments.answers < 2:
@@ -50,10 +51,11 @@ def _inject(arguments: argparse.Namespace) -> None:
 
 
 def _measured(composed: "Config", count: int) -> list["Shift"]:
-    from understudy import pipeline, playground
+    from understudy import playground
     from understudy.evaluation import injection
-    from understudy.service import facts
-    from understudy.service.account import Account
+    from understudy.pipeline import run
+    from understudy.services import facts
+    from understudy.services.account import Account
 
     task = composed.task.name
     if task not in playground.TASKS:
@@ -61,7 +63,7 @@ def _measured(composed: "Config", count: int) -> list["Shift"]:
     for notice in facts.notices(composed):
         print(notice, file=sys.stderr)
     answers = injection.imperfect_answers(task, count)
-    root = pipeline.run_root(composed)
+    root = run.run_root(composed)
     shifts: list[injection.Shift] = []
     for name, judge in composed.judges.items():
         account = Account(

@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.cli_table import table
+from understudy.cli.table import table
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.service.journal import Journal, Total
+    from understudy.services.journal import Journal, Total
 
 _HELP = "show what was paid for (totals), write it as JSON lines (export), forget it (purge)"
 _FILTERS = ("stage", "service", "model", "purse")
@@ -40,7 +40,7 @@ def register(verbs: Any) -> None:
 
 
 def _journal(arguments: argparse.Namespace) -> None:
-    from understudy.service.journal import open_journal
+    from understudy.services.journal import open_journal
 
     directory = _directory(arguments)
     if not list(directory.glob("*.sqlite")):
@@ -51,7 +51,7 @@ def _journal(arguments: argparse.Namespace) -> None:
 
 
 def _directory(arguments: argparse.Namespace) -> Path:
-    from understudy.compose import compose
+    from understudy.config.compose import compose
 
     root = Path(arguments.root or compose([], None).values["paths"]["root"]).expanduser()
     return (root / "rehearsal" if arguments.rehearsal else root).absolute() / "journal"

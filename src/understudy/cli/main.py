@@ -7,27 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import (
-    __version__,
-    cli_cluster,
-    cli_collect,
-    cli_data,
-    cli_decide,
-    cli_export,
-    cli_gateway,
-    cli_inject,
-    cli_journal,
-    cli_plan,
-    cli_preview,
-    cli_rehearse,
-    cli_route,
-    cli_serve,
+from understudy import __version__
+from understudy.cli import (
+    cluster,
+    collect,
+    data,
+    decide,
+    export,
+    gateway,
+    inject,
+    journal,
+    plan,
+    preview,
+    rehearse,
+    route,
+    serve,
 )
 from understudy.errors import BadInput, BudgetSpent, UnderstudyError, from_system
 
 if TYPE_CHECKING:
-    from understudy.compose import Composed
-    from understudy.sweep_cells import Grid
+    from understudy.config.compose import Composed
+    from understudy.sweep.cells import Grid
 
 _EXAMPLES = """examples:
   understudy run experiment=demo                     a whole migration, offline, in minutes
@@ -122,9 +122,9 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     for more in (
-        *(cli_collect, cli_plan, cli_preview, cli_decide, cli_route),
-        *(cli_export, cli_serve, cli_gateway),
-        *(cli_rehearse, cli_journal, cli_inject, cli_data, cli_cluster),
+        *(collect, plan, preview, decide, route),
+        *(export, serve, gateway),
+        *(rehearse, journal, inject, data, cluster),
     ):
         more.register(verbs)
     return parser
@@ -144,9 +144,11 @@ def _command(argv: list[str] | None) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from understudy import config, pipeline, ranks
-    from understudy.compose import grid
-    from understudy.report import report
+    from understudy import config
+    from understudy.config.compose import grid
+    from understudy.models import ranks
+    from understudy.pipeline import run as pipeline
+    from understudy.report.page import report
 
     ranks.end_like_ctrl_c()  # `kill`, systemd, a container that stops
     if arguments.multirun:
@@ -158,7 +160,7 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{run.directory.name}: {run.directory}", file=sys.stderr)
     if composed.is_rehearsal:
         print(_REHEARSAL, file=sys.stderr)
-    if composed.cluster.kind != "local" and cli_cluster.submit(run.directory, [run], run.command):
+    if composed.cluster.kind != "local" and cluster.submit(run.directory, [run], run.command):
         return 0
     decision = run.execute()
     page = run.directory / "report.html"
@@ -177,15 +179,16 @@ def _typed(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
 
 
 def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
-    from understudy import sweep, sweep_cells
-    from understudy.compose import Composer
+    from understudy.config.compose import Composer
+    from understudy.sweep import cells as sweep_cells
+    from understudy.sweep import sweep
 
     cells = sweep_cells.expand(found, Composer(arguments.config_dir))
     command = _typed(arguments, arguments.overrides)
     job = sweep.Sweep(cells, command, lambda overrides: _typed(arguments, overrides))
     if cells.cells[0].config.cluster.kind != "local":
         runs, write = [lane.run for lane in job.lanes], job.write
-        if cli_cluster.submit(job.directory, runs, job.record["command"], write):
+        if cluster.submit(job.directory, runs, job.record["command"], write):
             return 0
     print(f"{cells.name}: {job.outline()}", file=sys.stderr)
     if job.record["rehearsal"]:
@@ -198,8 +201,9 @@ def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
 
 def _multirun(arguments: argparse.Namespace) -> int:
     """Let Hydra sweep, one cell after the other, its own files below paths.root."""
-    from understudy import compose as composing
-    from understudy import pipeline, sweep_cells
+    from understudy.config import compose as composing
+    from understudy.pipeline import run as pipeline
+    from understudy.sweep import cells as sweep_cells
 
     grid = composing.grid(arguments.overrides, arguments.config_dir)
     cells = sweep_cells.expand(grid, composing.Composer(arguments.config_dir))
@@ -228,7 +232,7 @@ def _multirun(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> None:
     from understudy import config
-    from understudy.sweep_cells import flat
+    from understudy.sweep.cells import flat
 
     values, origins = compose(arguments.overrides, arguments.config_dir)
     config.build(values)
@@ -237,9 +241,9 @@ def _config(arguments: argparse.Namespace) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> None:
-    from understudy import schema
-    from understudy.compose import config_dirs
-    from understudy.compose import groups as config_groups
+    from understudy.config import schema
+    from understudy.config.compose import config_dirs
+    from understudy.config.compose import groups as config_groups
 
     groups = config_groups(config_dirs(arguments.config_dir))
     if arguments.group is None:
@@ -256,14 +260,16 @@ def _options(arguments: argparse.Namespace) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from understudy import config, init
+    from understudy import config
+    from understudy.collect import init
 
     composed = config.build(compose([f"model={arguments.model}"], None).values)
     return init.main(arguments.file, arguments.out, arguments.force, composed)
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from understudy import status, sweep
+    from understudy.pipeline import status
+    from understudy.sweep import sweep
 
     root = _root(arguments)
     if (found := sweep.find_sweep(root, arguments.run)) is not None:
@@ -273,7 +279,9 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from understudy import report, status, sweep
+    from understudy.pipeline import status
+    from understudy.report import page as report
+    from understudy.sweep import sweep
 
     root = _root(arguments)
     found = sweep.find_sweep(root, arguments.run)
@@ -289,7 +297,7 @@ def _root(arguments: argparse.Namespace) -> Path:
 
 def compose(overrides: list[str], config_dir: str | None) -> "Composed":
     """The composed values, and the origin of each leaf."""
-    from understudy.compose import compose
+    from understudy.config.compose import compose
 
     return compose(overrides, config_dir)
 

@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from understudy.cli_table import table
+from understudy.cli.table import table
 
 if TYPE_CHECKING:
     from understudy.plan import Item, Plan
@@ -36,14 +36,17 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _cells(overrides: list[str], config_dir: str | None) -> tuple[list[Any], str]:
     """The config of every cell, and the purse that pays for all."""
-    from understudy import compose, config, pipeline, sweep_cells
+    from understudy import config
+    from understudy.config import compose
+    from understudy.pipeline import run
+    from understudy.sweep import cells as sweep_cells
 
     grid = compose.grid(overrides, config_dir)
     if grid.axes:
         cells = sweep_cells.expand(grid, compose.Composer(config_dir))
         return [cell.config for cell in cells.cells], f"sweep/{cells.name}"
     one = config.build(compose.compose(overrides, config_dir).values)
-    return [one], f"run/{pipeline.run_name(one)}"
+    return [one], f"run/{run.run_name(one)}"
 
 
 def to_dict(plan: "Plan") -> dict[str, Any]:

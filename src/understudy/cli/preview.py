@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.preview import Preview, Sample
+    from understudy.plan.preview import Preview, Sample
 
 _HELP = "ask the teacher the first few prompts of a run: what comes back, and what it costs"
 _DETAIL = "The run finds these calls in the journal and does not pay for them again."
@@ -25,7 +25,9 @@ def register(verbs: Any) -> None:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
-    from understudy import compose, config, preview
+    from understudy import config
+    from understudy.config import compose
+    from understudy.plan import preview
 
     if arguments.calls < 1:
         raise BadInput(f"--calls={arguments.calls} asks nothing; give 1 or more")

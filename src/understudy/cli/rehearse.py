@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.service import rehearsal_options as options
+from understudy.rehearsal import options
 
 if TYPE_CHECKING:
     from understudy.config import Prices
-    from understudy.service.rehearsal import Bill, RehearsalServer
+    from understudy.rehearsal.bill import Bill
+    from understudy.rehearsal.server import RehearsalServer
 
 _HELP = "play every paid service on this machine: understudy rehearse -- run KEY=VALUE…"
 _DETAIL = "Alone it serves until Ctrl-C; no key is needed, nothing is paid."
@@ -30,7 +31,7 @@ def register(verbs: Any) -> None:
 
 def _rehearse(arguments: argparse.Namespace) -> int:
     try:
-        from understudy.service.rehearsal import RehearsalServer
+        from understudy.rehearsal.server import RehearsalServer
     except ModuleNotFoundError as error:
         raise EnvironmentFailed(
             f"rehearse needs a package that is not installed ({error.name}); "
@@ -65,7 +66,7 @@ class _Command(NamedTuple):
 
 def _read(words: list[str]) -> _Command:
     """What a command asks for; BadInput when it is no verb that asks services."""
-    from understudy import pipeline
+    from understudy.pipeline import run
 
     if words[0] not in _VERBS:
         raise BadInput(f"rehearse cannot do {words[0]}; choose from {', '.join(_VERBS)}")
@@ -79,13 +80,15 @@ def _read(words: list[str]) -> _Command:
         words,
         words.index(known.overrides[0]) if known.overrides else 1,
         {service.model: service.prices for service in services if service.prices is not None},
-        pipeline.run_root(configs[0]) / "journal",
+        run.run_root(configs[0]) / "journal",
     )
 
 
 def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
     """The config of every cell, as if a rehearsal server were there already."""
-    from understudy import compose, config, sweep_cells
+    from understudy import config
+    from understudy.config import compose
+    from understudy.sweep import cells as sweep_cells
 
     given = [*overrides, "rehearsal.url=http://127.0.0.1"]
     grid = compose.grid(given, config_dir)
@@ -97,12 +100,12 @@ def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
 
 def _perform(command: _Command, server: "RehearsalServer") -> int:
     """Run the verb against the server, and print what both sides have written down."""
-    from understudy import cli  # which registers this verb
+    from understudy.cli.main import parser  # which registers this verb
 
     before = _ledger(command.journal)
     words = list(command.words)
     words.insert(command.place, f"rehearsal.url={server.url}")
-    arguments = cli.parser().parse_args(words)
+    arguments = parser().parse_args(words)
     try:
         return int(arguments.verb(arguments) or 0)
     finally:  # what stopped it is said after this, with the command that was typed
@@ -130,7 +133,7 @@ def _bill(bill: "Bill") -> str:
 
 def _ledger(directory: Path) -> tuple[int, int, int, int]:
     """Calls, micro-dollars, uncertain calls, and at most their micro-dollars."""
-    from understudy.service.journal import open_journal
+    from understudy.services.journal import open_journal
 
     if not directory.is_dir():
         return 0, 0, 0, 0

@@ -74,7 +74,7 @@ def route(arguments: argparse.Namespace) -> int:
         if odd := [text for text in arguments.what if text not in overrides]:
             raise BadInput(f"{odd[0]} and {overrides[0]}: give data or runs, or KEY=VALUE")
         return _study(overrides, out)
-    from understudy.report import load_analysis
+    from understudy.report.page import load_analysis
     from understudy.routing import allocate, output
 
     if not 0 <= arguments.seed < 2**32:
@@ -106,8 +106,8 @@ def _goal(arguments: argparse.Namespace) -> "Goal":
 
 def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     """The table of a file, or that of runs."""
-    from understudy import status
-    from understudy.compose import compose
+    from understudy.config.compose import compose
+    from understudy.pipeline import status
     from understudy.routing import costs, data, migration
 
     files = [Path(text) for text in arguments.what if Path(text).is_file()]
@@ -169,10 +169,10 @@ def _or_dash(value: float | None) -> str:
 
 def _study(overrides: list[str], out: Path) -> int:
     """Reproduce a published table: `study.json`, the table in three formats, the figure."""
-    from understudy.artifacts import write_atomically
-    from understudy.compose import Composer
-    from understudy.report import load_analysis
+    from understudy.config.compose import Composer
+    from understudy.report.page import load_analysis
     from understudy.routing import settings, study, study_table
+    from understudy.store.artifacts import write_atomically
 
     chosen = settings.build(Composer(None).values(overrides))
     outcomes = chosen.load()

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import cli_settings
+from understudy.cli import settings as cli_settings
 from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
-    from understudy.config_serve import Serve
-    from understudy.deploy.served import Served
+    from understudy.config.serve import Serve
+    from understudy.serve.served import Served
 
 _ABOUT = "serve a run's model, or a directory's, to OpenAI clients; asks no hub"
 _EXAMPLES = """Served are POST /v1/chat/completions (also as a stream), GET /v1/models, /health and
@@ -50,12 +50,12 @@ def register(verbs: Any) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     try:
-        from understudy.deploy import serving
+        from understudy.serve import serving
     except ModuleNotFoundError as error:
         raise EnvironmentFailed(
             f"`serve` needs {error.name}: pip install 'understudy[serve]'"
         ) from None
-    from understudy import hub
+    from understudy.store import hub
 
     settings, root = _settings(arguments)
     key = serving.key_for(settings.host)
@@ -69,7 +69,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
     """`serve.*` as composed with the command line, and where runs are."""
     from understudy import config
-    from understudy.compose import compose
+    from understudy.config.compose import compose
 
     for text in arguments.set:
         if not text.startswith("serve."):
@@ -86,8 +86,9 @@ def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
 
 
 def _served(arguments: argparse.Namespace, root: Path) -> "Served":
-    from understudy.deploy import chosen, served
-    from understudy.status import find_run
+    from understudy.pipeline import chosen
+    from understudy.pipeline.status import find_run
+    from understudy.serve import served
 
     path = Path(arguments.what).expanduser()
     if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):

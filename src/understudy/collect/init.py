@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy import init_files
+from understudy.collect import init_files
 from understudy.config import Config, Coverage, Split
 from understudy.data import coverage
 from understudy.data.clusters import clusters
@@ -118,10 +118,10 @@ def _tokens(found: Found, config: Config) -> list[int] | None:
         return None
     from jinja2 import TemplateError
 
-    from understudy import local_model
+    from understudy.models import load
 
-    local_model.quiet()
-    tokenizer = local_model.tokenizer(config.model)
+    load.quiet()
+    tokenizer = load.tokenizer(config.model)
     try:
         return [
             len(tokenizer.apply_chat_template(pair.messages, tokenize=True, return_dict=False))

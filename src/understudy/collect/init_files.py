@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from understudy import locations
-from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
+from understudy.store.artifacts import write_atomically
 
 if TYPE_CHECKING:
-    from understudy.init import Proposal
+    from understudy.collect.init import Proposal
 
 
 def option(path: Path) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from understudy.artifacts import canonical
 from understudy.collect import redact, rules
 from understudy.collect.chunks import Block, parsed
 from understudy.collect.detect import FORMATS, Format
@@ -18,6 +17,7 @@ from understudy.collect.waiting import Half
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
 from understudy.records import dumps
+from understudy.store.artifacts import canonical
 
 NAMED = 20  # broken lines that are named; the rest is counted
 _TERMS = {  # how the names of a service's models begin -> whose terms of use their output is under

@@ -17,17 +17,17 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from understudy import agreement, schema
-from understudy.config_accelerate import Accelerate as Accelerate
-from understudy.config_cluster import Cluster as Cluster
-from understudy.config_deploy import Export as Export
-from understudy.config_gateway import Gateway as Gateway
-from understudy.config_serve import Serve as Serve
-from understudy.config_service import Bias as Bias
-from understudy.config_service import Prices as Prices
-from understudy.config_service import Retired as Retired
-from understudy.config_service import Service as Service
-from understudy.config_source import (
+from understudy.config import agreement, schema
+from understudy.config.accelerate import Accelerate as Accelerate
+from understudy.config.cluster import Cluster as Cluster
+from understudy.config.deploy import Export as Export
+from understudy.config.gateway import Gateway as Gateway
+from understudy.config.serve import Serve as Serve
+from understudy.config.service import Bias as Bias
+from understudy.config.service import Prices as Prices
+from understudy.config.service import Retired as Retired
+from understudy.config.service import Service as Service
+from understudy.config.source import (
     STRICT,
     Columns,
     Dedup,
@@ -38,8 +38,8 @@ from understudy.config_source import (
     added,
     machine,
 )
-from understudy.config_training import Model as Model
-from understudy.config_training import Trainer as Trainer
+from understudy.config.training import Model as Model
+from understudy.config.training import Trainer as Trainer
 from understudy.errors import BadInput
 
 Score = Annotated[float, Field(ge=0, le=100)]

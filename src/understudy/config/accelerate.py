@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config_source import STRICT
+from understudy.config.source import STRICT
 from understudy.errors import BadInput
 
 Kind = Literal["cpu", "single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero3_offload"]

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from understudy import agreement_recipe
-from understudy.config_accelerate import split_batch
+from understudy.config import agreement_recipe
+from understudy.config.accelerate import split_batch
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from understudy import config, locations, schema
+from understudy import config, locations
+from understudy.config import schema
 from understudy.errors import BadInput
-from understudy.sweep_cells import Grid, flat
+from understudy.sweep.cells import Grid, flat
 
 if TYPE_CHECKING:
-    from understudy.compose_files import Memo
+    from understudy.config.compose_files import Memo
 
 
 def config_dirs(config_dir: str | None) -> list[Path]:
@@ -168,7 +169,7 @@ def _hydra(config_dir: str | None, memo: "Memo | None" = None) -> Iterator[Any]:
         with initialize_config_dir(str(config_dirs(config_dir)[-1]), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             if memo is not None:
-                from understudy.compose_files import Remembering
+                from understudy.config.compose_files import Remembering
 
                 loader = hydra.config_loader
                 loader.repository = Remembering(loader.repository, memo)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config_source import STRICT
+from understudy.config.source import STRICT
 
 
 @dataclass(config=STRICT)

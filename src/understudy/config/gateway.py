@@ -5,8 +5,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config_service import Service
-from understudy.config_source import STRICT
+from understudy.config.service import Service
+from understudy.config.source import STRICT
 
 Mode = Literal["record", "shadow", "split", "route", "failover", "local"]
 MODES: tuple[Mode, ...] = get_args(Mode)

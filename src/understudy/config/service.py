@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config_source import STRICT, Share, added, machine
+from understudy.config.source import STRICT, Share, added, machine
 
 
 @dataclass(config=STRICT)

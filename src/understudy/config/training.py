@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config_source import STRICT, Count, Share, Size, added, machine
+from understudy.config.source import STRICT, Count, Share, Size, added, machine
 
 
 @dataclass(config=STRICT)

@@ -11,13 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from understudy.artifacts import Job, RowLog, canonical
 from understudy.config import Inference
 from understudy.data import formats, sources
 from understudy.data.clusters import same
 from understudy.data.formats import BadRow
 from understudy.errors import BadInput
 from understudy.records import Answer, Coverage, Message
+from understudy.store.artifacts import Job, RowLog, canonical
 
 _PLAIN = ("prompt", "reference", "candidate", "generator")
 _NAMES = {  # ours -> LlamaDuo's

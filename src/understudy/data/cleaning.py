@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from understudy.artifacts import Job, RowLog
 from understudy.config import Synthesis
-from understudy.config_source import Dedup
+from understudy.config.source import Dedup
 from understudy.data import formats, sources
 from understudy.data.duplicates import NONE, paper_drops, rule_of
 from understudy.data.screening import Drop, Pair, Screen, contamination, write_report
 from understudy.data.subset import block_ends
 from understudy.records import Coverage, Message, Synthetic
+from understudy.store.artifacts import Job, RowLog
 
 
 class Ready(NamedTuple):

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from understudy import playground
-from understudy.artifacts import Job, RowLog, canonical
 from understudy.config import Config
 from understudy.config import Coverage as Settings
 from understudy.data import formats, sources
 from understudy.data.clusters import clusters
 from understudy.errors import BadInput
 from understudy.records import Coverage, Message, SplitName
+from understudy.store.artifacts import Job, RowLog, canonical
 
 
 class Pair(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from understudy.config_source import Dedup
+from understudy.config.source import Dedup
 from understudy.data.minhash import Sketches, sketch
 from understudy.data.near import Batch, Near, NearIndex, Rule, rouge_l
 from understudy.data.words import encode

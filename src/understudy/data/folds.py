@@ -7,9 +7,9 @@ test and holdout rows are left out, so nothing of them can steer synthesis.
 import hashlib
 from dataclasses import replace
 
-from understudy.artifacts import Job, RowLog
 from understudy.errors import BadInput
 from understudy.records import Coverage
+from understudy.store.artifacts import Job, RowLog
 
 
 def run(job: Job) -> None:

@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from understudy import hub
-from understudy.artifacts import write_atomically
 from understudy.config import Model
-from understudy.config_source import Source
+from understudy.config.source import Source
 from understudy.data.reading import Raw
 from understudy.errors import BadInput
+from understudy.store import hub
+from understudy.store.artifacts import write_atomically
 
 Kind = Literal["dataset", "model"]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from understudy.artifacts import write_atomically
 from understudy.data.hub import first_line, is_reachable
 from understudy.errors import BadInput
 from understudy.records import dumps
+from understudy.store.artifacts import write_atomically
 
 
 def write(out: Path, card: str, files: Mapping[str, Iterable[dict[str, Any]]]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from understudy.config import Config
-from understudy.config_source import Source
+from understudy.config.source import Source
 from understudy.data import hub
 from understudy.data.formats import BadRow, NotWanted
 from understudy.data.reading import Raw, check_file, read_file

@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from understudy.artifacts import Job, RowLog
 from understudy.config import Split
 from understudy.errors import BadInput
 from understudy.records import Coverage, SplitName
+from understudy.store.artifacts import Job, RowLog
 
 _DRAWN: tuple[SplitName, ...] = ("test", "validation", "holdout")
 

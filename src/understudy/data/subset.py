@@ -12,13 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import Job, RowLog, write_atomically
 from understudy.config import Loop
 from understudy.data.card import Making, card
 from understudy.data.screening import audit, contamination, write_report
 from understudy.errors import BadInput
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage, Synthetic
+from understudy.store.artifacts import Job, RowLog, write_atomically
 
 _FIRST_BLOCK = 125
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from understudy.evaluation.pairs import Pairs
 from understudy.evaluation.scores import METRICS, Metric
-from understudy.evaluation.statistics import Interval, cluster_mean
+from understudy.evaluation.statistics.intervals import Interval, cluster_mean
 
 MARGIN = 5.0  # points
 ALPHA = 0.05

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.evaluation.statistics import cluster_rate
+from understudy.evaluation.statistics.intervals import cluster_rate
+from understudy.playground.sandbox import run_python
 from understudy.records import Answer
-from understudy.sandbox import run_python
 
 _FENCE = re.compile(r"```(?:python|py)?\n(.*?)```", re.DOTALL)
 

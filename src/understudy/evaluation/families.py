@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from understudy.evaluation.statistics import Interval
+from understudy.evaluation.statistics.intervals import Interval
 
 _Rule = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Literal, NamedTuple
 
-from understudy.artifacts import Job
 from understudy.config import Gate
 from understudy.evaluation import decision
 from understudy.evaluation.pairs import pair
 from understudy.evaluation.scores import METRICS, Metric, pool
-from understudy.evaluation.statistics import ratio_of_means
+from understudy.evaluation.statistics.intervals import ratio_of_means
 from understudy.records import Coverage, Verdict
+from understudy.store.artifacts import Job
 
 Summary = dict[str, Any]  # an evaluation's summary.json
 

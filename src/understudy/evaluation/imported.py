@@ -4,10 +4,10 @@ Single verdicts are not in published files, so whatever needs them (their spread
 stays empty: `m` is null, and `n_repeats` is known only if the user says it.
 """
 
-from understudy.artifacts import Job, RowLog
 from understudy.data.answers import Score, load
 from understudy.evaluation import scores
 from understudy.records import Answer, Coverage, Verdict
+from understudy.store.artifacts import Job, RowLog
 
 _SCALE = "0-100"
 _UNKNOWN = "unknown"

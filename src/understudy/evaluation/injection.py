@@ -19,13 +19,13 @@ from understudy import playground
 from understudy.config import Evaluation, Service
 from understudy.evaluation.judge import repair
 from understudy.evaluation.scores import METRICS
-from understudy.evaluation.statistics import Interval, cluster_mean
-from understudy.progress import track
+from understudy.evaluation.statistics.intervals import Interval, cluster_mean
 from understudy.prompts import judge as prompt
 from understudy.prompts.judge import Asked, Scores
-from understudy.service.account import Account
-from understudy.service.base import Request
-from understudy.service.client import ask
+from understudy.services.account import Account
+from understudy.services.base import Request
+from understudy.services.client import ask
+from understudy.store.progress import track
 
 _FILE = Path(__file__).with_name("injections.jsonl")
 _MARK = re.compile(r"^--- begin (?P<label>.+) \((?P<mark>[0-9a-f]{8})\) ---$", re.MULTILINE)

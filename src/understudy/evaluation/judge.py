@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from understudy.artifacts import Job, RowLog
 from understudy.config import Config
 from understudy.errors import Internal
 from understudy.evaluation import scores
 from understudy.evaluation.execution import executes
-from understudy.progress import track
 from understudy.prompts import judge as prompt
 from understudy.records import Answer, Coverage, Message, Verdict
-from understudy.service.account import account_of
-from understudy.service.base import Reply, Request
-from understudy.service.client import ask
+from understudy.services.account import account_of
+from understudy.services.base import Reply, Request
+from understudy.services.client import ask
+from understudy.store.artifacts import Job, RowLog
+from understudy.store.progress import track
 
 _REPEATS = 10**6  # more than any m, so that (k, m) is one number
 _UNPARSED = {"length": "cut_off", "refusal": "refused", "blocked": "blocked", "error": "error"}

@@ -4,12 +4,17 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.evaluation import bias
-from understudy.evaluation.agreement import bland_altman, icc, krippendorff_alpha, lin_ccc
-from understudy.evaluation.leniency import scale_use
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.ranking import effective_judges, ranking
-from understudy.evaluation.resampling import DRAWS
+from understudy.evaluation.statistics import bias
+from understudy.evaluation.statistics.agreement import (
+    bland_altman,
+    icc,
+    krippendorff_alpha,
+    lin_ccc,
+)
+from understudy.evaluation.statistics.leniency import scale_use
+from understudy.evaluation.statistics.ranking import effective_judges, ranking
+from understudy.evaluation.statistics.resampling import DRAWS
 
 
 def report(

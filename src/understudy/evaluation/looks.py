@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import fingerprint, whole_lines
 from understudy.records import dumps
+from understudy.store.artifacts import fingerprint, whole_lines
 
 
 def file_of(root: Path, prompts: Sequence[str]) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.evaluation.scores import Metric
-from understudy.evaluation.statistics import Floats
+from understudy.evaluation.statistics.intervals import Floats
 from understudy.records import Answer, Key, Verdict
 
 Codes = NDArray[np.intp]

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from understudy import playground
-from understudy.evaluation.statistics import Interval, cluster_mean, cluster_rate
+from understudy.evaluation.statistics.intervals import Interval, cluster_mean, cluster_rate
 from understudy.records import Answer, Coverage, Verdict
 
 Metric = Literal["similarity", "precision"]

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from understudy.artifacts import StageDir
-from understudy.config_deploy import Export
-from understudy.deploy.chosen import Chosen
-from understudy.deploy.parity import Report
+from understudy.config.deploy import Export
+from understudy.export.parity import Report
+from understudy.pipeline.chosen import Chosen
+from understudy.pipeline.status import stages_of
 from understudy.records import Coverage, dumps, read_rows
-from understudy.status import stages_of
+from understudy.store.artifacts import StageDir
 
 _LIBRARY = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}
 

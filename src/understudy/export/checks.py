@@ -6,16 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import inference, local_model
 from understudy.config import Config
-from understudy.config_deploy import Parity
-from understudy.deploy import merge, parity, parity_model, parity_server
-from understudy.deploy.parity import Greedy, Reading, Report, Stops
+from understudy.config.deploy import Parity
 from understudy.errors import BadInput
+from understudy.export import merge, parity, parity_model, parity_server
+from understudy.export.parity import Greedy, Reading, Report, Stops
+from understudy.inference import inference
+from understudy.models import load
 from understudy.records import Coverage, read_rows
 
 if TYPE_CHECKING:
-    from understudy.deploy.parity_model import Answer
+    from understudy.export.parity_model import Answer
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def judged(
     config: Config, finetuned: Path | None, split: Path, prompts: int, tokens: int, dtype: Any
 ) -> Judged:
     """Base and adapter, not merged, computing in `dtype`, answer the first test prompts."""
-    tokenizer = local_model.tokenizer(config.model, finetuned)
+    tokenizer = load.tokenizer(config.model, finetuned)
     longest = config.model.context - config.inference.max_new_tokens
     rows: list[Coverage] = []
     readings: list[Reading] = []
@@ -68,11 +69,11 @@ def judged(
 def judged_model(config: Config, finetuned: Path | None, dtype: Any) -> Any:
     """As training left it: an adapter stays beside its base."""
     if finetuned is None:
-        return local_model.base(config.model, dtype)
-    if local_model.is_adapter(finetuned):
-        base = local_model.base(config.model, dtype)
-        return local_model.adapted(base, config.model, finetuned, is_trainable=False).eval()
-    return local_model.finetuned(config.model, finetuned, dtype)
+        return load.base(config.model, dtype)
+    if load.is_adapter(finetuned):
+        base = load.base(config.model, dtype)
+        return load.adapted(base, config.model, finetuned, is_trainable=False).eval()
+    return load.finetuned(config.model, finetuned, dtype)
 
 
 def check_files(then: Judged, exported: Path, dtype: Any, computed: Any, report: Report) -> bool:
@@ -95,7 +96,7 @@ def check_files(then: Judged, exported: Path, dtype: Any, computed: Any, report:
     told = {"ids": sorted(ends.ids), "texts": sorted(ends.texts)}
     if not report.found("stops", told, parity.stops(then.stops, ends, then.name)):
         return False
-    is_adapter = local_model.is_adapter(exported)
+    is_adapter = load.is_adapter(exported)
     stored = parity_model.stored_dtypes(exported)
     cause = None if is_adapter else parity.dtypes(stored, kind)
     if not report.found("stored", dict(stored), cause):
@@ -107,7 +108,7 @@ def check_files(then: Judged, exported: Path, dtype: Any, computed: Any, report:
 
         model = AutoModelForCausalLM.from_pretrained(
             exported, dtype=computed, local_files_only=True
-        ).to(local_model.device())
+        ).to(load.device())
     distance = parity_model.distance(model, then.readings, then.answers)
     if (cause := parity.weights(distance, kind)) is not None:
         damage = parity_model.damage(exported, kind)

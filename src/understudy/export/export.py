@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy import local_model
-from understudy.artifacts import write_atomically
-from understudy.config_deploy import Export
-from understudy.deploy import card, checks, gguf, merge, parity, parity_server
-from understudy.deploy.chosen import Chosen
-from understudy.deploy.parity import Report
+from understudy.config.deploy import Export
 from understudy.errors import BadInput, UnderstudyError
+from understudy.export import card, checks, gguf, merge, parity, parity_server
+from understudy.export.parity import Report
+from understudy.models import load
+from understudy.pipeline.chosen import Chosen
+from understudy.store.artifacts import write_atomically
 
 REPORT = "export-parity.json"
 
@@ -46,8 +46,8 @@ def export(chosen: Chosen, settings: Export, to: Path, is_forced: bool) -> Expor
         gguf.check(settings.llama_cpp)
     if settings.what == "adapter":
         merge.check_adapter(chosen.config, chosen.finetuned)
-    local_model.quiet()
-    local_model.use_threads(chosen.config.cluster.threads)
+    load.quiet()
+    load.use_threads(chosen.config.cluster.threads)
     with _hidden(to) as part:
         report = _write(chosen, settings, part)
         text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
@@ -65,7 +65,7 @@ def _write(chosen: Chosen, settings: Export, part: Path) -> Report:
     """Write what is wanted to `part`, and check it."""
     config, report = chosen.config, Report()
     dtype = merge.dtype_of(settings.dtype)
-    computed = dtype if local_model.device().type == "cuda" else local_model.dtype()
+    computed = dtype if load.device().type == "cuda" else load.dtype()
     prompts, tokens = settings.parity.prompts, settings.parity.tokens
     then = checks.judged(config, chosen.finetuned, chosen.split, prompts, tokens, computed)
     model = part / "merged" if settings.what == "gguf" else part
@@ -101,7 +101,7 @@ def _check_server(
         report.unmeasured["server"] = why
         return
     port = parity_server.free_port()
-    allowed = parity.tolerance(merge.name_of(dtype), merge.name_of(local_model.dtype()))
+    allowed = parity.tolerance(merge.name_of(dtype), merge.name_of(load.dtype()))
     serve = [sys.executable, "-m", "understudy", "serve", str(model), "--port", str(port)]
     seconds = settings.parity.server_seconds
     with parity_server.running(serve, port, model / "server.log", seconds) as url:

@@ -5,9 +5,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from understudy import inference, local_model
 from understudy.config import Config
 from understudy.errors import BadInput
+from understudy.inference import inference
+from understudy.models import load
 
 # Of the base: what converters to other formats read, and `save_pretrained` leaves out.
 _OF_BASE = ("tokenizer.model",)
@@ -17,7 +18,7 @@ def dtype_of(wanted: str) -> Any:
     """The dtype to store: as wanted, or that in which inference computes on this machine."""
     import torch
 
-    return local_model.dtype() if wanted == "auto" else getattr(torch, wanted)
+    return load.dtype() if wanted == "auto" else getattr(torch, wanted)
 
 
 def name_of(dtype: Any) -> str:
@@ -37,15 +38,15 @@ def merged(config: Config, finetuned: Path | None, dtype: Any, out: Path) -> Non
         # PEFT sets tie_word_embeddings=False itself, and the parity check loads the result.
         warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
         if finetuned is None:
-            model = local_model.base(config.model, torch.float32)
+            model = load.base(config.model, torch.float32)
         else:
-            model = local_model.finetuned(config.model, finetuned, torch.float32)
-    tokenizer = local_model.tokenizer(config.model, finetuned)
+            model = load.finetuned(config.model, finetuned, torch.float32)
+    tokenizer = load.tokenizer(config.model, finetuned)
     model.to(dtype)
     model.generation_config = generation(config, model.generation_config, tokenizer)
     model.save_pretrained(out)
     _save_tokenizer(config, tokenizer, out)
-    base = local_model.directory(config.model)
+    base = load.directory(config.model)
     for name in _OF_BASE:
         if (base / name).is_file() and not (out / name).exists():
             shutil.copy2(base / name, out / name)
@@ -53,7 +54,7 @@ def merged(config: Config, finetuned: Path | None, dtype: Any, out: Path) -> Non
 
 def check_adapter(config: Config, finetuned: Path | None) -> Path:
     """The adapter; BadInput where there is none, or its base alone cannot take it."""
-    if finetuned is None or not local_model.is_adapter(finetuned):
+    if finetuned is None or not load.is_adapter(finetuned):
         raise BadInput(
             f"export.what=adapter, but trainer.kind={config.trainer.kind} trained no adapter; "
             "choose export.what=merged"
@@ -68,11 +69,11 @@ def check_adapter(config: Config, finetuned: Path | None) -> Path:
 
 def adapter(config: Config, finetuned: Path, out: Path) -> None:
     """Copy the adapter as it was trained; its config names the base and its revision."""
-    base = local_model.directory(config.model)
+    base = load.directory(config.model)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy2(finetuned / name, out / name)
-    tokenizer = local_model.tokenizer(config.model, finetuned)
+    tokenizer = load.tokenizer(config.model, finetuned)
     generation(config, _own_generation(base), tokenizer).save_pretrained(out)
     _save_tokenizer(config, tokenizer, out)
 

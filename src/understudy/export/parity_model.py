@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from understudy import local_model
-from understudy.deploy.parity import TOP, Distance, Greedy, Reading, Stops
+from understudy.export.parity import TOP, Distance, Greedy, Reading, Stops
+from understudy.models import load
 from understudy.records import Coverage
 
 if TYPE_CHECKING:
-    from understudy.generation import Sampling
+    from understudy.inference.generate import Sampling
 
 _SHORTER = {"float32": ("bfloat16", "float16"), "float16": (), "bfloat16": ()}
 
@@ -34,7 +34,7 @@ def read(tokenizer: Any, rows: Sequence[Coverage]) -> list[Reading]:
     """Each prompt in the tokenizer's chat template."""
     readings = []
     for row in rows:
-        ids = local_model.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
+        ids = load.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
         text = tokenizer.apply_chat_template(row.prompt, add_generation_prompt=True, tokenize=False)
         readings.append(Reading(row.id, text, tuple(ids)))
     return readings
@@ -99,7 +99,7 @@ def answers(
     model: Any, tokenizer: Any, prompts: Sequence[Reading], sampling: "Sampling", tokens: int
 ) -> list[Answer]:
     """The model's greedy answers, with the logits of their first tokens."""
-    from understudy.generation import Wanted, generate
+    from understudy.inference.generate import Wanted, generate
 
     greedy = replace(sampling, temperature=0.0)
     found = []

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from understudy.deploy.parity import TOP, Greedy, Reading
 from understudy.errors import EnvironmentFailed
+from understudy.export.parity import TOP, Greedy, Reading
 from understudy.records import Coverage
 
 _KEY = "UNDERSTUDY_API_KEY"

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 from understudy.collect import envelope, openai_chat
 from understudy.collect.exchange import Exchange, Values
 from understudy.data.formats import BadRow, NotWanted
-from understudy.service.base import Usage
+from understudy.services.base import Usage
 
 DONE = b"[DONE]"  # what ends a stream of OpenAI's; a client reads no further
 _TAIL = 1 << 16  # bytes; the usage stands in one of the last events

@@ -7,14 +7,14 @@ Sources: docs.anthropic.com/en/api/messages and /messages-streaming, as typed in
 import json
 from typing import Any
 
-from understudy.config_service import Service
-from understudy.deploy.gateway import translating
-from understudy.deploy.gateway.calls import Call
-from understudy.deploy.gateway.replies import error_body
-from understudy.deploy.gateway.translating import Chunks, Events, Finish
-from understudy.deploy.gateway.upstream import Lost
-from understudy.service.anthropic import usage_of
-from understudy.service.base import Usage
+from understudy.config.service import Service
+from understudy.gateway import translating
+from understudy.gateway.calls import Call
+from understudy.gateway.replies import error_body
+from understudy.gateway.translating import Chunks, Events, Finish
+from understudy.gateway.upstream import Lost
+from understudy.services.base import Usage
+from understudy.services.providers.anthropic.calls import usage_of
 
 _NAME = "Anthropic"
 _VERSION = "2023-06-01"

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from understudy.deploy.gateway import calls, page
-from understudy.deploy.gateway.calls import Call, ClientGone, Receive, Refused, Scope, Send
-from understudy.deploy.gateway.exchange import Exchange
-from understudy.deploy.gateway.gate import Gate
-from understudy.deploy.gateway.replies import error_body, refuse
+from understudy.gateway import calls, page
+from understudy.gateway.calls import Call, ClientGone, Receive, Refused, Scope, Send
+from understudy.gateway.exchange import Exchange
+from understudy.gateway.gate import Gate
+from understudy.gateway.replies import error_body, refuse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"

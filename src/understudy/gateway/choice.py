@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from understudy.deploy.gateway import calls
-from understudy.deploy.gateway.calls import Call
-from understudy.deploy.gateway.control import Control
+from understudy.gateway import calls
+from understudy.gateway.calls import Call
+from understudy.gateway.control import Control
 
 Who = Literal["service", "local"]
 Router = Callable[[str], Who]

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from understudy import schema
-from understudy.artifacts import fingerprint, write_atomically
-from understudy.config_gateway import MODES, Gateway, Mode, Percent
-from understudy.config_source import STRICT
+from understudy.config import schema
+from understudy.config.gateway import MODES, Gateway, Mode, Percent
+from understudy.config.source import STRICT
 from understudy.errors import BadInput
+from understudy.store.artifacts import fingerprint, write_atomically
 
 _KEPT = 10  # local models that are remembered
 KEYS = ("mode", "share", "local", "local_model", "router")

@@ -7,14 +7,14 @@ import json
 import time
 from typing import Any
 
-from understudy.deploy.gateway import answers, spend
-from understudy.deploy.gateway.calls import Call, Refused, Send
-from understudy.deploy.gateway.choice import Who, choose
-from understudy.deploy.gateway.gate import Gate
-from understudy.deploy.gateway.replies import error_body, error_headers, refuse
-from understudy.deploy.gateway.spend import Cost, Reservation
-from understudy.deploy.gateway.upstream import Lost, Opened, Target, Translated, is_failure
-from understudy.service.base import Usage
+from understudy.gateway import answers, spend
+from understudy.gateway.calls import Call, Refused, Send
+from understudy.gateway.choice import Who, choose
+from understudy.gateway.gate import Gate
+from understudy.gateway.replies import error_body, error_headers, refuse
+from understudy.gateway.spend import Cost, Reservation
+from understudy.gateway.upstream import Lost, Opened, Target, Translated, is_failure
+from understudy.services.base import Usage
 
 _MS = 1000
 _LONGEST = 200  # characters of a name that is logged

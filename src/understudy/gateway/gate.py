@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.config_gateway import Gateway
-from understudy.deploy.gateway.breaker import Breaker
-from understudy.deploy.gateway.choice import Who
-from understudy.deploy.gateway.control import Control, Local
-from understudy.deploy.gateway.live import LOOK_S, Live
-from understudy.deploy.gateway.log import DayLog
-from understudy.deploy.gateway.numbers import Numbers
-from understudy.deploy.gateway.shadow import Shadow
-from understudy.deploy.gateway.spend import Spend
-from understudy.deploy.gateway.upstream import Target, Upstream
-from understudy.deploy.gateway.wires import wire_of
+from understudy.config.gateway import Gateway
 from understudy.errors import BadInput
-from understudy.service.providers import Endpoint
+from understudy.gateway.breaker import Breaker
+from understudy.gateway.choice import Who
+from understudy.gateway.control import Control, Local
+from understudy.gateway.live import LOOK_S, Live
+from understudy.gateway.log import DayLog
+from understudy.gateway.numbers import Numbers
+from understudy.gateway.shadow import Shadow
+from understudy.gateway.spend import Spend
+from understudy.gateway.upstream import Target, Upstream
+from understudy.gateway.wires import wire_of
+from understudy.services.providers import Endpoint
 
 CONTROL = "control.json"
 _MARK = b"[key]"

@@ -8,14 +8,14 @@ types.py); the place of a thought's signature is that of Google's own OpenAI-com
 import json
 from typing import Any
 
-from understudy.config_service import Service
-from understudy.deploy.gateway import translating
-from understudy.deploy.gateway.calls import Call, Refused
-from understudy.deploy.gateway.replies import error_body
-from understudy.deploy.gateway.translating import Chunks, Events, Finish
-from understudy.deploy.gateway.upstream import Lost
-from understudy.service.base import Usage
-from understudy.service.google import usage_of
+from understudy.config.service import Service
+from understudy.gateway import translating
+from understudy.gateway.calls import Call, Refused
+from understudy.gateway.replies import error_body
+from understudy.gateway.translating import Chunks, Events, Finish
+from understudy.gateway.upstream import Lost
+from understudy.services.base import Usage
+from understudy.services.providers.google.calls import usage_of
 
 _NAME = "Gemini"
 _STOPS = ("STOP", "FINISH_REASON_UNSPECIFIED", "OTHER")  # others: content_filter

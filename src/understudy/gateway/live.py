@@ -5,12 +5,12 @@ A file that cannot be meant changes nothing; the page and `/health` say what is 
 
 from pathlib import Path
 
-from understudy.config_gateway import Gateway
-from understudy.config_service import Service
-from understudy.deploy.gateway import control
-from understudy.deploy.gateway.choice import Router, Who
-from understudy.deploy.gateway.control import Control
+from understudy.config.gateway import Gateway
+from understudy.config.service import Service
 from understudy.errors import BadInput
+from understudy.gateway import control
+from understudy.gateway.choice import Router, Who
+from understudy.gateway.control import Control
 
 LOOK_S = 0.25
 

@@ -7,8 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from understudy.deploy.gateway.gate import Gate
-    from understudy.deploy.gateway.numbers import Minute
+    from understudy.gateway.gate import Gate
+    from understudy.gateway.numbers import Minute
 
 _STYLE = """
 :root { --paper: #fff; --ink: #1f2328; --muted: #656d76; --line: #d8dbde; --panel: #f6f8fa;

@@ -2,7 +2,7 @@
 
 import json
 
-from understudy.deploy.gateway.calls import Refused, Send
+from understudy.gateway.calls import Refused, Send
 
 
 def error_body(status: int, code: str, message: str) -> bytes:

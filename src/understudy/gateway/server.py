@@ -14,10 +14,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from understudy.artifacts import write_atomically
-from understudy.deploy.gateway.app import application
-from understudy.deploy.gateway.gate import Gate
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.gateway.app import application
+from understudy.gateway.gate import Gate
+from understudy.store.artifacts import write_atomically
 
 ADDRESS = "address.json"
 _END_S = 30  # that requests in flight have when the gateway ends

@@ -11,14 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from understudy.data import near, words
-from understudy.deploy.gateway import answers
-from understudy.deploy.gateway.calls import Call
-from understudy.deploy.gateway.control import Control
-from understudy.deploy.gateway.log import DayLog
-from understudy.deploy.gateway.upstream import Lost, Target
+from understudy.gateway import answers
+from understudy.gateway.calls import Call
+from understudy.gateway.control import Control
+from understudy.gateway.log import DayLog
+from understudy.gateway.upstream import Lost, Target
 
 if TYPE_CHECKING:
-    from understudy.deploy.gateway.gate import Gate
+    from understudy.gateway.gate import Gate
 
 _END_S = 10.0  # that shadows may take when the gateway ends
 _NOT_ASKED_AGAIN = ("stream", "stream_options")

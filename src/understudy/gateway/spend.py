@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from understudy.config_service import Service
-from understudy.deploy.gateway import log
-from understudy.deploy.gateway.calls import Call
-from understudy.service import money
-from understudy.service.base import Usage
-from understudy.service.money import MICRO, Purse
+from understudy.config.service import Service
+from understudy.gateway import log
+from understudy.gateway.calls import Call
+from understudy.services import money
+from understudy.services.base import Usage
+from understudy.services.money import MICRO, Purse
 
 _OUTPUTS = ("max_completion_tokens", "max_tokens")
 

@@ -4,10 +4,10 @@ import json
 import time
 from typing import Any, Literal
 
-from understudy.config_service import Service
-from understudy.deploy.gateway import answers
-from understudy.deploy.gateway.calls import Call, Refused
-from understudy.service.base import Usage
+from understudy.config.service import Service
+from understudy.gateway import answers
+from understudy.gateway.calls import Call, Refused
+from understudy.services.base import Usage
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 _CANNOT = ("audio", "logprobs", "top_logprobs", "functions", "function_call", "prediction")

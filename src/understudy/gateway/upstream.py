@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from understudy.config_service import Service
-from understudy.deploy.gateway import answers
-from understudy.deploy.gateway.calls import Call, Refused
-from understudy.deploy.gateway.choice import Who
-from understudy.service.base import Usage
-from understudy.service.responses import MARK
+from understudy.config.service import Service
+from understudy.gateway import answers
+from understudy.gateway.calls import Call, Refused
+from understudy.gateway.choice import Who
+from understudy.services.base import Usage
+from understudy.services.responses import MARK
 
 Headers = list[tuple[bytes, bytes]]
 

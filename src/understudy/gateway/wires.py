@@ -1,18 +1,18 @@
 """Which protocol a service speaks; None where it is the client's own, and bytes go through."""
 
-from understudy.config_service import Service
-from understudy.deploy.gateway.upstream import Wire
+from understudy.config.service import Service
 from understudy.errors import BadInput
+from understudy.gateway.upstream import Wire
 
 
 def wire_of(service: Service) -> Wire | None:
     """The translator to the protocol of a service."""
     if service.provider == "anthropic":
-        from understudy.deploy.gateway.anthropic import Anthropic
+        from understudy.gateway.anthropic import Anthropic
 
         return Anthropic()
     if service.provider == "google":
-        from understudy.deploy.gateway.google import Google
+        from understudy.gateway.google import Google
 
         return Google()
     if service.provider == "offline":

@@ -3,12 +3,12 @@
 They are generated anew, K times a prompt, and never taken from the references.
 """
 
-from understudy.artifacts import Job, RowLog
-from understudy.progress import track
 from understudy.records import Answer, Coverage
-from understudy.service.account import account_of
-from understudy.service.base import Request
-from understudy.service.client import ask
+from understudy.services.account import account_of
+from understudy.services.base import Request
+from understudy.services.client import ask
+from understudy.store.artifacts import Job, RowLog
+from understudy.store.progress import track
 
 
 def run(job: Job) -> None:

@@ -18,15 +18,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from understudy import inference_vllm, local_model
-from understudy.artifacts import Job, RowLog
 from understudy.config import Config, Inference
 from understudy.errors import BadInput
-from understudy.progress import track
+from understudy.inference import vllm
+from understudy.models import load
 from understudy.records import Answer, Coverage
+from understudy.store.artifacts import Job, RowLog
+from understudy.store.progress import track
 
 if TYPE_CHECKING:
-    from understudy.generation import Generated, Sampling
+    from understudy.inference.generate import Generated, Sampling
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +49,10 @@ class Request(NamedTuple):
 def run(job: Job, dtype: Any = None) -> None:
     """Cut batches, generate, write each as it comes; `dtype` is for tests in double precision."""
     settings, model = job.config.inference, job.config.model
-    local_model.quiet()
-    local_model.use_threads(job.config.cluster.threads)
+    load.quiet()
+    load.use_threads(job.config.cluster.threads)
     finetuned = job.inputs["finetune"] / "model" if "finetune" in job.inputs else None
-    tokenizer = local_model.tokenizer(model, finetuned)
+    tokenizer = load.tokenizer(model, finetuned)
     prompts = _prompts(job, tokenizer)
     longest = model.context - settings.max_new_tokens
     log = RowLog(job.out, Answer)
@@ -65,7 +66,7 @@ def run(job: Job, dtype: Any = None) -> None:
         if any(row.key not in log.rows for one in batch for row in _answers(job, one, ""))
     ]
     if todo:
-        with _engine(job, tokenizer, finetuned, todo, dtype or local_model.dtype()) as results:
+        with _engine(job, tokenizer, finetuned, todo, dtype or load.dtype()) as results:
             _log_results(job, log, todo, results)
     _note(job, log.finish())
 
@@ -79,7 +80,7 @@ def _prompts(job: Job, tokenizer: Any) -> list[Prompt]:
     prompts = [
         Prompt(
             row,
-            tuple(local_model.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)),
+            tuple(load.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)),
         )
         for row in rows
     ]
@@ -101,23 +102,20 @@ def _engine(
     job: Job, tokenizer: Any, finetuned: Path | None, batches: list[list[Request]], kind: Any
 ) -> "AbstractContextManager[Iterator[list[Generated]]]":
     """Load the model; what it answers, batch after batch."""
-    from understudy.generation import Wanted, generate
+    from understudy.inference.generate import Wanted, generate
 
     model = job.config.model
     wanted = [
         [Wanted(one.prompt.row.id, one.ks[0], one.prompt.ids) for one in batch] for batch in batches
     ]
     if job.config.inference.engine == "vllm":
-        if finetuned is None or local_model.is_adapter(finetuned):
-            own = _own_ends(local_model.directory(model))
+        if finetuned is None or load.is_adapter(finetuned):
+            own = _own_ends(load.directory(model))
         else:
             own = _own_ends(finetuned)
         sampling = sampling_of(job.config, own, tokenizer)
-        return inference_vllm.results(job, tokenizer, finetuned, wanted, sampling, kind)
-    if finetuned is None:
-        loaded = local_model.base(model, kind)
-    else:
-        loaded = local_model.finetuned(model, finetuned, kind)
+        return vllm.results(job, tokenizer, finetuned, wanted, sampling, kind)
+    loaded = load.base(model, kind) if finetuned is None else load.finetuned(model, finetuned, kind)
     sampling = sampling_of(job.config, loaded.generation_config.eos_token_id, tokenizer)
     job.notes["engine"] = f"transformers {version('transformers')}"
     return nullcontext(generate(loaded, tokenizer, batch, sampling) for batch in wanted)
@@ -154,9 +152,9 @@ def _log_results(
 
 def sampling_of(config: Config, own: Any, tokenizer: Any) -> "Sampling":
     """How to sample: stop strings that are one token, and the model's own, stop by id."""
-    from understudy.generation import Sampling
+    from understudy.inference.generate import Sampling
 
-    stops = {text: local_model.single_token(tokenizer, text) for text in config.model.stop}
+    stops = {text: load.single_token(tokenizer, text) for text in config.model.stop}
     ids = {tokenizer.eos_token_id, *stops.values(), *(own if isinstance(own, list) else [own])}
     return Sampling(
         seed=config.seed,

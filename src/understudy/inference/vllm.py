@@ -16,14 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import inference_vllm_worker, local_model
-from understudy.artifacts import Job, write_atomically
 from understudy.config import Config
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.inference import vllm_worker
+from understudy.models import load
 from understudy.records import dumps
+from understudy.store.artifacts import Job, write_atomically
 
 if TYPE_CHECKING:
-    from understudy.generation import Generated, Sampling, Wanted
+    from understudy.inference.generate import Generated, Sampling, Wanted
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that LoRAConfig.max_lora_rank takes
 _MATRICES = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B")
@@ -48,7 +49,7 @@ def _check_python(python: str) -> None:
 
 def _command(python: str, *arguments: str) -> list[str]:
     """`-P`: our package's directory must not shadow modules that vLLM imports."""
-    return [str(Path(python).expanduser()), "-P", inference_vllm_worker.__file__, *arguments]
+    return [str(Path(python).expanduser()), "-P", vllm_worker.__file__, *arguments]
 
 
 @contextmanager
@@ -85,9 +86,9 @@ def results(
 def _engine(job: Job, finetuned: Path | None, sampling: "Sampling", kind: Any) -> dict[str, Any]:
     """What engine.json says: the model to serve, and how."""
     model = job.config.model
-    base = local_model.directory(model)
+    base = load.directory(model)
     served, adapter, rank = finetuned or base, None, 0
-    if finetuned is not None and local_model.is_adapter(finetuned):
+    if finetuned is not None and load.is_adapter(finetuned):
         reason = why_merge(finetuned, model.new_tokens)
         job.notes["adapter"] = f"merged: {reason}" if reason else "served"
         if reason:
@@ -144,7 +145,7 @@ def _merged(job: Job, adapter: Path, kind: Any) -> Path:
     path = job.scratch / "merged"
     if not path.is_dir():
         torn = path.with_suffix(".torn")
-        local_model.finetuned(job.config.model, adapter, kind).save_pretrained(torn)
+        load.finetuned(job.config.model, adapter, kind).save_pretrained(torn)
         torn.rename(path)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -200,7 +201,7 @@ def _read(
 
 def _generated(row: dict[str, Any], tokenizer: Any, sampling: "Sampling") -> "Generated":
     """The answer as the other engine would give it."""
-    from understudy.generation import Generated, finish
+    from understudy.inference.generate import Generated, finish
 
     tokens = row["tokens"]
     if row["finish"] == "stop" and tokens and tokens[-1] in sampling.stop_ids:

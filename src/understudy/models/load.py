@@ -8,10 +8,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from understudy import hub, local_model_tokens, locations, ranks
+from understudy import locations
 from understudy.config import Model, Trainer
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.models import ranks, tokens
 from understudy.records import Message
+from understudy.store import hub
 
 
 def quiet() -> None:
@@ -142,7 +144,7 @@ def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
     """The base model as dtype `kind`, on the device; `recipe` is that of a training to come."""
     loaded = _load(directory(model), model, kind, recipe)
     if model.new_tokens:
-        local_model_tokens.add(loaded, tokenizer(model), model.new_tokens)
+        tokens.add(loaded, tokenizer(model), model.new_tokens)
     return loaded
 
 
@@ -150,7 +152,7 @@ def finetuned(model: Model, path: Path, kind: Any) -> Any:
     """The fine-tuned model in `path`, an adapter merged into its base, on the device."""
     if is_adapter(path):
         loaded = adapted(base(model, kind), model, path, is_trainable=False)
-        local_model_tokens.untie_if_adapted(loaded.get_base_model())
+        tokens.untie_if_adapted(loaded.get_base_model())
         return loaded.merge_and_unload()
     return _load(path, model, kind, None)
 

@@ -143,7 +143,7 @@ def launch(arguments: Sequence[str], builders: Sequence[str]) -> tuple[int, str]
 
     parsed = accelerate_launch.launch_command_parser().parse_args(list(arguments))
     if builders:
-        from understudy import ranks_deepspeed
+        from understudy.models import ranks_deepspeed
 
         ranks_deepspeed.compile_extensions(builders)
     logging.disable(logging.CRITICAL)  # torchrun's tracebacks of the ranks' exit codes

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy import config
-from understudy.artifacts import StageDir
 from understudy.config import Config
 from understudy.errors import BadInput
+from understudy.store.artifacts import StageDir
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from understudy.config import Config
 from understudy.data import answers
 from understudy.data.subset import block_ends
 from understudy.errors import BadInput
-from understudy.stages import Maker, Stage
+from understudy.pipeline.stages import Maker, Stage
 
 __all__ = ["Flow", "ReadyMade", "block_ends", "flow_of"]
 

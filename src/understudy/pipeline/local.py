@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from understudy.errors import BY_EXIT_CODE, EnvironmentFailed, UnderstudyError
-from understudy.launch import accelerate
+from understudy.training import accelerate
 
 
 class StageFailed(UnderstudyError):

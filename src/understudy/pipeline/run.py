@@ -12,18 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, agreement_recipe, inference_vllm, stages
-from understudy.artifacts import StageDir, fingerprint, write_atomically
-from understudy.config import Config
+from understudy import __version__
+from understudy.config import Config, agreement_recipe
 from understudy.data.prepare import prepare
-from understudy.flow import flow_of
-from understudy.launch import accelerate
-from understudy.launch.local import Workers
+from understudy.inference import vllm
+from understudy.pipeline import stages
+from understudy.pipeline.flow import flow_of
+from understudy.pipeline.local import Workers
+from understudy.pipeline.stages import Stage
+from understudy.pipeline.status import closing_table
+from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows
-from understudy.service import facts
-from understudy.stages import Stage
-from understudy.status import closing_table
-from understudy.tracking import Tracker, open_tracker
+from understudy.services import facts
+from understudy.store.artifacts import StageDir, fingerprint, write_atomically
+from understudy.training import accelerate
 
 
 def run_root(config: Config) -> Path:
@@ -67,7 +69,7 @@ class Run:
         if config.cluster.kind == "local":
             accelerate.check(config)
             agreement_recipe.check_here(config, config.accelerate.kind)
-            inference_vllm.check(config)
+            vllm.check(config)
         else:
             accelerate.check_allocation(config)
             has_gpu = config.cluster.gpu.gpus > 0

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from understudy import locations
-from understudy.artifacts import digest, fingerprint
 from understudy.config import Config
 from understudy.errors import BadInput
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import SCHEMA_VERSION
+from understudy.store.artifacts import digest, fingerprint
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ SPECS = {
         version=2,  # near-duplicates and what is held out
     ),
     "subset": Spec("understudy.data.subset:run", ("loop.subsets",)),
-    "finetune": Spec("understudy.finetune:run", ("model", "trainer", "seed")),
-    "inference": Spec("understudy.inference:run", ("model", "inference", "seed")),
-    "baseline": Spec("understudy.baseline:run", ("baseline", "inference.k")),
+    "finetune": Spec("understudy.training.finetune:run", ("model", "trainer", "seed")),
+    "inference": Spec("understudy.inference.inference:run", ("model", "inference", "seed")),
+    "baseline": Spec("understudy.inference.baseline:run", ("baseline", "inference.k")),
     "evaluation": Spec(
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),

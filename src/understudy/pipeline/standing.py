@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy import locks
-from understudy.artifacts import StageDir
 from understudy.errors import EnvironmentFailed
-from understudy.launch import slurm
-from understudy.launch.slurm import JobState
+from understudy.store import locks
+from understudy.store.artifacts import StageDir
+from understudy.sweep import slurm
+from understudy.sweep.slurm import JobState
 
 STATES = ("done", "running", "queued", "failed", "blocked", "missing")
 

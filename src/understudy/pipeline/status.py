@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.artifacts import StageDir
+from understudy.config.schema import suggest
 from understudy.errors import BadInput
-from understudy.schema import suggest
-from understudy.standing import STATES, Standings
+from understudy.pipeline.standing import STATES, Standings
+from understudy.store.artifacts import StageDir
 
 if TYPE_CHECKING:
     from rich.console import Console

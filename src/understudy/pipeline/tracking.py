@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from understudy import config
-from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
+from understudy.store.artifacts import write_atomically
 
 _SCORES = ("similarity", "precision")
 _ENDS = {"": "mean", " low": "low", " high": "high"}

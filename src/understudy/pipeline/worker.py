@@ -1,4 +1,4 @@
-"""Run one prepared stage directory: `python -m understudy.worker runs/<stage>/<fingerprint>`.
+"""Run one prepared stage: `python -m understudy.pipeline.worker runs/<stage>/<fingerprint>`.
 
 Reads the frozen config, so every rank and every node sees the same values; no Hydra here. Of
 several ranks, the first holds the lock, opens the attempt, and publishes; the others follow.
@@ -19,11 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, config, locks, ranks
-from understudy.artifacts import Job, StageDir, write_atomically
+from understudy import __version__, config
 from understudy.errors import BadInput, Internal, UnderstudyError, from_system
-from understudy.launch.accelerate import processes
-from understudy.stages import SPECS
+from understudy.models import ranks
+from understudy.pipeline.stages import SPECS
+from understudy.store import locks
+from understudy.store.artifacts import Job, StageDir, write_atomically
+from understudy.training.accelerate import processes
 
 _PACKAGES = ["torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets", "numpy"]
 _FAILED = "failed.json"
@@ -33,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code of one stage; the sentence of an error goes to stderr and to log.txt."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
-        print("usage: python -m understudy.worker STAGE_DIR", file=sys.stderr)
+        print("usage: python -m understudy.pipeline.worker STAGE_DIR", file=sys.stderr)
         return 2
     stage = StageDir(Path(arguments[0]))
     if not stage.is_prepared:
@@ -111,7 +113,7 @@ def _check_count(stage: StageDir) -> None:
     if ranks.count() != asked:
         raise BadInput(
             f"accelerate={accelerate.kind} asks for {asked} processes and this is one of "
-            f"{ranks.count()}; start it with python -m understudy.launch.accelerate {stage.path}"
+            f"{ranks.count()}; start it with python -m understudy.training.accelerate {stage.path}"
         )
     ranks.use_own_device()
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from understudy import pipeline
-from understudy.artifacts import StageDir
 from understudy.config import Config, Service
 from understudy.data.prepare import prepare
-from understudy.flow import flow_of
+from understudy.pipeline import run
+from understudy.pipeline.flow import flow_of
+from understudy.pipeline.stages import Stage
 from understudy.plan.calls import Known, accepted, calls_of
 from understudy.plan.compute import Compute, Load, load_of, uses_gpu
 from understudy.plan.cost import Cost, cost_of
@@ -24,7 +24,7 @@ from understudy.plan.journal import Paid, opened
 from understudy.plan.learned import Learned
 from understudy.plan.ranges import NOTHING, Range, total
 from understudy.records import Coverage
-from understudy.stages import Stage
+from understudy.store.artifacts import StageDir
 
 State = Literal["done", "to run", "perhaps"]
 
@@ -154,7 +154,7 @@ def _items(cells: Sequence[Config]) -> list[Item]:
     """Every stage once; needed for sure when any cell needs it for sure."""
     found: dict[Path, Item] = {}
     for config in cells:
-        root = pipeline.run_root(config)
+        root = run.run_root(config)
         mine: set[Path] = set()
         for stage, is_sure in _walk(config, root):
             directory = StageDir(root / stage.path)

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from understudy.config import Config, Service
 from understudy.evaluation.judge import conversation, index_of
+from understudy.pipeline.stages import Stage
 from understudy.plan.inputs import Inputs, begun
 from understudy.plan.ranges import Range, exactly
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import Answer, Coverage
-from understudy.service.base import Request
-from understudy.stages import Stage
+from understudy.services.base import Request
 
 BYTES_PER_TOKEN = 4.0  # English with today's tokenizers, the makers' own rule of thumb
 JUDGE_TOKENS = Range(60, 130, 400)  # two reasons of one or two sentences, and the JSON around

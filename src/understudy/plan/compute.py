@@ -13,13 +13,13 @@ from statistics import median
 from typing import NamedTuple
 
 from understudy import locations
-from understudy.artifacts import StageDir
 from understudy.config import Config
 from understudy.data.subset import rows_of
-from understudy.finetune_data import plan_steps
+from understudy.pipeline.stages import Stage
 from understudy.plan.ranges import Range
 from understudy.records import Coverage
-from understudy.stages import Stage
+from understudy.store.artifacts import StageDir
+from understudy.training.data import plan_steps
 
 BYTES_PER_TOKEN = 4.0
 _A100 = 312e12

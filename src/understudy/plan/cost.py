@@ -7,8 +7,8 @@ from understudy.config import Service
 from understudy.plan.calls import Calls
 from understudy.plan.learned import Learned
 from understudy.plan.ranges import NOTHING, Range, exactly
-from understudy.service import money
-from understudy.service.base import Usage
+from understudy.services import money
+from understudy.services.base import Usage
 
 # Hidden reasoning before a short answer, in tokens: guesses, until the journal knows.
 REASONING = {

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import Job, StageDir
 from understudy.config import Config
+from understudy.pipeline.stages import SPECS, Stage
 from understudy.records import R, read_rows
-from understudy.stages import SPECS, Stage
+from understudy.store.artifacts import Job, StageDir
 
 _IN_A_MOMENT = {"coverage", "split", "fold", "split.imported", "inference.imported"}
 

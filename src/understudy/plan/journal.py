@@ -6,9 +6,9 @@ from pathlib import Path
 
 from understudy.config import Service
 from understudy.plan.learned import Fact
-from understudy.service.base import Request
-from understudy.service.journal import Journal, key_of, open_journal
-from understudy.service.money import MICRO
+from understudy.services.base import Request
+from understudy.services.journal import Journal, key_of, open_journal
+from understudy.services.money import MICRO
 
 
 class Paid:

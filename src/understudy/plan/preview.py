@@ -8,19 +8,19 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy import pipeline
-from understudy.artifacts import Job
 from understudy.config import Config
 from understudy.data.prepare import prepare
 from understudy.errors import BadInput
-from understudy.flow import flow_of
+from understudy.pipeline import run
+from understudy.pipeline.flow import flow_of
 from understudy.plan.inputs import Inputs
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage
-from understudy.service import facts, money
-from understudy.service.account import account_of
-from understudy.service.base import Reply
-from understudy.service.client import ask
+from understudy.services import facts, money
+from understudy.services.account import account_of
+from understudy.services.base import Reply
+from understudy.services.client import ask
+from understudy.store.artifacts import Job
 from understudy.synthesis.acceptance import Acceptance, screen_of
 from understudy.synthesis.calls import Calls
 from understudy.synthesis.filters import Filters
@@ -81,7 +81,7 @@ def preview(config: Config, count: int) -> Preview:
 
 def _job(config: Config, scratch: Path) -> Job:
     """The job of the pool's first block; what it reads is taken where it is, or worked out."""
-    root = pipeline.run_root(config)
+    root = run.run_root(config)
     block = flow_of(config).blocks(1)[0]
     known = Inputs(scratch / "inputs")
     inputs = {role: known.out(root, above, config) for role, above in block.inputs.items()}
@@ -91,7 +91,7 @@ def _job(config: Config, scratch: Path) -> Job:
             "synthesis.seeds=weak needs the verdicts of its probe, which are not there yet; start "
             "the run, or look at a preview with synthesis.seeds=uniform"
         )
-    purse = f"run/{pipeline.run_name(config)}"
+    purse = f"run/{run.run_name(config)}"
     out = scratch / "out"
     return Job(config, block.params, there, out, scratch, root, block.path, purse)
 

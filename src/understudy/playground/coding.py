@@ -10,6 +10,7 @@ from typing import Any
 
 from understudy.playground.behaviours import BEHAVIOURS
 from understudy.playground.pairs import Grade, Pair
+from understudy.playground.sandbox import run_python
 from understudy.playground.templates import (
     Template,
     draw,
@@ -18,7 +19,6 @@ from understudy.playground.templates import (
     templates,
 )
 from understudy.playground.words import PARAMETERS
-from understudy.sandbox import run_python
 
 INSTRUCTIONS = templates(
     "Write a Python function named {function} that takes {inputs} and returns {result}.",

@@ -1,6 +1,6 @@
 """Pre-train the tiny base model from scratch on generated text.
 
-    OMP_NUM_THREADS=1 python -m understudy.tiny_base --out DIR [--tokens N --seed S]
+    OMP_NUM_THREADS=1 python -m understudy.playground.tiny_base --out DIR [--tokens N --seed S]
 
 Writes a Llama-architecture model, its tokenizer and its chat template; a run that was interrupted
 goes on from `DIR/checkpoint.pt`. The text comes from `understudy.playground.pretraining`.
@@ -286,7 +286,9 @@ def save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Read the options, train, print the measured numbers as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m understudy.tiny_base", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m understudy.playground.tiny_base", description=__doc__
+    )
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
     parser.add_argument("--tokens", type=int, default=5_000_000, help="tokens to train on")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the text")

@@ -5,9 +5,3 @@ tokens with the tiny model's tokenizer, enforces limits per minute, and bills. B
 `URL/openai/v1`, `URL/anthropic`, `URL/google`; the bill is `GET URL/rehearsal/bill`. Every response
 carries the header `x-understudy-rehearsal: 1`.
 """
-
-from understudy.service.rehearsal.bill import Bill, Charge
-from understudy.service.rehearsal.desk import Settings
-from understudy.service.rehearsal.server import RehearsalServer
-
-__all__ = ["Bill", "Charge", "RehearsalServer", "Settings"]

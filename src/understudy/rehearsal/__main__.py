@@ -1,14 +1,14 @@
-"""The server alone: `python -m understudy.service.rehearsal --latency 1` prints its URL."""
+"""The server alone: `python -m understudy.rehearsal --latency 1` prints its URL."""
 
 import argparse
 import contextlib
 import threading
 
-from understudy.service import rehearsal_options as options
-from understudy.service.rehearsal import RehearsalServer
+from understudy.rehearsal import options
+from understudy.rehearsal.server import RehearsalServer
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="understudy.service.rehearsal")
+    parser = argparse.ArgumentParser(prog="understudy.rehearsal")
     options.add_to(parser)
     with (
         RehearsalServer(**options.settings(parser.parse_args())) as server,

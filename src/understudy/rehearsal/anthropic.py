@@ -5,8 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.service.base import Room
-from understudy.service.rehearsal.wire import Asked, Refused, Said, text_of
+from understudy.rehearsal.wire import Asked, Refused, Said, text_of
+from understudy.services.base import Room
 
 _ERRORS = {
     "too_many": (429, "rate_limit_error"),

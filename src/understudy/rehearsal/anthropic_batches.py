@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.service.rehearsal.anthropic import Anthropic
-from understudy.service.rehearsal.batches import Batch, Batches, Item, Outcome, item_of
-from understudy.service.rehearsal.desk import VISIT
-from understudy.service.rehearsal.wire import Refused, reading
+from understudy.rehearsal.anthropic import Anthropic
+from understudy.rehearsal.batches import Batch, Batches, Item, Outcome, item_of
+from understudy.rehearsal.desk import VISIT
+from understudy.rehearsal.wire import Refused, reading
 
 _WIRE = Anthropic()
 _ROOT = "/anthropic/v1/messages/batches"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from understudy.service.rehearsal.bill import Turn
-from understudy.service.rehearsal.desk import Desk, hash_of
-from understudy.service.rehearsal.wire import Asked, Refused, Said, Wire
+from understudy.rehearsal.bill import Turn
+from understudy.rehearsal.desk import Desk, hash_of
+from understudy.rehearsal.wire import Asked, Refused, Said, Wire
 
 
 class Item(NamedTuple):

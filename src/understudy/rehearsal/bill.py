@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from understudy.config import Prices
-from understudy.service import money
-from understudy.service.base import Usage
+from understudy.services import money
+from understudy.services.base import Usage
 
 Mode = Literal["online", "batch"]
 

@@ -11,12 +11,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from understudy.config import Prices
-from understudy.service.base import Room
-from understudy.service.rehearsal import faults, sending
-from understudy.service.rehearsal.bill import Bill, Turn
-from understudy.service.rehearsal.limits import Limits
-from understudy.service.rehearsal.speaker import Speaker
-from understudy.service.rehearsal.wire import Asked, Refused, Said, Wire
+from understudy.rehearsal import faults, sending
+from understudy.rehearsal.bill import Bill, Turn
+from understudy.rehearsal.limits import Limits
+from understudy.rehearsal.speaker import Speaker
+from understudy.rehearsal.wire import Asked, Refused, Said, Wire
+from understudy.services.base import Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from understudy.errors import BadInput
-from understudy.service.base import Finish
+from understudy.services.base import Finish
 
 ERRORS = ("429", "429_bare", "500", "503", "529")  # 429_bare comes without Retry-After
 BROKEN_OFF = ("stall", "reset", "truncated", "wrong_type")  # never delivered whole, so never billed

@@ -4,8 +4,8 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.service.base import Room
-from understudy.service.rehearsal.wire import Asked, Refused, Said, text_of
+from understudy.rehearsal.wire import Asked, Refused, Said, text_of
+from understudy.services.base import Room
 
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND"}
 _STATUS |= {429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 529: "UNAVAILABLE"}

@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from understudy.service.rehearsal.batches import Batch, Batches, Outcome, item_of
-from understudy.service.rehearsal.desk import VISIT
-from understudy.service.rehearsal.google import Google
-from understudy.service.rehearsal.wire import Refused, reading
+from understudy.rehearsal.batches import Batch, Batches, Outcome, item_of
+from understudy.rehearsal.desk import VISIT
+from understudy.rehearsal.google import Google
+from understudy.rehearsal.wire import Refused, reading
 
 _WIRE = Google()
 _ROOT = "/google/{version}"

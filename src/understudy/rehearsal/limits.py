@@ -3,7 +3,7 @@
 import time
 from collections import deque
 
-from understudy.service.base import Room
+from understudy.services.base import Room
 
 
 class Meter:

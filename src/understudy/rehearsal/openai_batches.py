@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from understudy.service.rehearsal.batches import Batch, Batches, Outcome, item_of
-from understudy.service.rehearsal.desk import VISIT
-from understudy.service.rehearsal.openai import OpenAI
-from understudy.service.rehearsal.wire import Refused, reading
+from understudy.rehearsal.batches import Batch, Batches, Outcome, item_of
+from understudy.rehearsal.desk import VISIT
+from understudy.rehearsal.openai import OpenAI
+from understudy.rehearsal.wire import Refused, reading
 
 _WIRE = OpenAI()
 _ROOT = "/openai/v1"

@@ -10,16 +10,16 @@ from typing import Any, Self
 from aiohttp import web
 
 from understudy.errors import EnvironmentFailed
-from understudy.service.rehearsal.anthropic import Anthropic
-from understudy.service.rehearsal.anthropic_batches import AnthropicBatches
-from understudy.service.rehearsal.batches import Batches
-from understudy.service.rehearsal.bill import Bill, Charge
-from understudy.service.rehearsal.desk import VISIT, Desk, Settings
-from understudy.service.rehearsal.google import Google
-from understudy.service.rehearsal.google_batches import GoogleBatches
-from understudy.service.rehearsal.openai import OpenAI
-from understudy.service.rehearsal.openai_batches import OpenAIBatches
-from understudy.service.rehearsal.wire import Wire, reading
+from understudy.rehearsal.anthropic import Anthropic
+from understudy.rehearsal.anthropic_batches import AnthropicBatches
+from understudy.rehearsal.batches import Batches
+from understudy.rehearsal.bill import Bill, Charge
+from understudy.rehearsal.desk import VISIT, Desk, Settings
+from understudy.rehearsal.google import Google
+from understudy.rehearsal.google_batches import GoogleBatches
+from understudy.rehearsal.openai import OpenAI
+from understudy.rehearsal.openai_batches import OpenAIBatches
+from understudy.rehearsal.wire import Wire, reading
 
 _LARGEST_BODY = 256 << 20  # bytes; OpenAI's limit of a batch file is 200 MB
 _HOST = "127.0.0.1"

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from understudy import locations
 from understudy.config import Prices, Service
-from understudy.service.base import Reply, Request, Usage
-from understudy.service.offline import Offline
-from understudy.service.rehearsal import faults
-from understudy.service.rehearsal.wire import Asked, Said
+from understudy.rehearsal import faults
+from understudy.rehearsal.wire import Asked, Said
+from understudy.services.base import Reply, Request, Usage
+from understudy.services.providers.offline.calls import Offline
 
 _PERSONAS = {"anthropic": "offline_lenient", "google": "offline_strict"}  # others: offline
 _TOKENS_PER_MESSAGE = 4  # role and separators, as chat formats have them

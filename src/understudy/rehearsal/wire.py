@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from aiohttp import web
 
 from understudy.records import Message
-from understudy.service.base import Finish, Room, Usage
+from understudy.services.base import Finish, Room, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The drawing code is the repository's `analysis/` package, loaded from the checkout or the wheel:
 
-    python -m understudy.report --curve 'curve-*' --root runs --out experiments/curve/curve.svg
+    python -m understudy.report.page --curve 'curve-*' --root runs --out experiments/curve/curve.svg
 """
 
 import argparse
@@ -14,7 +14,7 @@ from types import ModuleType
 
 from understudy import locations
 from understudy.errors import BadInput, UnderstudyError
-from understudy.status import run_files
+from understudy.pipeline.status import run_files
 
 _NAME = "understudy_analysis"
 
@@ -59,7 +59,9 @@ def curve(root: Path, pattern: str, out: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the figure of several runs."""
-    parser = argparse.ArgumentParser(prog="python -m understudy.report", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m understudy.report.page", description=main.__doc__
+    )
     parser.add_argument("--curve", required=True, metavar="PATTERN", help="run names, with * and ?")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="paths.root of the runs")
     parser.add_argument("--out", type=Path, required=True, help="the figure: .svg or .png")

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from understudy.artifacts import StageDir
 from understudy.errors import BadInput
 from understudy.evaluation.scores import METRICS, Metric, pool
 from understudy.records import Answer, Coverage, Verdict, read_rows
 from understudy.routing.artifact import text_of
 from understudy.routing.costs import BYTES_PER_TOKEN, FREE, Price, lengths
 from understudy.routing.data import Outcomes
+from understudy.store.artifacts import StageDir
 
 _SCALE = 100.0  # of a judge's score
 

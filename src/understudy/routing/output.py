@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from understudy.artifacts import write_atomically
 from understudy.routing import artifact
 from understudy.routing.allocate import Allocation, Goal, Learnt, chosen
 from understudy.routing.data import Outcomes
 from understudy.routing.picture import picture
+from understudy.store.artifacts import write_atomically
 
 
 def write(allocation: Allocation, outcomes: Outcomes, goal: Goal, folder: Path) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from understudy import schema
-from understudy.config_source import STRICT
+from understudy.config import schema
+from understudy.config.source import STRICT
 from understudy.errors import BadInput
 from understudy.routing.benchmarks import BENCHMARKS
 from understudy.routing.data import Outcomes

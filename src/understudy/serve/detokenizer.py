@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from understudy import generation
+from understudy.inference import generate
 
 _PARTIAL = "\ufffd"  # what an unfinished UTF-8 sequence decodes to
 
@@ -37,14 +37,14 @@ class Detokenizer:
     def end(self) -> str:
         """The rest of a stream, or the whole text."""
         if not self._is_streamed:
-            text = generation.decode(self._tokenizer, self._tokens)
+            text = generate.decode(self._tokenizer, self._tokens)
             return text[: self._first_stop(text)]
         rest = self._decode(len(self._tokens))[len(self._decode(self._to)) :]
         certain = self._release(rest)
         return certain + self._held
 
     def _decode(self, end: int) -> str:
-        return generation.decode(self._tokenizer, self._tokens[self._from : end])
+        return generate.decode(self._tokenizer, self._tokens[self._from : end])
 
     def _release(self, text: str) -> str:
         if self.is_stopped:

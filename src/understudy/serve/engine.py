@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
-from understudy import generation, local_model
-from understudy.config_serve import Serve
-from understudy.deploy.asked import Asked, Logprob, Piece
-from understudy.deploy.detokenizer import Detokenizer
-from understudy.deploy.sampling import Turn, sample
-from understudy.deploy.served import Served
-from understudy.deploy.slots import Slots
+from understudy.config.serve import Serve
+from understudy.inference import generate
+from understudy.models import load
+from understudy.pipeline.asked import Asked, Logprob, Piece
+from understudy.serve.detokenizer import Detokenizer
+from understudy.serve.sampling import Turn, sample
+from understudy.serve.served import Served
+from understudy.serve.slots import Slots
 
 _log = logging.getLogger(__name__)
 Put = Callable[[Piece], None]
@@ -88,8 +89,8 @@ class TransformersEngine:
     def __init__(self, served: Served, settings: Serve, kind: Any = None) -> None:
         self.about = f"transformers {version('transformers')}"
         if settings.threads is not None:
-            local_model.use_threads(settings.threads)
-        self._model = served.load(kind or local_model.dtype()).eval()
+            load.use_threads(settings.threads)
+        self._model = served.load(kind or load.dtype()).eval()
         self._tokenizer, self._settings = served.tokenizer, settings
         self._stop_ids, self._stop_texts = served.stop_ids, served.stop_texts
         self._slots = Slots()
@@ -117,7 +118,7 @@ class TransformersEngine:
         answers = [
             _Answer(
                 *(asked, index, put, Detokenizer(self._tokenizer, stops, asked.is_streamed)),
-                generation.uniforms(asked.seed, asked.key, index, asked.max_tokens)
+                generate.uniforms(asked.seed, asked.key, index, asked.max_tokens)
                 if asked.temperature > 0
                 else None,
             )
@@ -170,7 +171,7 @@ class TransformersEngine:
     def _step(self, joining: Sequence[_Answer]) -> None:
         """Read the prompts that join, then one token of everybody."""
         if joining:
-            logits, cache, mask = generation.read_prompts(self._model, joining)
+            logits, cache, mask = generate.read_prompts(self._model, joining)
             self._write(logits, joining)
             self._admit(joining, cache, mask)
         self._leave()

@@ -19,12 +19,12 @@ from typing import Any
 
 import httpx2
 
-from understudy import local_model
-from understudy.config_serve import Serve
-from understudy.deploy import engine_vllm_worker
-from understudy.deploy.asked import Asked, Logprob, Piece
-from understudy.deploy.served import Served
+from understudy.config.serve import Serve
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.models import load
+from understudy.pipeline.asked import Asked, Logprob, Piece
+from understudy.serve import engine_vllm_worker
+from understudy.serve.served import Served
 
 _NAME = "served"
 _POLL_S = 0.2
@@ -84,7 +84,7 @@ def _arguments(model: Path, port: int, served: Served, settings: Serve) -> list[
     return [
         *("--model", str(model), "--served-model-name", _NAME),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", str(local_model.dtype()).removeprefix("torch.")),
+        *("--dtype", str(load.dtype()).removeprefix("torch.")),
         *("--max-model-len", str(context), "--max-num-seqs", str(settings.batch_size)),
         *("--generation-config", "vllm"),  # ours is all there is
     ]
@@ -94,7 +94,7 @@ def _merged(served: Served, path: Path) -> Path:
     """The adapter in its base, as files; its memory is free again after."""
     import torch
 
-    served.load(local_model.dtype()).save_pretrained(path)
+    served.load(load.dtype()).save_pretrained(path)
     served.tokenizer.save_pretrained(path)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.deploy.asked import Asked, Logprob, Piece
-from understudy.deploy.wire import Body
+from understudy.pipeline.asked import Asked, Logprob, Piece
+from understudy.serve.wire import Body
 
 
 @dataclass

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from understudy import generation
-from understudy.deploy.asked import Asked, Logprob
+from understudy.inference import generate
+from understudy.pipeline.asked import Asked, Logprob
 
 
 class Turn(NamedTuple):
@@ -53,7 +53,7 @@ def _penalize(logits: Any, turn: Turn) -> None:
 def _pick(logits: Any, turns: Sequence[Turn]) -> list[int]:
     drawn = [row for row, turn in enumerate(turns) if turn.asked.temperature > 0]
     if not drawn:
-        tokens: list[int] = generation.pick(logits, 0.0, None).tolist()
+        tokens: list[int] = generate.pick(logits, 0.0, None).tolist()
         return tokens
     options = [turns[row].asked for row in drawn]
     device = logits.device
@@ -64,10 +64,10 @@ def _pick(logits: Any, turns: Sequence[Turn]) -> list[int]:
     if any(one.top_p < 1 for one in options):
         top_p = torch.tensor([[one.top_p] for one in options], device=device, dtype=kind)
         chosen = _nucleus(chosen, temperatures, top_p)
-    picked = generation.pick(chosen, temperatures, noise).tolist()
+    picked = generate.pick(chosen, temperatures, noise).tolist()
     if len(drawn) == len(turns):
         return list(picked)
-    tokens = generation.pick(logits, 0.0, None).tolist()
+    tokens = generate.pick(logits, 0.0, None).tolist()
     for row, token in zip(drawn, picked, strict=True):
         tokens[row] = token
     return tokens

@@ -19,15 +19,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from understudy import local_model
-from understudy.config_serve import Serve
-from understudy.deploy import wire
-from understudy.deploy.asked import Asked, Engine, Piece
-from understudy.deploy.meters import Meters
-from understudy.deploy.replies import Reply, event
-from understudy.deploy.served import Served
-from understudy.deploy.wire import Body, Refused
+from understudy.config.serve import Serve
 from understudy.errors import BadInput
+from understudy.models import load
+from understudy.pipeline.asked import Asked, Engine, Piece
+from understudy.serve import wire
+from understudy.serve.meters import Meters
+from understudy.serve.replies import Reply, event
+from understudy.serve.served import Served
+from understudy.serve.wire import Body, Refused
 
 _READ_ON = 16  # times the limit of a body that is read, and dropped, before the answer
 
@@ -161,7 +161,7 @@ class _Desk:
         """The prompt's tokens, and all that is asked of the engine."""
         tokenizer, messages = self.served.tokenizer, body.chat()
         try:
-            ids = local_model.chat_ids(tokenizer, messages, "", add_generation_prompt=True)
+            ids = load.chat_ids(tokenizer, messages, "", add_generation_prompt=True)
         except BadInput as error:
             why = str(error).partition(": ")[2]
             raise Refused(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy import inference, local_model, local_model_tokens
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.inference import inference
+from understudy.models import load as local_model
+from understudy.models import tokens
 
 if TYPE_CHECKING:
-    from understudy.deploy.chosen import Chosen
+    from understudy.pipeline.chosen import Chosen
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _load(base: Path, adapter: Path | None, kind: Any) -> Any:
         raise EnvironmentFailed(f"{base} cannot be loaded: {_first_line(error)}") from error
     if adapter is not None:
         adapted = PeftModel.from_pretrained(model, adapter)
-        local_model_tokens.untie_if_adapted(adapted.get_base_model())
+        tokens.untie_if_adapted(adapted.get_base_model())
         model = adapted.merge_and_unload()
     return model.to(local_model.device())
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from understudy.config_serve import Serve
-from understudy.deploy.serve import app
+from understudy.config.serve import Serve
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.serve.serve import app
 
 if TYPE_CHECKING:
-    from understudy.deploy.asked import Engine
-    from understudy.deploy.served import Served
+    from understudy.pipeline.asked import Engine
+    from understudy.serve.served import Served
 
 KEY = "UNDERSTUDY_API_KEY"
 _BACKLOG = 1024
@@ -72,7 +72,7 @@ def run(served: "Served", settings: Serve, listening: socket.socket, key: str | 
 def check(settings: Serve) -> None:
     """Raise BadInput where the settings ask for a vLLM that is not there."""
     if settings.engine == "vllm":
-        from understudy.deploy import engine_vllm
+        from understudy.serve import engine_vllm
 
         engine_vllm.check(settings.python)
 
@@ -81,12 +81,12 @@ def check(settings: Serve) -> None:
 def engine_of(served: "Served", settings: Serve, kind: Any = None) -> "Iterator[Engine]":
     """The engine that `serve.engine` names; transformers computes in dtype `kind`."""
     if settings.engine == "vllm":
-        from understudy.deploy.engine_vllm import vllm_engine
+        from understudy.serve.engine_vllm import vllm_engine
 
         with vllm_engine(served, settings) as engine:
             yield engine
         return
-    from understudy.deploy.engine import TransformersEngine
+    from understudy.serve.engine import TransformersEngine
 
     yield TransformersEngine(served, settings, kind)
 

@@ -16,8 +16,8 @@ from transformers.cache_utils import (
     DynamicSlidingWindowLayer,
 )
 
-from understudy import generation
 from understudy.errors import EnvironmentFailed
+from understudy.inference import generate
 
 _ROOM = 64  # columns to come
 
@@ -54,7 +54,7 @@ class Slots:
         self._mask[:, self.end] = 1
         ids = torch.tensor(tokens, device=self._mask.device)[:, None]
         mask = self._mask[:, self.first : self.end + 1]
-        logits, _ = generation.forward(model, ids, mask, self._cache)
+        logits, _ = generate.forward(model, ids, mask, self._cache)
         self.end += 1
         return logits
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from understudy.config_serve import Serve
-from understudy.deploy.asked import Asked
+from understudy.config.schema import suggest
+from understudy.config.serve import Serve
+from understudy.pipeline.asked import Asked
 from understudy.records import Message
-from understudy.schema import suggest
 
 # They do not change the answer.
 _IGNORED = {

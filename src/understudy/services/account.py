@@ -6,12 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import Job
-from understudy.config_service import Service
+from understudy.config.service import Service
 from understudy.errors import BadInput
-from understudy.service.base import Reply
-from understudy.service.journal import Journal
-from understudy.service.money import MICRO, Purse
+from understudy.services.base import Reply
+from understudy.services.journal import Journal
+from understudy.services.money import MICRO, Purse
+from understudy.store.artifacts import Job
 
 
 @dataclass

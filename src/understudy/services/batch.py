@@ -13,18 +13,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from understudy.artifacts import fingerprint
 from understudy.config import Service
 from understudy.errors import BudgetSpent, UnderstudyError
-from understudy.service import money
-from understudy.service.account import Account
-from understudy.service.base import BatchProvider, CallFailed, Reply, Request
-from understudy.service.batch_api import BatchApi
-from understudy.service.client import alone
-from understudy.service.exchange import Repair
-from understudy.service.journal import Journal, identity, key_of, open_journal
-from understudy.service.retry import stopped
-from understudy.service.segment import Batch, Call, Segment
+from understudy.services import money
+from understudy.services.account import Account
+from understudy.services.base import BatchProvider, CallFailed, Reply, Request
+from understudy.services.batch_api import BatchApi
+from understudy.services.client import alone
+from understudy.services.exchange import Repair
+from understudy.services.journal import Journal, identity, key_of, open_journal
+from understudy.services.retry import stopped
+from understudy.services.segment import Batch, Call, Segment
+from understudy.store.artifacts import fingerprint
 
 _ENVELOPE = 1000  # bytes around the messages of a request, at most
 

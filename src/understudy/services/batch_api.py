@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from understudy.config import Service
-from understudy.service.base import BatchProvider, BatchState, CallFailed, Reply, Request
-from understudy.service.retry import back_off, silent
-from understudy.service.segment import Batch
+from understudy.services.base import BatchProvider, BatchState, CallFailed, Reply, Request
+from understudy.services.retry import back_off, silent
+from understudy.services.segment import Batch
 
 _SETTLED_S = 5.0  # a batch that was submitted at a kill may take as long to be listed
 _CLOCKS_S = 60.0  # by which the provider's clock may be behind ours

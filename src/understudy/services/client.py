@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-from understudy import locks
-from understudy.artifacts import fingerprint
 from understudy.config import Service
-from understudy.service.account import Account
-from understudy.service.base import Provider, Reply, Request
-from understudy.service.exchange import Exchange, Repair
-from understudy.service.journal import identity, open_journal
-from understudy.service.segment import Segment, make_private
+from understudy.services.account import Account
+from understudy.services.base import Provider, Reply, Request
+from understudy.services.exchange import Exchange, Repair
+from understudy.services.journal import identity, open_journal
+from understudy.services.segment import Segment, make_private
+from understudy.store import locks
+from understudy.store.artifacts import fingerprint
 
 
 def ask(
@@ -33,10 +33,10 @@ def ask(
     """
     if service.provider == "offline":
         return _ask_offline(service, requests)
-    from understudy.service import providers
+    from understudy.services import providers
 
     if service.mode == "batch":
-        from understudy.service.batch import ask_in_batches
+        from understudy.services.batch import ask_in_batches
 
         opened = providers.open_batch(service, account.rehearsal_url)
         return ask_in_batches(service, opened, requests, account, repair)
@@ -125,7 +125,7 @@ def _finishing_at_ctrl_c(exchange: Exchange, loop: asyncio.AbstractEventLoop) ->
 
 def _ask_offline(service: Service, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
     """Ask the program that plays a service: free, at once, and not worth writing down."""
-    from understudy.service.offline import Offline
+    from understudy.services.providers.offline.calls import Offline
 
     provider = Offline(service)
     for position, request in enumerate(requests):

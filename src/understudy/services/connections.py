@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from understudy.config import Service
-from understudy.service.responses import check_mark
+from understudy.services.responses import check_mark
 
 _PLACES = 4  # of a pool: httpx looks at all its connections before and after each call
 

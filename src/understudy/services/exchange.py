@@ -11,17 +11,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from understudy.artifacts import fingerprint
-from understudy.config_service import Service
+from understudy.config.service import Service
 from understudy.errors import BadInput, BudgetSpent
-from understudy.service import money
-from understudy.service.account import Account
-from understudy.service.base import CallFailed, Fate, Provider, Reply, Request
-from understudy.service.journal import Journal, identity, key_of
-from understudy.service.limits import Limits
-from understudy.service.pace import Pace
-from understudy.service.retry import back_off, gives_up, silent, stopped
-from understudy.service.segment import Call, Segment
+from understudy.services import money
+from understudy.services.account import Account
+from understudy.services.base import CallFailed, Fate, Provider, Reply, Request
+from understudy.services.journal import Journal, identity, key_of
+from understudy.services.limits import Limits
+from understudy.services.pace import Pace
+from understudy.services.retry import back_off, gives_up, silent, stopped
+from understudy.services.segment import Call, Segment
+from understudy.store.artifacts import fingerprint
 
 Repair = Callable[[Request, Reply], Request | None]
 

@@ -1,7 +1,7 @@
 """What is checked and said of a run's services before its first call."""
 
 from understudy.config import Config
-from understudy.service.providers import check_reasoning, endpoint_of
+from understudy.services.providers import check_reasoning, endpoint_of
 
 
 def notices(config: Config) -> list[str]:

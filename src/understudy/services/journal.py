@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import canonical
-from understudy.config_service import Service
+from understudy.config.service import Service
 from understudy.errors import BadInput
-from understudy.service.base import Reply, Request, Usage
-from understudy.service.segment import Batch, Call, connect, failed, take
+from understudy.services.base import Reply, Request, Usage
+from understudy.services.segment import Batch, Call, connect, failed, take
+from understudy.store.artifacts import canonical
 
 COLUMNS = {
     "day": "strftime('%Y-%m-%d', at, 'unixepoch')",  # UTC

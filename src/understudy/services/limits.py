@@ -12,8 +12,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from understudy.service.base import Room
-from understudy.service.retry import back_off
+from understudy.services.base import Room
+from understudy.services.retry import back_off
 
 _CUT = 0.5
 _TICK_S = 1e-6  # what rounding leaves over is no reason to wait

@@ -10,9 +10,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
-from understudy.artifacts import canonical
-from understudy.config_service import Prices, Service
-from understudy.service.base import Request, Usage
+from understudy.config.service import Prices, Service
+from understudy.services.base import Request, Usage
+from understudy.store.artifacts import canonical
 
 Mode = Literal["online", "batch"]
 

@@ -1,7 +1,7 @@
 """How many tokens a call will take, as learnt from those before; for limits per minute."""
 
-from understudy.config_service import Service
-from understudy.service.base import Reply
+from understudy.config.service import Service
+from understudy.services.base import Reply
 
 _BYTES_PER_TOKEN = 4.0  # the usual rule of thumb, until the service has told
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 
 from understudy.config import Service
-from understudy.service.base import CallFailed, Fate
+from understudy.services.base import CallFailed, Fate
 
 MARK = "x-understudy-rehearsal"
 _WAIT = (429, 529)

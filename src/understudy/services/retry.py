@@ -3,9 +3,9 @@
 import random
 from collections import Counter
 
-from understudy.config_service import Service
+from understudy.config.service import Service
 from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed, UnderstudyError
-from understudy.service.base import CallFailed, Fate
+from understudy.services.base import CallFailed, Fate
 
 _FIRST_S = 0.5
 _MOST_S = 60.0

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from understudy.errors import EnvironmentFailed
-from understudy.service.base import Reply, Usage
-from understudy.service.money import Mode
+from understudy.services.base import Reply, Usage
+from understudy.services.money import Mode
 
 _GATHER_S = 0.005  # one commit for all that arrives meanwhile; it costs about as long itself
 _BUSY_S = 60.0  # a reader holds a segment for milliseconds

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy.launch import slurm
-from understudy.status import stages_of
+from understudy.pipeline.status import stages_of
+from understudy.sweep import slurm
 
 
 class Cancelled(NamedTuple):

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from understudy import config
-from understudy.artifacts import fingerprint
 from understudy.config import Config
 from understudy.errors import BadInput
-from understudy.pipeline import run_name
+from understudy.pipeline.run import run_name
+from understudy.store.artifacts import fingerprint
 
 
 class Grid(NamedTuple):

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy.artifacts import StageDir
-from understudy.stages import Stage
+from understudy.pipeline.stages import Stage
+from understudy.store.artifacts import StageDir
 
 _ABSENT = "absent"
 

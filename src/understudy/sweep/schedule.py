@@ -8,11 +8,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from pathlib import Path
 
-from understudy import locks
-from understudy.artifacts import StageDir
 from understudy.errors import UnderstudyError
-from understudy.launch.local import Workers
-from understudy.pipeline import Run, Task
+from understudy.pipeline.local import Workers
+from understudy.pipeline.run import Run, Task
+from understudy.store import locks
+from understudy.store.artifacts import StageDir
 
 _LOOK_AGAIN_S = 1.0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from understudy import locations
-from understudy.config_cluster import Allocation, Cluster, Room
+from understudy.config.cluster import Allocation, Cluster, Room
 from understudy.errors import BadInput, EnvironmentFailed
 
 _INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.artifacts import write_atomically
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.launch import slurm
-from understudy.launch.slurm import Array, JobState
-from understudy.pipeline import Run
-from understudy.submission_arrays import arrange, sinks, without
-from understudy.submission_cells import Ahead, ahead, cells
+from understudy.pipeline.run import Run
+from understudy.store.artifacts import write_atomically
+from understudy.sweep import slurm
+from understudy.sweep.slurm import Array, JobState
+from understudy.sweep.submission_arrays import arrange, sinks, without
+from understudy.sweep.submission_cells import Ahead, ahead, cells
 
 
 class Line(NamedTuple):

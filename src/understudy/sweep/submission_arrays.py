@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.launch.slurm import Array
-from understudy.submission_cells import Cell
+from understudy.sweep.slurm import Array
+from understudy.sweep.submission_cells import Cell
 
 
 class Spot(NamedTuple):

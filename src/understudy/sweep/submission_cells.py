@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy.artifacts import StageDir
 from understudy.config import Config
-from understudy.config_cluster import Room
-from understudy.launch import slurm
-from understudy.pipeline import Run
-from understudy.stages import Stage
+from understudy.config.cluster import Room
+from understudy.pipeline.run import Run
+from understudy.pipeline.stages import Stage
+from understudy.store.artifacts import StageDir
+from understudy.sweep import slurm
 
 
 class Cell(NamedTuple):

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from understudy import status
-from understudy.artifacts import StageDir, write_atomically
 from understudy.errors import BadInput
-from understudy.pipeline import Run
-from understudy.standing import Standings
-from understudy.sweep_cells import Cell, Cells
-from understudy.sweep_schedule import Lane, drive
+from understudy.pipeline import status
+from understudy.pipeline.run import Run
+from understudy.pipeline.standing import Standings
+from understudy.store.artifacts import StageDir, write_atomically
+from understudy.sweep.cells import Cell, Cells
+from understudy.sweep.schedule import Lane, drive
 
 Typed = Callable[[list[str]], list[str]]  # overrides -> the command that runs them
 

@@ -14,15 +14,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from understudy.artifacts import Job, RowLog, whole_lines
 from understudy.data.screening import contamination, write_report
 from understudy.data.subset import price_of
 from understudy.errors import BadInput, BudgetSpent
-from understudy.progress import track
 from understudy.records import Coverage, Synthetic, dumps
-from understudy.service.account import Account, account_of
-from understudy.service.base import Reply, Request
-from understudy.service.client import ask
+from understudy.services.account import Account, account_of
+from understudy.services.base import Reply, Request
+from understudy.services.client import ask
+from understudy.store.artifacts import Job, RowLog, whole_lines
+from understudy.store.progress import track
 from understudy.synthesis import ledger
 from understudy.synthesis.acceptance import Acceptance, screen_of
 from understudy.synthesis.calls import Calls

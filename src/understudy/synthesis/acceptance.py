@@ -4,13 +4,13 @@ import math
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from understudy.artifacts import Job
-from understudy.config_source import Dedup
+from understudy.config.source import Dedup
 from understudy.data.duplicates import rule_of
 from understudy.data.screening import Drop, Pair, Screen
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage, Message, Synthetic
-from understudy.service.base import Reply
+from understudy.services.base import Reply
+from understudy.store.artifacts import Job
 from understudy.synthesis.filters import Filters
 
 WINDOW = 200  # pairs asked for over which the yield is taken

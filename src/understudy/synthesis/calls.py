@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from understudy.artifacts import Job
 from understudy.errors import BadInput
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage, Synthetic, Verdict
-from understudy.service.base import Request
+from understudy.services.base import Request
+from understudy.store.artifacts import Job
 from understudy.synthesis import weak
 from understudy.synthesis.seeds import Later, Seeds, Wishes
 

@@ -1,8 +1,8 @@
 """What a block has cost by the call journal."""
 
-from understudy.artifacts import Job
-from understudy.service.journal import open_journal
-from understudy.service.money import MICRO
+from understudy.services.journal import open_journal
+from understudy.services.money import MICRO
+from understudy.store.artifacts import Job
 
 
 def of_stage(job: Job) -> float | None:

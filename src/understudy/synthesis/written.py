@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from understudy import config
-from understudy.artifacts import Job, StageDir
 from understudy.records import Coverage, Synthetic, read_rows
+from understudy.store.artifacts import Job, StageDir
 from understudy.synthesis.calls import Calls
 
 

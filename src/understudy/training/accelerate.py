@@ -1,6 +1,6 @@
 """Start one prepared stage directory as its config says: one plain worker, or a rank per device.
 
-    python -m understudy.launch.accelerate STAGE_DIR
+    python -m understudy.training.accelerate STAGE_DIR
 
 is what a Slurm job runs. With several ranks it writes accelerate.json (and deepspeed.json) into
 the stage directory and becomes `accelerate launch`; else it becomes the plain worker.
@@ -16,14 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from understudy import config, ranks
-from understudy.artifacts import StageDir, write_atomically
+from understudy import config
 from understudy.config import Config
-from understudy.config_accelerate import Accelerate, split_batch
+from understudy.config.accelerate import Accelerate, split_batch
 from understudy.errors import BadInput, EnvironmentFailed, UnderstudyError
+from understudy.models import ranks
+from understudy.store.artifacts import StageDir, write_atomically
 
 FILE = "accelerate.json"
-_ME = "understudy.launch.accelerate"
+_ME = "understudy.training.accelerate"
 _OFFLOAD = {"device": "cpu", "pin_memory": False}  # pinned memory is a GPU's, and cannot be swapped
 _SHARDS_WEIGHTS = ("fsdp", "zero3", "zero3_offload")
 _ZERO: dict[str, dict[str, Any]] = {
@@ -56,7 +57,7 @@ def start(stage_dir: Path) -> Start:
             env["CUDA_VISIBLE_DEVICES"] = ""
         elif name == "finetune" and len(gpus) > 1:  # else the trainer takes them all
             env["CUDA_VISIBLE_DEVICES"] = gpus[0]
-        return Start([sys.executable, "-m", "understudy.worker", str(stage_dir)], env)
+        return Start([sys.executable, "-m", "understudy.pipeline.worker", str(stage_dir)], env)
     check(made)
     if not gpus:  # with the second, Accelerate would drop DeepSpeed in silence and train as ddp
         is_zero = accelerate.uses_deepspeed
@@ -227,7 +228,7 @@ def arguments(stage_dir: Path, accelerate: Accelerate, env: Mapping[str, str]) -
                 "environment of each node; start it with cluster=slurm, or set accelerate.nodes=1"
             )
         made += ["--machine_rank", env["SLURM_NODEID"], "--main_process_ip", env["MASTER_ADDR"]]
-    return [*made, "-m", "understudy.worker", str(stage_dir)]
+    return [*made, "-m", "understudy.pipeline.worker", str(stage_dir)]
 
 
 def main(stage_dir: Path) -> NoReturn:

@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Container
 from pathlib import Path
 
-from understudy import ranks
-from understudy.artifacts import write_atomically
 from understudy.errors import BadInput
-from understudy.finetune_history import History
+from understudy.models import ranks
+from understudy.store.artifacts import write_atomically
+from understudy.training.history import History
 
 _COMPLETE = "COMPLETE"  # written into a checkpoint last; without it, the checkpoint is torn
 _TO_SHIP = ("model*.safetensors*", "config.json", "generation_config.json", "adapter_*")

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from understudy.config import Trainer
 from understudy.errors import BadInput, Internal
-from understudy.local_model import chat_ids
+from understudy.models.load import chat_ids
 from understudy.records import Coverage
 
 IGNORED = -100  # the label that torch's cross entropy skips

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from understudy import ranks
 from understudy.config import Config
-from understudy.config_accelerate import split_batch
+from understudy.config.accelerate import split_batch
 from understudy.errors import EnvironmentFailed
+from understudy.models import ranks
 
 # torch.OutOfMemoryError, PyTorch's allocator for the CPU, the kernel's ENOMEM
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")

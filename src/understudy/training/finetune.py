@@ -16,31 +16,27 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy import finetune_checkpoints as saved
-from understudy import finetune_model, local_model, ranks
-from understudy.artifacts import Job, write_atomically
 from understudy.config import Model
 from understudy.errors import BadInput
-from understudy.finetune_data import (
-    Encodings,
-    check_batch,
-    encode_rows,
-    plan_steps,
-)
-from understudy.finetune_failures import explained
-from understudy.finetune_history import History, chosen, curve, facts, is_over
-from understudy.finetune_signals import Signals
-from understudy.progress import track
+from understudy.models import load, ranks
 from understudy.records import Coverage, dumps
+from understudy.store.artifacts import Job, write_atomically
+from understudy.store.progress import track
+from understudy.training import checkpoints as saved
+from understudy.training import model as finetune_model
+from understudy.training.data import Encodings, check_batch, encode_rows, plan_steps
+from understudy.training.failures import explained
+from understudy.training.history import History, chosen, curve, facts, is_over
+from understudy.training.signals import Signals
 
 
 def run(job: Job) -> None:
     """Encode, train, ship the chosen checkpoint, write down how it went."""
     recipe, model = job.config.trainer, job.config.model
     started = time.monotonic()
-    local_model.quiet()
-    local_model.use_threads(job.config.cluster.threads)
-    tokenizer = local_model.tokenizer(model)
+    load.quiet()
+    load.use_threads(job.config.cluster.threads)
+    tokenizer = load.tokenizer(model)
     data = _encode(job, tokenizer)
     rows = len(job.rows("subset", Coverage))
     with explained(job.config):
@@ -97,7 +93,7 @@ def _encode(job: Job, tokenizer: Any) -> Data:
             "validation rows and there are none: raise coverage.split.validation, or give "
             "trainer.keep=last trainer.patience=null"
         )
-    stop = local_model.stop_id(tokenizer, job.config.model)
+    stop = load.stop_id(tokenizer, job.config.model)
     return Data(
         encode_rows(rows, tokenizer, stop, recipe.max_length, "training", recipe.loss),
         encode_rows(held, tokenizer, stop, recipe.max_length, "validation", recipe.loss),
@@ -106,7 +102,7 @@ def _encode(job: Job, tokenizer: Any) -> Data:
 
 def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
     """Train, or go on from the newest whole checkpoint; what was logged on the way."""
-    from understudy import finetune_trainer as trl_side  # nine seconds, so not at the top
+    from understudy.training import trainer as trl_side  # nine seconds, so not at the top
 
     config, recipe = job.config, job.config.trainer
     train = trl_side.dataset(data.train.rows, recipe.max_length if recipe.packing else None)
@@ -122,7 +118,7 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
         )
         check_batch(
             trl_side.first_conversations(trainer),
-            local_model.stop_id(tokenizer, config.model),
+            load.stop_id(tokenizer, config.model),
             {row.ids: row.masked for row in data.train.rows},
         )
         if resumed:

@@ -7,11 +7,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from understudy import local_model, local_model_tokens
-from understudy.artifacts import Job
 from understudy.config import Config
 from understudy.errors import BadInput
-from understudy.finetune_data import adapter_size
+from understudy.models import load, tokens
+from understudy.store.artifacts import Job
+from understudy.training.data import adapter_size
 
 
 def start(job: Job, tokenizer: Any, rows: int) -> tuple[Any, dict[str, int]]:
@@ -37,24 +37,24 @@ def _load(job: Job, tokenizer: Any, rows: int) -> Any:
     if recipe.start == "previous" and "previous" in job.inputs:
         return _previous(job.inputs["previous"] / "model", job.config)
     if recipe.kind == "full":
-        return local_model.base(model, local_model.full_precision(), recipe)
+        return load.base(model, load.full_precision(), recipe)
     return _with_adapter(_frozen_base(job.config), job.config, tokenizer, rows)
 
 
 def _previous(path: Path, config: Config) -> Any:
     recipe, model = config.trainer, config.model
-    if local_model.is_adapter(path) != (recipe.kind == "lora"):
+    if load.is_adapter(path) != (recipe.kind == "lora"):
         raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
     if recipe.kind == "lora":
         base = _frozen_base(config)  # as in the earlier round, NF4 weights and fp32 norms included
-        return _ready(local_model.adapted(base, model, path, is_trainable=True))
-    return local_model.finetuned(model, path, local_model.full_precision())
+        return _ready(load.adapted(base, model, path, is_trainable=True))
+    return load.finetuned(model, path, load.full_precision())
 
 
 def _frozen_base(config: Config) -> Any:
     recipe = config.trainer
-    kind = local_model.frozen_precision(recipe.precision)
-    base = local_model.base(config.model, kind, recipe)
+    kind = load.frozen_precision(recipe.precision)
+    base = load.base(config.model, kind, recipe)
     if recipe.quantization == "nf4":
         import peft
 
@@ -70,7 +70,7 @@ def _with_adapter(base: Any, config: Config, tokenizer: Any, rows: int) -> Any:
     size = adapter_size(recipe, rows)
     trained_rows = None
     if model.new_tokens and recipe.new_token_rows == "trained":
-        trained_rows = local_model_tokens.trainable(base, tokenizer, model.new_tokens)
+        trained_rows = tokens.trainable(base, tokenizer, model.new_tokens)
     lora = peft.LoraConfig(
         r=size.rank,
         lora_alpha=size.alpha,

@@ -10,8 +10,8 @@ from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
 
-from understudy import ranks
-from understudy.finetune_data import IGNORED
+from understudy.models import ranks
+from understudy.training.data import IGNORED
 
 _BLANK = [0, 0]
 

@@ -3,7 +3,7 @@
 import signal
 from typing import Any, Self
 
-from understudy import ranks
+from understudy.models import ranks
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 

@@ -13,15 +13,15 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
-from understudy import finetune_checkpoints as saved
-from understudy import local_model, ranks
 from understudy.config import Config
-from understudy.config_accelerate import Accelerate, split_batch
+from understudy.config.accelerate import Accelerate, split_batch
 from understudy.errors import Internal
-from understudy.finetune_data import IGNORED, Conversation, Encoded, Steps, conversations
-from understudy.finetune_history import check_finite, chosen, is_stale
-from understudy.finetune_shares import Order, is_blank, with_blanks
-from understudy.finetune_signals import Signals
+from understudy.models import load, ranks
+from understudy.training import checkpoints as saved
+from understudy.training.data import IGNORED, Conversation, Encoded, Steps, conversations
+from understudy.training.history import check_finite, chosen, is_stale
+from understudy.training.shares import Order, is_blank, with_blanks
+from understudy.training.signals import Signals
 
 
 class Trainer(SFTTrainer):  # type: ignore[misc]
@@ -187,7 +187,7 @@ def make_trainer(
         rest = -len(validation or ()) % (per_device_eval * ranks.count())
         validation = validation and with_blanks(validation, rest)
     has_gpu = torch.cuda.is_available()
-    precision = local_model.precision(recipe.precision)
+    precision = load.precision(recipe.precision)
     checkpointing = recipe.gradient_checkpointing
     is_offloaded = config.accelerate.kind == "zero3_offload"
     args = SFTConfig(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from understudy.evaluation.agreement import (
+from understudy.evaluation.statistics.agreement import (
     bland_altman,
     icc,
     krippendorff_alpha,
@@ -184,8 +184,8 @@ def test_intervals_resample_whole_clusters() -> None:
 
 
 def test_a_draw_is_the_coefficient_of_the_drawn_items() -> None:
-    from understudy.evaluation import resampling
-    from understudy.evaluation.statistics import cluster_draws
+    from understudy.evaluation.statistics import resampling
+    from understudy.evaluation.statistics.intervals import cluster_draws
 
     scores = judged(6, missing=0, items=12)
     found = krippendorff_alpha(scores, own(scores), draws=99)

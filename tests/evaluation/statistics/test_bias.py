@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panels import panel
-from understudy.evaluation.bias import against_panel, bias_model, missing, shifts
+from support.panels import panel
 from understudy.evaluation.panel import Panel
+from understudy.evaluation.statistics.bias import against_panel, bias_model, missing, shifts
 
 N = np.nan
 JUDGES, SYSTEMS = ["openai", "anthropic", "google"], ("openai", "meta", "anthropic")

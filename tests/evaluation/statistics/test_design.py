@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from understudy.evaluation.design import detectable, main, power_of, prompts_needed
+from understudy.evaluation.statistics.design import detectable, main, power_of, prompts_needed
 
 
 def test_two_points_at_an_sd_of_15_need_442_prompts() -> None:

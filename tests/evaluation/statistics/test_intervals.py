@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from understudy.evaluation import statistics
-from understudy.evaluation.statistics import (
+from understudy.evaluation.statistics import intervals
+from understudy.evaluation.statistics.intervals import (
     BOOTSTRAP_FORM,
     T_FORM,
     Interval,
@@ -247,9 +247,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say_on_scores_at_the_ceiling
     for _ in range(loops // chunk):
         theirs, ours = draw(chunk, clusters)
         size = np.full((chunk, clusters), 2.0)
-        low, high, _ = statistics.limits(theirs.mean(-1).sum(-1), size, 0.025)
+        low, high, _ = intervals.limits(theirs.mean(-1).sum(-1), size, 0.025)
         hits["mean"] += ((low <= mean) & (mean <= high)).sum()
-        low, high, _ = statistics.limits(ours.sum((2, 3)), theirs.sum((2, 3)), 0.025)
+        low, high, _ = intervals.limits(ours.sum((2, 3)), theirs.sum((2, 3)), 0.025)
         hits["P-Match"] += ((low <= 1) & (high >= 1)).sum()
         groups = np.repeat(np.arange(clusters), 8)
         for one in theirs[: chunk // 2]:  # one by one, as a stage does

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panels import bend, judged, panel, truths
-from understudy.compose import compose
+from support.panels import bend, judged, panel, truths
 from understudy.config import Bias, build
-from understudy.evaluation.bias import against_panel
-from understudy.evaluation.leniency import MULTIPLES_OF_5, ScaleUse, scale_use
+from understudy.config.compose import compose
 from understudy.evaluation.panel import Panel
-from understudy.service import offline_judge
+from understudy.evaluation.statistics.bias import against_panel
+from understudy.evaluation.statistics.leniency import MULTIPLES_OF_5, ScaleUse, scale_use
+from understudy.services.providers.offline import judge as offline_judge
 
 N = np.nan
 

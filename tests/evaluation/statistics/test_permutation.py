@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from understudy.evaluation import families, statistics
-from understudy.evaluation.permutation import Flipped, Paired, sign_flips
+from understudy.evaluation import families
+from understudy.evaluation.statistics import intervals
+from understudy.evaluation.statistics.permutation import Flipped, Paired, sign_flips
 
 
 def own(values: Any) -> Paired:
@@ -45,7 +46,7 @@ def test_equal_comparisons_cost_nothing_where_holm_charges_for_each() -> None:
     values = np.random.default_rng(2).normal(0.5, 2, 100)
     family = [own(values + 0.001 * number) for number in range(5)]
     found = sign_flips(family)
-    p_values = [families.p_value(statistics.cluster_mean(*one)) for one in family]
+    p_values = [families.p_value(intervals.cluster_mean(*one)) for one in family]
     assert found.adjusted == pytest.approx(found.single, abs=0.003)
     assert (families.holm(p_values).values[0] > 4 * found.adjusted).all()
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from panels import panel
-from understudy.evaluation.ranking import effective_judges, ranking
+from support.panels import panel
+from understudy.evaluation.statistics.ranking import effective_judges, ranking
 
 SYSTEMS = ("a", "b", "c", "d")
 

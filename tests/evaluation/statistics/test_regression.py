@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from understudy.evaluation.regression import fit
+from understudy.evaluation.statistics.regression import fit
 
 
 def rows(seed: int, n: int = 240) -> dict[str, Any]:

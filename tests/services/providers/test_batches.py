@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from support.wires import HELLO, KEY, KEY_ENV, Answer, error, good, service, serving
 from understudy.errors import BadInput
 from understudy.prompts import judge
-from understudy.service.base import BatchProvider, BatchState, CallFailed, Reply, Request
-from understudy.service.providers import open_batch
-from understudy.service.rehearsal import RehearsalServer
-from wires import HELLO, KEY, KEY_ENV, Answer, error, good, service, serving
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.base import BatchProvider, BatchState, CallFailed, Reply, Request
+from understudy.services.providers import open_batch
 
 WIRES = ("openai", "anthropic", "google")
 T = TypeVar("T")

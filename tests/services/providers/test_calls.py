@@ -11,12 +11,7 @@ from typing import Any
 
 import pytest
 
-from understudy.errors import BadInput, EnvironmentFailed
-from understudy.prompts import judge
-from understudy.service.base import CallFailed, Request, Room, Usage
-from understudy.service.providers import endpoint_of, open_provider
-from understudy.service.rehearsal import RehearsalServer
-from wires import (
+from support.wires import (
     HELLO,
     KEY,
     KEY_ENV,
@@ -30,6 +25,11 @@ from wires import (
     service,
     serving,
 )
+from understudy.errors import BadInput, EnvironmentFailed
+from understudy.prompts import judge
+from understudy.rehearsal.server import RehearsalServer
+from understudy.services.base import CallFailed, Request, Room, Usage
+from understudy.services.providers import endpoint_of, open_provider
 
 MARK = "x-understudy-rehearsal"
 SCHEMA = judge.schema("default")
@@ -472,7 +472,7 @@ def test_a_key_with_a_stray_character_is_not_printed(monkeypatch: pytest.MonkeyP
 def test_a_missing_sdk_says_what_to_install(
     wire: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"understudy.service.{extra}", raising=False)
+    monkeypatch.delitem(sys.modules, f"understudy.services.providers.{extra}.calls", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EnvironmentFailed, match=rf"pip install 'understudy\[{extra}\]'"):
         open_provider(service(wire, base_url="http://127.0.0.1:9/v1"))
@@ -480,12 +480,12 @@ def test_a_missing_sdk_says_what_to_install(
 
 def test_only_the_chosen_sdk_is_imported() -> None:
     code = (
-        "import sys; from understudy.service import providers\n"
+        "import sys; from understudy.services import providers\n"
         "assert not {'openai', 'anthropic', 'google.genai', 'httpx2'} & set(sys.modules)\n"
-        "import understudy.service.openai\n"
+        "import understudy.services.providers.openai.calls\n"
         "assert not {'anthropic', 'google.genai'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "claude-3-sonnet-20240229"])

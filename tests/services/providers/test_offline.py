@@ -14,12 +14,12 @@ from understudy import playground
 from understudy.config import Bias, Service
 from understudy.prompts import judge, synthesis
 from understudy.records import Message
-from understudy.service.account import Account
-from understudy.service.base import Request, Usage
-from understudy.service.client import ask
-from understudy.service.offline import UNKNOWN, estimate_tokens
-from understudy.service.offline_judge import bend, token_f1, true_effect, truth
-from understudy.service.offline_teacher import teach
+from understudy.services.account import Account
+from understudy.services.base import Request, Usage
+from understudy.services.client import ask
+from understudy.services.providers.offline.calls import UNKNOWN, estimate_tokens
+from understudy.services.providers.offline.judge import bend, token_f1, true_effect, truth
+from understudy.services.providers.offline.teacher import teach
 
 NOBODY = Account(Path("nowhere"), "stage", "purse")
 QUICK = ("summarization", "classification", "closed_qa")  # coding runs code: one test below

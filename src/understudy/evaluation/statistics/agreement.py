@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from understudy.evaluation.panel import Codes
-from understudy.evaluation.resampling import DRAWS, bootstrap
-from understudy.evaluation.statistics import Floats, Interval, cluster_mean
+from understudy.evaluation.statistics.intervals import Floats, Interval, cluster_mean
+from understudy.evaluation.statistics.resampling import DRAWS, bootstrap
 
 Level = Literal["interval", "ordinal"]
 

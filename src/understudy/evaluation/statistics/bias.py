@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.regression import Fit, fit
-from understudy.evaluation.statistics import Floats, Interval, cluster_mean
+from understudy.evaluation.statistics.intervals import Floats, Interval, cluster_mean
+from understudy.evaluation.statistics.regression import Fit, fit
 
 SCALE = (0.0, 100.0)
 

@@ -1,7 +1,7 @@
 """How many prompts does a comparison need, and what can a given number show?
 
-    python -m understudy.evaluation.design --sd 15 --distance 2
-    python -m understudy.evaluation.design --sd 15 --prompts 200 --one-sided
+    python -m understudy.evaluation.statistics.design --sd 15 --distance 2
+    python -m understudy.evaluation.statistics.design --sd 15 --prompts 200 --one-sided
 
     n = (z_alpha + z_power)^2 sd^2 / distance^2 x design effect
 
@@ -20,7 +20,7 @@ Sides = Literal[1, 2]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the number of prompts for a distance, or the distance for a number of prompts."""
-    parser = argparse.ArgumentParser(prog="python -m understudy.evaluation.design")
+    parser = argparse.ArgumentParser(prog="python -m understudy.evaluation.statistics.design")
     parser.add_argument("--sd", type=float, required=True, help="of the differences over prompts")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--distance", type=float, help="points to be told apart")

@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from understudy.evaluation.agreement import krippendorff_alpha
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.resampling import DRAWS, bootstrap
-from understudy.evaluation.statistics import (
+from understudy.evaluation.statistics.agreement import krippendorff_alpha
+from understudy.evaluation.statistics.intervals import (
     Floats,
     Interval,
     Mask,
     cluster_mean,
     cluster_ratio,
 )
+from understudy.evaluation.statistics.resampling import DRAWS, bootstrap
 
 MULTIPLES_OF_5 = 21 / 101  # their share of the whole numbers 0 to 100
 

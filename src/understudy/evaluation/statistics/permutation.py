@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from understudy.evaluation.statistics import Floats
+from understudy.evaluation.statistics.intervals import Floats
 
 DRAWS = 10_000 - 1
 _CHUNK = 1 << 22  # tosses held at once

@@ -6,8 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.resampling import DRAWS, bootstrap, draw_sums, interval, sums_of
-from understudy.evaluation.statistics import Floats, Interval
+from understudy.evaluation.statistics.intervals import Floats, Interval
+from understudy.evaluation.statistics.resampling import (
+    DRAWS,
+    bootstrap,
+    draw_sums,
+    interval,
+    sums_of,
+)
 
 
 class Ranking(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.evaluation.panel import Codes
-from understudy.evaluation.statistics import CONFIDENCE, T_FORM, Floats, Interval
+from understudy.evaluation.statistics.intervals import CONFIDENCE, T_FORM, Floats, Interval
 
 _RANK = 1e-8  # a column that the others explain to this share of its length says nothing of its own
 

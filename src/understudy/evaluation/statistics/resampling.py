@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from understudy.evaluation.panel import Codes
-from understudy.evaluation.statistics import CONFIDENCE, Floats, Interval, cluster_draws
+from understudy.evaluation.statistics.intervals import CONFIDENCE, Floats, Interval, cluster_draws
 
 DRAWS = 2000
 FORM = "percentile cluster bootstrap"

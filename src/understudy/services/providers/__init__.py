@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from understudy.config import Service
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.service.base import BatchProvider, Provider
+from understudy.services.base import BatchProvider, Provider
 
 # Given always, so that no SDK takes another address from its own environment variable.
 _MAKERS = {
@@ -39,21 +39,21 @@ class Endpoint:
 def open_provider(service: Service, rehearsal_url: str | None = None) -> Provider:
     """The adapter for online calls."""
     if service.provider == "offline":
-        from understudy.service.offline import Offline
+        from understudy.services.providers.offline.calls import Offline
 
         return Offline(service)
     check_reasoning(service)
     endpoint = endpoint_of(service, rehearsal_url)
     with _extra(service):
         if service.provider == "anthropic":
-            from understudy.service.anthropic import Anthropic
+            from understudy.services.providers.anthropic.calls import Anthropic
 
             return Anthropic(service, endpoint.base_url, endpoint.key)
         if service.provider == "google":
-            from understudy.service.google import Google
+            from understudy.services.providers.google.calls import Google
 
             return Google(service, endpoint.base_url, endpoint.key)
-        from understudy.service.openai import OpenAI
+        from understudy.services.providers.openai.calls import OpenAI
 
         return OpenAI(service, endpoint.base_url, endpoint.key)
 
@@ -64,15 +64,15 @@ def open_batch(service: Service, rehearsal_url: str | None = None) -> BatchProvi
     endpoint = endpoint_of(service, rehearsal_url)
     with _extra(service):
         if service.provider == "anthropic":
-            from understudy.service.anthropic import AnthropicBatch
+            from understudy.services.providers.anthropic.calls import AnthropicBatch
 
             return AnthropicBatch(service, endpoint.base_url, endpoint.key)
         if service.provider == "google":
-            from understudy.service.google import GoogleBatch
+            from understudy.services.providers.google.calls import GoogleBatch
 
             return GoogleBatch(service, endpoint.base_url, endpoint.key)
         if service.provider == "openai":
-            from understudy.service.openai import OpenAIBatch
+            from understudy.services.providers.openai.calls import OpenAIBatch
 
             return OpenAIBatch(service, endpoint.base_url, endpoint.key)
     raise BadInput(f"service {service.name} has mode=batch, but no batch API; choose mode=online")

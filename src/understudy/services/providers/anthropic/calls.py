@@ -12,7 +12,7 @@ import httpx2
 from anthropic.types.messages import MessageBatch
 
 from understudy.config import Service
-from understudy.service.base import (
+from understudy.services.base import (
     BatchState,
     CallFailed,
     Fate,
@@ -22,8 +22,8 @@ from understudy.service.base import (
     Room,
     Usage,
 )
-from understudy.service.connections import Connections
-from understudy.service.responses import (
+from understudy.services.connections import Connections
+from understudy.services.responses import (
     USED_UP,
     count,
     fate_of,

@@ -10,9 +10,9 @@ from google import genai
 from google.genai import errors, types
 
 from understudy.config import Service
-from understudy.service.base import BatchState, CallFailed, Fate, Finish, Reply, Request, Usage
-from understudy.service.connections import Connections
-from understudy.service.responses import (
+from understudy.services.base import BatchState, CallFailed, Fate, Finish, Reply, Request, Usage
+from understudy.services.connections import Connections
+from understudy.services.responses import (
     USED_UP,
     duration,
     fate_of,

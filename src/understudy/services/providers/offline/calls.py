@@ -12,8 +12,9 @@ from understudy import playground
 from understudy.config import Bias, Service
 from understudy.prompts import judge, synthesis
 from understudy.records import dumps
-from understudy.service import offline_judge, offline_teacher
-from understudy.service.base import Finish, Reply, Request, Usage
+from understudy.services.base import Finish, Reply, Request, Usage
+from understudy.services.providers.offline import judge as offline_judge
+from understudy.services.providers.offline import teacher
 
 _CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
 
@@ -46,7 +47,7 @@ class Offline:
             rng = _random("judge", messages, service.name, index)
             return offline_judge.judge(verdict, service.bias or Bias(), rng), "stop"
         if lesson := synthesis.asked(request.messages):
-            return offline_teacher.teach(lesson, _random("teacher", messages, index))
+            return teacher.teach(lesson, _random("teacher", messages, index))
         skill = 1.0 if service.skill is None else service.skill
         rng = _random("service", messages, index)
         return answer(request.messages[-1]["content"], skill, rng), "stop"

@@ -5,7 +5,7 @@ import random
 from understudy import playground
 from understudy.prompts.synthesis import Asked
 from understudy.records import dumps
-from understudy.service.base import Finish
+from understudy.services.base import Finish
 
 REFUSAL = "I cannot write pairs like this example: offline I only know the tasks of the playground."
 

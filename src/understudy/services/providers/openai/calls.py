@@ -11,7 +11,7 @@ import openai
 from openai.types import Batch
 
 from understudy.config import Service
-from understudy.service.base import (
+from understudy.services.base import (
     BatchState,
     CallFailed,
     Fate,
@@ -21,8 +21,8 @@ from understudy.service.base import (
     Room,
     Usage,
 )
-from understudy.service.connections import Connections
-from understudy.service.responses import (
+from understudy.services.connections import Connections
+from understudy.services.responses import (
     USED_UP,
     count,
     duration,

@@ -20,22 +20,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from understudy import compose, config, sweep_cells
-from understudy.cli import main
-from understudy.config import Config
+from understudy import config
+from understudy.cli.main import main
+from understudy.config import Config, compose
 from understudy.data.prepare import prepare
 from understudy.errors import UnderstudyError
 from understudy.evaluation.judge import index_of
-from understudy.flow import flow_of
-from understudy.pipeline import run_root
+from understudy.pipeline.flow import flow_of
+from understudy.pipeline.run import run_root
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
-from understudy.service.base import Request
-from understudy.service.journal import key_of, open_journal
+from understudy.services.base import Request
+from understudy.services.journal import key_of, open_journal
+from understudy.sweep import cells as sweep_cells
 
 __all__ = ["UnderstudyError", "main", "open_journal", "run_root"]
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1] / "goldens"
 NAME = "run_root_90baa9b"
 ARCHIVE = HERE / f"{NAME}.tar.gz"
 FILES = ("fingerprints", "random_fingerprints", "journal_keys", "pages")

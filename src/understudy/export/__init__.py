@@ -1,0 +1,1 @@
+"""A finished model as a directory to take into use, checked against the judged one."""

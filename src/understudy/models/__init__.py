@@ -1,0 +1,1 @@
+"""Load a local model and its tokenizer; devices and ranks."""

@@ -1,0 +1,1 @@
+"""Which stages a run consists of, and running them."""

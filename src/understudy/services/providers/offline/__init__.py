@@ -1,0 +1,1 @@
+"""The offline provider: programs with exact rules that stand in for services."""

@@ -1,0 +1,1 @@
+"""All that is known of OpenAI's wire format, which many servers speak."""

@@ -1,0 +1,1 @@
+"""Stage directories, row logs, locks and progress on disk."""

@@ -1,0 +1,1 @@
+"""Fine-tuning of the local model: data, trainer, checkpoints, Accelerate and DeepSpeed."""
