@@ -27,7 +27,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("playground",),
     ("store",),
     ("config",),
-    ("errors", "records", "locations", ""),
+    ("records",),
+    ("errors", "locations", ""),
 )
 ANNEXES = ("sweep", "plan", "collect", "rehearsal", "export", "serve", "gateway", "routing")
 # What one annex may read of another: the gateway routes with the artifact that `route` wrote.
@@ -57,6 +58,12 @@ def modules(source: Path = SOURCE) -> dict[str, Path]:
 def libraries(path: Path) -> set[str]:
     """The top-level names of what a file imports."""
     return {name.partition(".")[0] for name in _imported(path, "")}
+
+
+def public_classes(path: Path) -> list[str]:
+    """The classes that a file defines at its top, without private ones."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [n.name for n in tree.body if isinstance(n, ast.ClassDef) and n.name[0] != "_"]
 
 
 def imports(known: Mapping[str, Path], package: str) -> set[Import]:
