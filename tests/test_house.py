@@ -35,7 +35,6 @@ EXTRA = {"tokenizers": ("rehearsal",)}
 
 # What issue H still owes; a name is taken out when it is paid, and none is added.
 OWED_UP = {
-    "config.compose imports sweep.cells",
     "gateway.answers imports collect.envelope",
     "gateway.answers imports collect.exchange",
     "gateway.answers imports collect.openai_chat",
@@ -60,7 +59,6 @@ OWED_NAMES = {
     "Call",
     "Calls",
     "Cell",
-    "Composer",
     "Cost",
     "Coverage",
     "Decision",

@@ -26,8 +26,7 @@ from understudy.cli import (
 from understudy.errors import BadInput, BudgetSpent, UnderstudyError, from_system
 
 if TYPE_CHECKING:
-    from understudy.config.compose import Composed
-    from understudy.sweep.cells import Grid
+    from understudy.config.compose import Composed, Grid
 
 _EXAMPLES = """examples:
   understudy run experiment=demo                     a whole migration, offline, in minutes
@@ -232,7 +231,7 @@ def _multirun(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> None:
     from understudy import config
-    from understudy.sweep.cells import flat
+    from understudy.config.compose import flat
 
     values, origins = compose(arguments.overrides, arguments.config_dir)
     config.build(values)

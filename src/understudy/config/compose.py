@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from understudy import config, locations
 from understudy.config import schema
 from understudy.errors import BadInput
-from understudy.sweep.cells import Grid, flat
 
 if TYPE_CHECKING:
     from understudy.config.compose_files import Memo
@@ -37,6 +36,14 @@ def groups(directories: list[Path]) -> dict[str, dict[str, Path]]:
             group, *option = path.relative_to(directory).with_suffix("").parts
             found.setdefault(group, {})["/".join(option)] = path
     return found
+
+
+class Grid(NamedTuple):
+    """Key → its `key=value` overrides, in the order given; `axes` are the keys that are swept."""
+
+    terms: dict[str, list[str]]
+    axes: set[str]
+    groups: dict[str, list[str]]  # every config group with its options
 
 
 class Composed(NamedTuple):
@@ -153,6 +160,18 @@ def multirun(
         _parse(overrides, config_dir, hydra)
         given = [*overrides, *_searchpath(config_dir), *places]
         hydra.multirun("config", task, given, with_log_configuration=False)
+
+
+def flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted leaves of nested mappings, without Hydra's `defaults`."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            leaves |= flat(value, f"{name}.")
+        elif name != "defaults":
+            leaves[name] = value
+    return leaves
 
 
 @contextmanager

@@ -5,21 +5,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from understudy import config
 from understudy.config import Config
+from understudy.config.compose import Composer, Grid, flat
 from understudy.errors import BadInput
 from understudy.pipeline.run import run_name
 from understudy.store.artifacts import fingerprint
-
-
-class Grid(NamedTuple):
-    """Key → its `key=value` overrides, in the order given; `axes` are the keys that are swept."""
-
-    terms: dict[str, list[str]]
-    axes: set[str]
-    groups: dict[str, list[str]]  # every config group with its options
 
 
 @dataclass
@@ -42,13 +35,6 @@ class Cell:
 
 
 Choice = tuple[str, ...]  # the overrides that one value of an axis stands for
-
-
-class Composer(Protocol):
-    """What composes: a config of its overrides, and where each of its leaves was set."""
-
-    def values(self, overrides: list[str]) -> dict[str, Any]: ...
-    def origins(self, overrides: list[str]) -> dict[str, str]: ...
 
 
 class Cells(NamedTuple):
@@ -214,18 +200,6 @@ def overlay(values: Any, old: Any, new: Any) -> Any:
         else:
             merged[key] = overlay(values[key], old[key], new[key])
     return merged
-
-
-def flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted leaves of nested mappings, without Hydra's `defaults`."""
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            leaves |= flat(value, f"{name}.")
-        elif name != "defaults":
-            leaves[name] = value
-    return leaves
 
 
 _ABSENT = object()
