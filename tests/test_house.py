@@ -50,7 +50,6 @@ OWED_CIRCLES = {
     "evaluations · published · runs",
 }
 OWED_NAMES = {
-    "Allocation",
     "Answer",
     "Anthropic",
     "Asked",
@@ -73,8 +72,6 @@ OWED_NAMES = {
     "OpenAI",
     "Outcome",
     "Pair",
-    "Plan",
-    "Published",
     "Ready",
     "Refused",
     "Reply",
@@ -83,8 +80,6 @@ OWED_NAMES = {
     "Run",
     "Settings",
     "Shift",
-    "Split",
-    "Steps",
     "Stream",
     "Task",
     "Trainer",

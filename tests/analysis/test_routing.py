@@ -12,7 +12,7 @@ from support.routing_worlds import workload
 from understudy.errors import BadInput
 from understudy.report.page import load_analysis
 from understudy.routing.allocate import Goal, learn, of_table
-from understudy.routing.picture import picture
+from understudy.routing.output import picture
 
 LINE: dict[str, Any] = {
     **{"split": "unseen_line", "router": "ours", "seeds": 10, "labels": 320, "reached": 9},

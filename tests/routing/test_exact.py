@@ -149,29 +149,6 @@ def test_the_order_of_the_llms_changes_nothing(data: st.DataObject, n: int, m: i
     assert is_monotone_and_concave(one)
 
 
-def test_a_whole_number_weight_is_that_many_copies_of_a_query() -> None:
-    p, c = random_tables(1, n=30, m=5)
-    times = np.random.default_rng(1).integers(1, 4, 30)
-    weighted, copied = front(p, c, weights=times), front(p.repeat(times, 0), c.repeat(times, 0))
-    assert weighted.cost[[0, -1]] == pytest.approx(copied.cost[[0, -1]])
-    inside = np.interp(weighted.cost, copied.cost, copied.accuracy)
-    assert weighted.accuracy == pytest.approx(inside, abs=1e-9)
-
-
-def test_a_forbidden_llm_is_never_chosen_and_costs_no_optimality() -> None:
-    p, c = random_tables(2, n=40, m=5)
-    allowed = np.random.default_rng(2).random((40, 5)) < 0.5
-    allowed[:, 0] |= ~allowed.any(axis=1)
-    found = front(p, c, allowed=allowed)
-    for k in range(len(found)):
-        assert allowed[np.arange(40), found.assignment(k)].all()
-    without = front(p[:, [0, 1, 3, 4]], c[:, [0, 1, 3, 4]])
-    banned = front(p, c, allowed=np.array([True, True, False, True, True]))
-    np.testing.assert_array_equal(banned.accuracy, without.accuracy)
-    score = np.where(allowed, p - 0.3 * c, -np.inf)
-    np.testing.assert_array_equal(assign(p, c, 0.3, allowed), score.argmax(axis=1))
-
-
 def test_many_chunks_give_the_same_front_as_one() -> None:
     p, c = random_tables(1, n=9000, m=3)  # more than a chunk, so both threads work
     found = front(p, c)
@@ -211,30 +188,23 @@ def test_one_query_one_llm_and_llms_that_are_always_wrong() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "c", "more", "sentence"),
+    ("p", "c", "sentence"),
     [
-        ([[0.1, np.nan]], [[1, 1]], {}, r"p\[0, 1\] is nan"),
-        ([[0.1, 0.2]], [[1, np.inf]], {}, r"c\[0, 1\] is inf"),
-        ([[0.1, 0.2]], [[1, -2]], {}, r"c\[0, 1\] is -2 USD"),
-        ([[0.1, 0.2], [0.3]], [[1, 1], [1, 1]], {}, "p has 2 entries in row 0 and 1 in row 1"),
-        ([[0.1, 0.2]], [[1, 1], [1, 1]], {}, "p is 1 x 2 but c is 2 x 2"),
-        ([["a"]], [[1]], {}, "p holds something that is not a number"),
-        ([0.1], [1], {}, r"p has the shape \(1,\)"),
-        ([], [], {}, "p has the shape"),
-        (None, [[1]], {}, "p has the shape"),
-        ([[0.1]], [[1]], {"allowed": [[False]]}, "query 0 has no allowed LLM"),
-        ([[0.1]], [[1]], {"allowed": [[1]]}, r"shape \(1, 1\): it is int64"),
-        ([[0.1]], [[1]], {"allowed": [[True], []]}, "allowed must be true or false"),
-        ([[0.1, None]], [[1, 1]], {}, r"p\[0, 1\] is nan"),
-        ([[0.1]], [[1]], {"weights": ["a"]}, "weights holds something"),
-        ([[0.1]], [[1]], {"weights": [0]}, r"weights\[0\] is 0"),
-        ([[0.1]], [[1]], {"weights": [np.nan]}, r"weights\[0\] is nan"),
-        ([[0.1]], [[1]], {"weights": [1, 2]}, r"weights has the shape \(2,\)"),
+        ([[0.1, np.nan]], [[1, 1]], r"p\[0, 1\] is nan"),
+        ([[0.1, 0.2]], [[1, np.inf]], r"c\[0, 1\] is inf"),
+        ([[0.1, 0.2]], [[1, -2]], r"c\[0, 1\] is -2 USD"),
+        ([[0.1, 0.2], [0.3]], [[1, 1], [1, 1]], "p has 2 entries in row 0 and 1 in row 1"),
+        ([[0.1, 0.2]], [[1, 1], [1, 1]], "p is 1 x 2 but c is 2 x 2"),
+        ([["a"]], [[1]], "p holds something that is not a number"),
+        ([0.1], [1], r"p has the shape \(1,\)"),
+        ([], [], "p has the shape"),
+        (None, [[1]], "p has the shape"),
+        ([[0.1, None]], [[1, 1]], r"p\[0, 1\] is nan"),
     ],
 )
-def test_a_bad_table_is_a_sentence(p: object, c: object, more: dict, sentence: str) -> None:
+def test_a_bad_table_is_a_sentence(p: object, c: object, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
-        front(p, c, **more)  # type: ignore[arg-type]
+        front(p, c)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

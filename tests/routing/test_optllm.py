@@ -1,4 +1,4 @@
-"""The published search: what its moves do, and that it never passes the exact front."""
+"""OptLLM as published: what its moves do, that it never passes the exact front, its predictor."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,15 @@ from support.files import needs_real_data
 from support.routing_tables import random_tables, real_tables, recount
 from understudy.errors import BadInput
 from understudy.routing.exact import front
-from understudy.routing.optllm import for_accuracy, search, within_budget
-from understudy.routing.points import Points
+from understudy.routing.optllm import (
+    Labelled,
+    Points,
+    for_accuracy,
+    forecast,
+    non_dominated,
+    search,
+    within_budget,
+)
 
 # Two queries, two LLMs: the first upgrade is worth .8 for a dollar, the second .2 for two.
 P, C = [[0.1, 0.9], [0.2, 0.4]], [[1.0, 2.0], [1.0, 3.0]]
@@ -113,3 +120,24 @@ def test_no_point_lies_above_the_exact_front_of_a_published_table(name: str) -> 
     assert (height(success, cost, found) <= 1e-9).all()
     smooth = 0.8 * success + 0.2 * success.mean(axis=0)  # what a shrunk predictor looks like
     assert (height(smooth, cost, search(smooth, cost, grid=10)) <= 1e-9).all()
+
+
+def test_non_dominated_keeps_the_best_of_each_cost_once() -> None:
+    cost, accuracy = np.array([2.0, 1.0, 1.0, 1.0, 3.0]), np.array([0.5, 0.4, 0.3, 0.4, 0.5])
+    kept = non_dominated(Points(np.arange(5)[:, None], cost, accuracy))
+    assert kept.assignments.tolist() == [[1], [0]]
+
+
+def test_the_published_predictor_survives_a_single_class() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((12, 3))
+    success = np.column_stack([np.ones(12), np.zeros(12), features[:, 0] > 0]).astype(float)
+    train = Labelled(features[:8], success[:8])
+    check = Labelled(features[8:], success[8:])
+    found = forecast(train, check, features, seed=0, bootstraps=3)
+    np.testing.assert_array_equal(found.plain[:, 0], 1)
+    np.testing.assert_array_equal(found.bootstrap.mean[:, 1], 0)
+    assert found.bootstrap.sigma[:, 2].max() > 0
+    np.testing.assert_allclose(
+        found.robust(0.5), found.bootstrap.mean + 0.5 * found.bootstrap.sigma
+    )

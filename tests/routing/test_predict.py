@@ -5,10 +5,8 @@ import pytest
 
 from support.routing_worlds import chances, workload
 from understudy.errors import BadInput
-from understudy.routing.calibration import brier, ece
 from understudy.routing.fitting import fit, shrunk_means
-from understudy.routing.learners import FITS
-from understudy.routing.predict import Trust, shrink
+from understudy.routing.predict import FITS, Estimate, Trust, shrink
 
 
 @pytest.mark.parametrize("kind", list(FITS))
@@ -95,8 +93,6 @@ def test_the_numpy_forest_predicts_as_scikit_learn_does() -> None:
 
 
 def test_what_all_llms_share_is_shrunk_apart_from_what_sets_them_off() -> None:
-    from understudy.routing.learners import Estimate
-
     raw = Estimate(np.array([[0.9, 0.5]]), np.array([[0.1, 0.1]]))
     means = np.array([0.4, 0.6])
     only_common = shrink(raw, means, Trust(common=1, contrast=0))
@@ -111,12 +107,3 @@ def test_means_are_shrunk_as_far_as_noise_explains_their_spread() -> None:
     apart = (rng.random((2000, 2)) < [0.2, 0.8]).astype(float)
     assert np.ptp(shrunk_means(same)) < 0.7 * np.ptp(same.mean(axis=0))
     np.testing.assert_allclose(shrunk_means(apart), apart.mean(axis=0), atol=1e-3)
-
-
-def test_brier_and_calibration_error_are_those_of_a_count_by_hand() -> None:
-    p, y = np.array([[0.2, 0.2], [0.8, 0.8]]), np.array([[0.0, 1.0], [1.0, 1.0]])
-    assert brier(p, y) == pytest.approx((0.04 + 0.64 + 0.04 + 0.04) / 4)
-    assert ece(p, y, bins=2) == pytest.approx((0.3 * 2 + 0.2 * 2) / 4)
-    rng = np.random.default_rng(0)
-    chance = rng.random((20000, 2))
-    assert ece(chance, (rng.random(chance.shape) < chance).astype(float)) < 0.01

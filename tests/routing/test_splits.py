@@ -4,35 +4,35 @@ import numpy as np
 import pytest
 
 from understudy.errors import BadInput
-from understudy.routing.splits import Split, codes, duplicates, folds, halves, leak, split
+from understudy.routing.splits import Cut, codes, draw, duplicates, folds, halves, leak
 
 GROUPS = [f"g{number // 3}" for number in range(60)]
 
 
 def test_a_random_split_labels_the_share_and_tests_the_rest() -> None:
-    cut = split(200, 0.1, seed=1)
+    cut = draw(200, 0.1, seed=1)
     assert len(cut.labelled) == 20
     assert sorted([*cut.labelled, *cut.test]) == list(range(200))
-    np.testing.assert_array_equal(cut.labelled, split(200, 0.1, seed=1).labelled)
-    assert cut.labelled.tolist() != split(200, 0.1, seed=2).labelled.tolist()
+    np.testing.assert_array_equal(cut.labelled, draw(200, 0.1, seed=1).labelled)
+    assert cut.labelled.tolist() != draw(200, 0.1, seed=2).labelled.tolist()
 
 
 def test_no_group_of_a_grouped_split_is_on_both_sides() -> None:
-    cut = split(60, 0.1, 0, GROUPS)
+    cut = draw(60, 0.1, 0, GROUPS)
     assert not {GROUPS[row] for row in cut.labelled} & {GROUPS[row] for row in cut.test}
 
 
 def test_withheld_groups_are_never_labelled() -> None:
-    cut = split(60, 0.4, 0, GROUPS, withheld=0.5)
+    cut = draw(60, 0.4, 0, GROUPS, withheld=0.5)
     assert len({GROUPS[row] for row in cut.test}) >= 10
     assert not {GROUPS[row] for row in cut.labelled} & {GROUPS[row] for row in cut.test}
 
 
 def test_a_split_that_leaves_nothing_to_test_is_refused() -> None:
     with pytest.raises(BadInput, match="all 2 groups got a label"):
-        split(10, 0.9, 0, ["a"] * 5 + ["b"] * 5)
+        draw(10, 0.9, 0, ["a"] * 5 + ["b"] * 5)
     with pytest.raises(BadInput, match="not between 0 and 1"):
-        split(10, 1.5, 0)
+        draw(10, 1.5, 0)
 
 
 def test_halves_and_folds_keep_groups_whole_and_cover_every_row() -> None:
@@ -53,10 +53,10 @@ def test_a_single_group_has_no_folds() -> None:
 
 def test_a_leak_is_told_whatever_case_and_white_space() -> None:
     texts = ["Hello  world", "hello world", "other", "another"]
-    cut = Split(np.array([0]), np.array([1, 2, 3]))
+    cut = Cut(np.array([0]), np.array([1, 2, 3]))
     warning = leak(texts, cut)
     assert warning is not None
     assert warning.startswith("1 of the 3 queries repeat a labelled query")
-    assert leak(texts, Split(np.array([2]), np.array([0, 1, 3]))) is None
+    assert leak(texts, Cut(np.array([2]), np.array([0, 1, 3]))) is None
     assert leak(None, cut) is None
     assert duplicates(texts)[0] == duplicates(texts)[1]

@@ -12,10 +12,10 @@ from support.routing_worlds import workload
 from understudy import locations
 from understudy.config.compose import Composer
 from understudy.errors import BadInput
-from understudy.routing import published, settings, study, study_table
+from understudy.routing import study
 from understudy.routing.benchmarks import BENCHMARKS, logpai
 from understudy.routing.data import Outcomes
-from understudy.routing.value import Curve, curve, gain, value, zero_router
+from understudy.routing.value import Curve
 
 EXPERIMENTS = sorted((locations.shared("conf") / "experiment" / "routing").glob("*.yaml"))
 
@@ -50,21 +50,6 @@ def test_the_published_predictor_is_routed_by_the_front_and_by_its_own_search() 
     assert rows[0].tested == 120 - 2 * 24  # as many again were for validation
 
 
-def test_the_published_predictor_survives_a_single_class() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((12, 3))
-    success = np.column_stack([np.ones(12), np.zeros(12), features[:, 0] > 0]).astype(float)
-    train = published.Labelled(features[:8], success[:8])
-    check = published.Labelled(features[8:], success[8:])
-    found = published.predict(train, check, features, seed=0, bootstraps=3)
-    np.testing.assert_array_equal(found.plain[:, 0], 1)
-    np.testing.assert_array_equal(found.bootstrap.mean[:, 1], 0)
-    assert found.bootstrap.sigma[:, 2].max() > 0
-    np.testing.assert_allclose(
-        found.robust(0.5), found.bootstrap.mean + 0.5 * found.bootstrap.sigma
-    )
-
-
 def test_splits_that_do_not_apply_say_why() -> None:
     unique = replace(workload(20), groups={"line": [f"{n}" for n in range(20)]})
     assert study.inapplicable(unique, "random") is None
@@ -83,16 +68,16 @@ def test_splits_that_do_not_apply_say_why() -> None:
         list(study.measure(replace(unique, text=None), ["random"], "ours", [0], 0.2))
 
 
-def row(split: str, router: str, seed: int, saving: float, gain: float) -> study.Row:
+def row(split: str, router: str, seed: int, saving: float, gain: float) -> study.Measurement:
     numbers = (320, 1000, "large", 0.9, 2.0, 0.8, saving, gain, 0.3, 0.9, 0.1, 0.05, 1.5)
     path = Curve(np.array([1.0, 2.0]), np.array([0.5, 0.8]))
-    return study.Row(split, router, seed, *numbers, None, path)
+    return study.Measurement(split, router, seed, *numbers, None, path)
 
 
 def test_the_table_counts_the_seeds_that_reach_the_best_single_llm() -> None:
     nan = float("nan")
     rows = [row("random", "ours", 0, 0.5, 0.1), row("random", "ours", 1, nan, -0.3)]
-    zero, ours = study_table.summarise(rows)
+    zero, ours = study.summarise(rows)
     assert (zero["router"], zero["saving"], zero["gain"], zero["reached"]) == (
         "zero router",
         0,
@@ -103,14 +88,14 @@ def test_the_table_counts_the_seeds_that_reach_the_best_single_llm() -> None:
     assert (ours["saving"], ours["reached"], ours["seeds"]) == (0.5, 1, 2)
     assert ours["gain"] == pytest.approx(-0.1)
     assert ours["saving_sd"] is None
-    never = study_table.summarise([row("random", "ours", 0, nan, 0.0)])[1]
+    never = study.summarise([row("random", "ours", 0, nan, 0.0)])[1]
     assert never["saving"] is None
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_composes_and_names_a_benchmark(path: Path) -> None:
     overrides = [f"experiment=routing/{path.stem}", "routing.data=somewhere"]
-    built = settings.build(Composer(None).values(overrides))
+    built = study.build(Composer(None).values(overrides))
     assert built.dataset == path.stem
     assert built.dataset in BENCHMARKS
     assert built.data == "somewhere"
@@ -130,28 +115,15 @@ def test_odd_settings_are_one_sentence(changed: dict[str, object], said: str) ->
     values = Composer(None).values(["experiment=routing/overruling"])
     values["routing"] |= changed
     with pytest.raises(BadInput) as error:
-        settings.build(values)
+        study.build(values)
     assert said in str(error.value)
 
 
 def test_a_study_needs_a_name_and_a_directory() -> None:
     with pytest.raises(BadInput, match="nothing to reproduce is named"):
-        settings.build({})
+        study.build({})
     with pytest.raises(BadInput, match=r"routing\.data is not set"):
-        settings.build(Composer(None).values(["experiment=routing/logpai"])).load()
-
-
-def test_the_true_labels_as_predictions_are_worth_the_oracle() -> None:
-    made = workload(600)
-    y, c = made.success, made.cost
-    oracle = value(curve(y, c, y), c, y)
-    assert oracle.highest == pytest.approx(y.max(axis=1).mean())
-    assert oracle.saving > 0.4
-    assert oracle.gain > 0
-    zero = zero_router(c, y)
-    assert gain(zero, zero) == pytest.approx(0)
-    useless = value(curve(np.tile(y.mean(axis=0), (600, 1)), c, y), c, y)
-    assert abs(useless.gain) < 0.03
+        study.build(Composer(None).values(["experiment=routing/logpai"])).load()
 
 
 def test_the_document_of_a_study_is_json(tmp_path: Path) -> None:
@@ -160,7 +132,7 @@ def test_the_document_of_a_study_is_json(tmp_path: Path) -> None:
         study.run(made, ["random", "unseen_line"], {"ours": 1, "published": 0}, 0.2, "auto")
     )
     overrides = ["experiment=routing/logpai"]
-    document = study_table.document(settings.build(Composer(None).values(overrides)), made, rows)
+    document = study.document(study.build(Composer(None).values(overrides)), made, rows)
     again = json.loads(json.dumps(document, allow_nan=False))
     assert [line["router"] for line in again["lines"]] == ["zero router", "ours"] * 2
     assert set(again["picture"]["curves"]) == {"ours"}
@@ -171,14 +143,14 @@ def test_the_document_of_a_study_is_json(tmp_path: Path) -> None:
 
 def test_the_cost_to_match_a_baseline_is_missing_when_a_seed_never_gets_there() -> None:
     made = grouped(80)
-    chosen = settings.build(Composer(None).values(["experiment=routing/logpai"]))
+    chosen = study.build(Composer(None).values(["experiment=routing/logpai"]))
     chosen.published = [
-        settings.Published("near", highest_accuracy=0.8, cost_at_highest=9.0),
-        settings.Published("far", highest_accuracy=0.9, cost_at_highest=9.0),
-        settings.Published("no cost", highest_accuracy=0.8),
+        study.Published("near", highest_accuracy=0.8, cost_at_highest=9.0),
+        study.Published("far", highest_accuracy=0.9, cost_at_highest=9.0),
+        study.Published("no cost", highest_accuracy=0.8),
     ]
     rows = [row("random", "ours", seed, 0.5, 0.1) for seed in range(2)]
-    found = study_table.document(chosen, made, rows)["matches"]
+    found = study.document(chosen, made, rows)["matches"]
     assert [(one["source"], one["our_cost"]) for one in found] == [("near", 2.0), ("far", None)]
 
 

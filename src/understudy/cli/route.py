@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.routing.allocate import Allocation, Goal
+    from understudy.routing.allocate import Goal, Routed
     from understudy.routing.data import Outcomes
 
 _HELP = "give each query the LLM that answers it at least cost for the accuracy wanted"
@@ -127,7 +127,7 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     return migration.outcomes(runs, prices, arguments.metric)
 
 
-def _show(summary: dict[str, Any], allocation: "Allocation", outcomes: "Outcomes") -> None:
+def _show(summary: dict[str, Any], allocation: "Routed", outcomes: "Outcomes") -> None:
     """Print the plan, how sure it is, and what to mind."""
     if summary["rehearsal"]:
         print("REHEARSAL: offline stand-ins were asked, no LLM")
@@ -171,10 +171,10 @@ def _study(overrides: list[str], out: Path) -> int:
     """Reproduce a published table: `study.json`, the table in three formats, the figure."""
     from understudy.config.compose import Composer
     from understudy.report.page import load_analysis
-    from understudy.routing import settings, study, study_table
+    from understudy.routing import study
     from understudy.store.artifacts import write_atomically
 
-    chosen = settings.build(Composer(None).values(overrides))
+    chosen = study.build(Composer(None).values(overrides))
     outcomes = chosen.load()
     rows = []
     for row in study.run(outcomes, chosen.splits, chosen.seeds, chosen.share, chosen.learner):
@@ -186,7 +186,7 @@ def _study(overrides: list[str], out: Path) -> int:
         )
     if not rows:
         raise BadInput("routing.seeds asks for no seed at all, or routing.splits for no split")
-    document = study_table.document(chosen, outcomes, rows)
+    document = study.document(chosen, outcomes, rows)
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{chosen.dataset}.json"
     write_atomically(file, json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -10,10 +10,10 @@ from understudy.routing import guarantee, optllm
 from understudy.routing.artifact import Router
 from understudy.routing.costs import fit_costs, lengths
 from understudy.routing.data import Outcomes
-from understudy.routing.exact import Front, Plan, assign, front
+from understudy.routing.exact import Front, RoutePlan, assign, front
 from understudy.routing.fitting import Quality, fit
 from understudy.routing.predict import Array, optimistic
-from understudy.routing.splits import Split, duplicates, halves, leak
+from understudy.routing.splits import Cut, duplicates, halves, leak
 
 
 class Goal(NamedTuple):
@@ -32,14 +32,14 @@ class Learnt(NamedTuple):
     leak: str | None  # a warning when queries to route repeat labelled ones
 
 
-class Allocation(NamedTuple):
+class Routed(NamedTuple):
     """The queries routed, and how well."""
 
     queries: Outcomes
     p: Array  # (N, M) expected success, as routed by
     c: Array  # (N, M) USD, as routed by
     path: Front
-    plan: Plan
+    plan: RoutePlan
     band: guarantee.Band  # of the accuracy that will be realised
     learnt: Learnt | None = None
 
@@ -55,7 +55,7 @@ class Allocation(NamedTuple):
 SOLVERS = ("exact", "optllm")
 
 
-def of_table(outcomes: Outcomes, goal: Goal, solver: str = "exact") -> Allocation:
+def of_table(outcomes: Outcomes, goal: Goal, solver: str = "exact") -> Routed:
     """Take the successes as they are: predictions, or labels in hindsight.
 
     The solver "optllm" is the published search; the certificate tells what it leaves on the table.
@@ -72,7 +72,7 @@ def of_table(outcomes: Outcomes, goal: Goal, solver: str = "exact") -> Allocatio
     plan = plan_for(path, goal)
     if solver != "exact":
         plan = _searched(p, c, goal, solver, plan)
-    return Allocation(outcomes, p, c, path, plan, guarantee.band(chosen(p, plan.assignment)))
+    return Routed(outcomes, p, c, path, plan, guarantee.band(chosen(p, plan.assignment)))
 
 
 def learn(
@@ -82,7 +82,7 @@ def learn(
     held_out: float = 0.5,
     learner: str = "auto",
     seed: int = 0,
-) -> Allocation:
+) -> Routed:
     """Learn from the labelled queries and route the others; where all are labelled, the held-out.
 
     The predictor and the costs, which are taken from a query's length, are fitted on one part of
@@ -141,12 +141,12 @@ def learn(
     residuals = chosen(held.success, rule) - chosen(held_mean, rule)
     band = guarantee.band(chosen(mean, plan.assignment), residuals)
     asked = np.flatnonzero(~outcomes.is_labelled) if is_unknown else labelled[cut.test]
-    warning = leak(outcomes.text, Split(labelled[cut.labelled], asked))
+    warning = leak(outcomes.text, Cut(labelled[cut.labelled], asked))
     router = Router(outcomes.llms, predictor, costs, plan.price)
-    return Allocation(to_route, p, c, path, plan, band, Learnt(quality, promise, router, warning))
+    return Routed(to_route, p, c, path, plan, band, Learnt(quality, promise, router, warning))
 
 
-def plan_for(path: Front, goal: Goal) -> Plan:
+def plan_for(path: Front, goal: Goal) -> RoutePlan:
     """The point of the front that the goal asks for; BadInput when it is out of reach."""
     if goal.kind == "knee":
         return path.knee()
@@ -154,7 +154,7 @@ def plan_for(path: Front, goal: Goal) -> Plan:
     return ask[goal.kind](goal.value)
 
 
-def _searched(p: Array, c: Array, goal: Goal, solver: str, exact: Plan) -> Plan:
+def _searched(p: Array, c: Array, goal: Goal, solver: str, exact: RoutePlan) -> RoutePlan:
     """The plan of the published search, held to the bound of the exact one."""
     if solver not in SOLVERS:
         raise BadInput(f"{solver} is no solver; choose from {', '.join(SOLVERS)}")
@@ -166,7 +166,7 @@ def _searched(p: Array, c: Array, goal: Goal, solver: str, exact: Plan) -> Plan:
     proof = exact.certificate
     value = accuracy if proof.quantity == "accuracy" else cost
     certificate = proof._replace(gap=abs(proof.bound - value))
-    return Plan(found.assignments[0], cost, accuracy, exact.price, certificate)
+    return RoutePlan(found.assignments[0], cost, accuracy, exact.price, certificate)
 
 
 def chosen(table: Array, assignment: NDArray[np.intp]) -> Array:

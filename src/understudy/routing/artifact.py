@@ -19,8 +19,7 @@ from understudy.errors import BadInput
 from understudy.records import Message
 from understudy.routing.costs import CostModel, lengths
 from understudy.routing.features import Projection
-from understudy.routing.learners import KINDS
-from understudy.routing.predict import Array, Predictor, Trust
+from understudy.routing.predict import KINDS, Array, Predictor, Trust
 from understudy.store.artifacts import write_atomically
 
 VERSION = 1  # raise it when the files or what the hashing makes of a text change

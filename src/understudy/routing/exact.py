@@ -6,17 +6,22 @@ Zoltners 1979; Zemel 1984; Kellerer, Pferschy and Pisinger 2004, ch. 11): every 
 is an assignment, is optimal at its cost, and together they are all supported Pareto points.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from understudy.errors import BadInput
-from understudy.routing.hulls import walk
-from understudy.routing.tables import Floats, Integers, tables
 
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 _ROUNDING = 1e-12  # relative; a target missed by less counts as met
+_CHUNK = 8192  # queries whose working arrays fit the cache of a core
+_THREADS = 2  # numpy lets go of the interpreter lock
+_CLOSEST = 1e-300  # USD; keeps slopes finite between LLMs of almost equal cost
 
 
 class Certificate(NamedTuple):
@@ -28,7 +33,7 @@ class Certificate(NamedTuple):
     step: float  # change of the value by the step that the target cuts; 0 at the end of the front
 
 
-class Plan(NamedTuple):
+class RoutePlan(NamedTuple):
     """One point of the front."""
 
     assignment: Integers  # (N,) column of the LLM of each query
@@ -42,11 +47,11 @@ class Plan(NamedTuple):
 class Front:
     """All K supported Pareto points, from the cheapest assignment to the most accurate one.
 
-    `cost` (K,) is the total in USD and `accuracy` (K,) the mean expected success, both weighted.
+    `cost` (K,) is the total in USD and `accuracy` (K,) the mean expected success.
     `price` (K,), lambda, is in expected successes per USD: argmax over j of p_ij - lambda c_ij,
     ties to the cheaper LLM, is the point's assignment, query by query, and so the rule for queries
     yet to come. It is the mean of the slopes of the steps before and after the point (d accuracy /
-    d cost = slope / weight). Neighbours that share a price lie on one straight edge: there the rule
+    d cost = slope / N). Neighbours that share a price lie on one straight edge: there the rule
     gives the cheap end, and the points between move the tied queries one at a time, lower numbers
     first.
     """
@@ -55,7 +60,6 @@ class Front:
     accuracy: Floats
     price: Floats
     slope: Floats  # (K - 1,) successes per USD of the step from each point to the next
-    weight: float  # sum of the weights of the queries; N without weights
     _start: Integers  # (N,) the cheapest assignment
     _query: NDArray[np.int32]  # (K - 1,) the query that the step moves
     _to: NDArray[np.int16]  # (K - 1,) the LLM that it moves to
@@ -75,7 +79,7 @@ class Front:
         assignment[self._query[steps]] = self._to[steps]  # a query's last step wins
         return assignment
 
-    def at_budget(self, usd: float) -> Plan:
+    def at_budget(self, usd: float) -> RoutePlan:
         """The most accurate point whose total cost is within the budget.
 
         Raises BadInput for a budget below the cheapest assignment.
@@ -90,10 +94,10 @@ class Front:
             return self._plan(k)
         value, step = float(self.accuracy[k]), float(self.accuracy[k + 1] - self.accuracy[k])
         slack = max(usd - float(self.cost[k]), 0.0)
-        gap = min(slack * float(self.slope[k]) / self.weight, step)
+        gap = min(slack * float(self.slope[k]) / len(self._start), step)
         return self._plan(k, certificate=Certificate("accuracy", value + gap, gap, step))
 
-    def at_accuracy(self, accuracy: float) -> Plan:
+    def at_accuracy(self, accuracy: float) -> RoutePlan:
         """The cheapest point that is expected to be at least this accurate.
 
         Raises BadInput for a target above the most accurate assignment.
@@ -108,25 +112,25 @@ class Front:
             return self._plan(0, certificate=Certificate("cost", float(self.cost[0]), 0.0, 0.0))
         value, step = float(self.cost[k]), float(self.cost[k] - self.cost[k - 1])
         excess = max(float(self.accuracy[k]) - accuracy, 0.0)
-        gap = min(excess * self.weight / float(self.slope[k - 1]), step)
+        gap = min(excess * len(self._start) / float(self.slope[k - 1]), step)
         return self._plan(k, certificate=Certificate("cost", value - gap, gap, step))
 
-    def at_price(self, price: float) -> Plan:
+    def at_price(self, price: float) -> RoutePlan:
         """The point that argmax p - price c reaches; `price` in successes per USD, 0 or more."""
         if not price >= 0:
             raise BadInput(f"a price of {price:g} successes per USD is not possible: use 0 or more")
         return self._plan(int(np.searchsorted(-self.slope, -price)), price=price)
 
-    def knee(self) -> Plan:
+    def knee(self) -> RoutePlan:
         """The point farthest above the straight line between the two ends of the front."""
         cost, accuracy = self.cost - self.cost[0], self.accuracy - self.accuracy[0]
         return self._plan(int(np.argmax(accuracy * cost[-1] - cost * accuracy[-1])))
 
     def _plan(
         self, k: int, price: float | None = None, certificate: Certificate | None = None
-    ) -> Plan:
+    ) -> RoutePlan:
         accuracy = float(self.accuracy[k])
-        return Plan(
+        return RoutePlan(
             self.assignment(k),
             float(self.cost[k]),
             accuracy,
@@ -135,45 +139,35 @@ class Front:
         )
 
 
-def front(
-    p: ArrayLike, c: ArrayLike, allowed: ArrayLike | None = None, weights: ArrayLike | None = None
-) -> Front:
+def front(p: ArrayLike, c: ArrayLike) -> Front:
     """All supported Pareto points of the tables p (expected success) and c (USD), both (N, M).
 
-    `allowed` forbids pairs where false, (N, M) or (M,); `weights` (N,) count each query more than
-    once. Time N M log M + K log K. Raises BadInput as `tables` does.
+    Time N M log M + K log K. Raises BadInput as `tables` does.
     """
-    checked = tables(p, c, allowed, weights)
-    start, steps = walk(checked)
-    weight, rows = checked.weight, np.arange(len(start))
-    total = float(weight.sum())
-    cost, gain = steps.cost, steps.gain
-    if checked.weights is not None:
-        cost, gain = cost * weight[steps.query], gain * weight[steps.query]
+    success, usd = tables(p, c)
+    start, steps = _walk(success, usd)
+    rows = np.arange(len(start))
     around = np.concatenate([2 * steps.slope[:1], steps.slope, [0.0]])
     return Front(
-        cost=_totals(float(checked.c[rows, start] @ weight), cost),
-        accuracy=_totals(float(checked.p[rows, start] @ weight), gain) / total,
+        cost=_totals(float(usd[rows, start].sum()), steps.cost),
+        accuracy=_totals(float(success[rows, start].sum()), steps.gain) / len(start),
         price=(around[:-1] + around[1:]) / 2 if len(steps.slope) else np.zeros(1),
         slope=steps.slope,
-        weight=total,
         _start=start,
         _query=steps.query,
         _to=steps.to,
     )
 
 
-def assign(p: ArrayLike, c: ArrayLike, price: float, allowed: ArrayLike | None = None) -> Integers:
+def assign(p: ArrayLike, c: ArrayLike, price: float) -> Integers:
     """The rule of a price, query by query: argmax p - price c, ties to the cheaper, then the first.
 
     `price` is in expected successes per USD. Raises BadInput as `tables` does.
     """
-    checked = tables(p, c, allowed)
-    score = checked.p - price * checked.c  # (N, M)
-    if checked.allowed is not None:
-        score = np.where(checked.allowed, score, -np.inf)
+    success, usd = tables(p, c)
+    score = success - price * usd  # (N, M)
     tied = score == score.max(axis=1, keepdims=True)
-    choice: Integers = np.where(tied, checked.c, np.inf).argmin(axis=1)
+    choice: Integers = np.where(tied, usd, np.inf).argmin(axis=1)
     return choice
 
 
@@ -183,3 +177,126 @@ def _totals(first: float, changes: Floats) -> Floats:
     np.cumsum(changes, out=totals[1:])
     totals[1:] += first
     return totals
+
+
+class _Steps(NamedTuple):
+    """K edges of hulls: each moves one query from an LLM to the next on its hull."""
+
+    query: NDArray[np.int32]
+    to: NDArray[np.int16]  # column of the LLM
+    slope: Floats  # success per USD
+    cost: Floats  # USD
+    gain: Floats  # success
+
+
+_NONE = _Steps(np.zeros(0, np.int32), np.zeros(0, np.int16), *3 * [np.zeros(0)])
+
+
+def _walk(p: Floats, c: Floats) -> tuple[Integers, _Steps]:
+    """The cheapest LLM of each query (the better of equally cheap ones), and the steps from there.
+
+    The slopes fall; equal ones stand in the order of the query's own steps, then of the queries.
+    """
+    chunks = [slice(at, at + _CHUNK) for at in range(0, len(p), _CHUNK)]
+    with ThreadPoolExecutor(min(_THREADS, len(chunks))) as pool:
+        hulls = list(pool.map(lambda rows: _hulls(p[rows], c[rows], rows.start), chunks))
+        start = np.concatenate([first for first, _ in hulls])
+        deepest = max(len(steps) for _, steps in hulls)
+        parts = [
+            steps[depth] for depth in range(deepest) for _, steps in hulls if depth < len(steps)
+        ]
+        steps = _Steps(*pool.map(np.concatenate, zip(_NONE, *parts, strict=True)))
+        order = _descending(steps.slope, pool)
+        return start, _Steps(*pool.map(lambda column: column[order], steps))
+
+
+def _hulls(p: Floats, c: Floats, first: int) -> tuple[Integers, list[_Steps]]:
+    """Walk the upper hulls of a chunk of n queries, all of them one edge at a time.
+
+    From its present LLM each query goes to the one with the steepest gain per USD, the farthest of
+    equally steep ones, which leaves dominated, LP-dominated and collinear LLMs out. No LLM that
+    gains is cheaper than the present one, so a positive gain is the only condition.
+    """
+    p, c = np.ascontiguousarray(p.T), np.ascontiguousarray(c.T)  # (M, n)
+    query = np.arange(first, first + p.shape[1], dtype=np.int32)
+    usd = c.min(axis=0)
+    start, success = _best(p, c == usd)
+    last = np.full(len(query), np.inf)
+    steps: list[_Steps] = []
+    while True:
+        slopes = np.maximum(p - success, 0.0)
+        slopes /= np.maximum(c - usd, _CLOSEST)
+        slope = slopes.max(axis=0)
+        going = np.flatnonzero(slope)
+        if not len(going):
+            return start, steps
+        if len(going) < len(query):
+            p, c, slopes = (table.take(going, axis=1) for table in (p, c, slopes))
+            query, usd, success = query[going], usd[going], success[going]
+            slope, last = slope[going], last[going]
+        to, reached = _best(p, slopes == slope)
+        paid = c[to, np.arange(len(to))]
+        last = np.minimum(slope, last)  # rounding must not put a query's second step first
+        steps.append(_Steps(query, to.astype(np.int16), last, paid - usd, reached - success))
+        usd, success = paid, reached
+
+
+def _best(p: Floats, among: Bools) -> tuple[Integers, Floats]:
+    """Row and value of the largest entry of each column of p, (M, n), among the marked ones."""
+    marked = np.where(among, p, -np.inf)
+    at = marked.argmax(axis=0)
+    return at, marked[at, np.arange(len(at))]
+
+
+def _descending(slope: Floats, pool: ThreadPoolExecutor) -> Integers:
+    """A stable order of falling slopes; each thread sorts one half."""
+    if len(slope) < 2 * _CHUNK:
+        return np.argsort(-slope, kind="stable")
+    middle = np.median(slope[:: len(slope) // _CHUNK])
+    halves = (np.flatnonzero(slope > middle), np.flatnonzero(slope <= middle))
+    return np.concatenate(
+        list(pool.map(lambda half: half[np.argsort(-slope[half], kind="stable")], halves))
+    )
+
+
+def tables(p: ArrayLike, c: ArrayLike) -> tuple[Floats, Floats]:
+    """The checked tables of N queries and M LLMs: p (expected success) and c (USD), both (N, M).
+
+    Raises BadInput for ragged or empty tables, shapes that differ, numbers that are missing or
+    infinite, and negative costs.
+    """
+    success, usd = _matrix(p, "p"), _matrix(c, "c")
+    if success.shape != usd.shape:
+        shapes = [" x ".join(map(str, table.shape)) for table in (success, usd)]
+        raise BadInput(f"p is {shapes[0]} but c is {shapes[1]}: they must be equal")
+    if usd.min() < 0:
+        query, llm = np.argwhere(usd < 0)[0]
+        raise BadInput(f"c[{query}, {llm}] is {usd[query, llm]:g} USD: a cost is 0 or more")
+    return success, usd
+
+
+def _matrix(table: ArrayLike, name: str) -> Floats:
+    wanted = "it must hold one row per query and one number per LLM in every row"
+    try:
+        matrix = np.ascontiguousarray(table, dtype=float)
+    except (TypeError, ValueError):
+        raise BadInput(f"{name} {_why_not_a_matrix(table)}: {wanted}") from None
+    if matrix.ndim != 2 or not matrix.size:
+        raise BadInput(f"{name} has the shape {np.shape(table)}: {wanted}")
+    if not np.isfinite(matrix.min() + matrix.max()):  # NaN and infinities survive min and max
+        bad = np.argwhere(~np.isfinite(matrix))
+        if len(bad):
+            at = ", ".join(map(str, bad[0]))
+            raise BadInput(f"{name}[{at}] is {matrix[tuple(bad[0])]}: every entry must be a number")
+    return matrix
+
+
+def _why_not_a_matrix(table: Any) -> str:
+    try:
+        lengths = [len(row) for row in table]
+    except TypeError:
+        return "is not a table"
+    odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+    if odd is None:
+        return "holds something that is not a number"
+    return f"has {lengths[0]} entries in row 0 and {lengths[odd]} in row {odd}"

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.errors import BadInput
-from understudy.routing.calibration import brier, ece
 from understudy.routing.features import fit_projection
-from understudy.routing.learners import FITS, Estimate
 from understudy.routing.predict import (
+    FITS,
     Array,
+    Estimate,
     Predictor,
     Queries,
     Trust,
@@ -28,8 +28,8 @@ from understudy.routing.predict import (
     parts,
     shrink,
 )
-from understudy.routing.splits import Split, codes, duplicates, folds
-from understudy.routing.value import curve, gain, zero_router
+from understudy.routing.splits import Cut, codes, duplicates, folds
+from understudy.routing.value import brier, curve, ece, gain, zero_router
 
 ALPHAS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # as published
 _FOLDS = 5
@@ -133,7 +133,7 @@ class _Trial:
 
     @classmethod
     def run(
-        cls, kind: str, dense: Array, success: Array, cuts: Sequence[Split], seed: int
+        cls, kind: str, dense: Array, success: Array, cuts: Sequence[Cut], seed: int
     ) -> "_Trial":
         mean, sigma, means = (np.full(success.shape, np.nan) for _ in range(3))
         for known, unseen in cuts:
@@ -149,7 +149,7 @@ class _Trial:
         """The shrunk prediction."""
         return shrink(self.raw, self.means, self.trust)
 
-    def gains(self, alpha: float, cost: Array, cuts: Sequence[Split]) -> Array:
+    def gains(self, alpha: float, cost: Array, cuts: Sequence[Cut]) -> Array:
         """Mean accuracy above the zero router in each fold, routing by mean + alpha sigma."""
         p = optimistic(self.estimate, alpha)
         return np.array(

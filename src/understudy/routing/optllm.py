@@ -1,22 +1,57 @@
-"""The published search, OptLLM-M and OptLLM-S (arXiv 2405.15130), as a baseline.
+"""OptLLM as published (arXiv 2405.15130), as a baseline: its search, M and S, and its predictor.
 
-It walks along the front by destruction, which jumps one grid step, and reconstruction, which
-exchanges upgrades and downgrades until the best gain per USD is at most the least loss per USD:
-the optimality condition of the exact front, reached move by move. Written anew from a description;
+The search walks along the front by destruction, which jumps one grid step, and reconstruction,
+which exchanges upgrades and downgrades until the best gain per USD is at most the least loss per
+USD: the optimality condition of the exact front, reached move by move. Written from a description;
 the moves of each query are kept, and only queries that moved are looked at again.
 
 Walking up in accuracy and down in cost are one algorithm: on the tables (-c, -p) in place of (p, c)
 an upgrade is a downgrade and accuracy is cost. So the code speaks of `gain` and `pay`.
+
+The predictor, written from its description, is a forest per LLM. A hundred bootstrap samples of the
+training queries each train one forest per LLM; their predictions are averaged with weights, and
+alpha times their deviation is added. The original needs both classes in every bootstrap sample of
+every LLM and fails on small data without them; here a forest that saw one class predicts it.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from understudy.errors import BadInput
-from understudy.routing.points import Points, non_dominated, points
-from understudy.routing.tables import Floats, Integers, tables
+from understudy.routing.exact import Floats, Integers, tables
+from understudy.routing.predict import Array, Estimate
 
 GRID = 50  # the value that the times of the paper's main tables match
+BOOTSTRAPS = 100
+ALPHA = 1.0  # of the published main table; above 0 it is optimistic
+_TREES, _DEPTH = 100, 10
+
+
+class Points(NamedTuple):
+    """n assignments of N queries."""
+
+    assignments: Integers  # (n, N) column of the LLM of each query
+    cost: Floats  # (n,) USD, total
+    accuracy: Floats  # (n,) mean over queries
+
+
+def points(p: Floats, c: Floats, assignments: Integers) -> Points:
+    """Cost and accuracy of (n, N) assignments by the (N, M) tables p and c."""
+    queries = np.arange(len(p))
+    cost = np.array([c[queries, assignment].sum() for assignment in assignments])
+    accuracy = np.array([p[queries, assignment].mean() for assignment in assignments])
+    return Points(assignments, cost, accuracy)
+
+
+def non_dominated(found: Points) -> Points:
+    """The points that no other beats, from cheap to dear, equals once."""
+    order = np.lexsort((-found.accuracy, found.cost))
+    accuracy = found.accuracy[order]
+    before = np.maximum.accumulate(np.concatenate([[-np.inf], accuracy[:-1]]))
+    kept = order[accuracy > before]
+    return Points(found.assignments[kept], found.cost[kept], found.accuracy[kept])
 
 
 def search(p: ArrayLike, c: ArrayLike, grid: int = GRID, robust: ArrayLike | None = None) -> Points:
@@ -26,8 +61,8 @@ def search(p: ArrayLike, c: ArrayLike, grid: int = GRID, robust: ArrayLike | Non
     accurate one reads `robust` (mean prediction plus alpha sigma; default p), and the filter
     compares the accuracies of both. Raises BadInput as `tables` does, and for a grid below 1.
     """
-    p, c, *_ = tables(p, c)
-    robust = p if robust is None else tables(robust, c).p
+    p, c = tables(p, c)
+    robust = p if robust is None else tables(robust, c)[0]
     if grid < 1:
         raise BadInput(f"a grid of {grid} steps is not possible: use 1 or more")
     cheapest, best = _highest(-c, -p), _highest(robust, c)
@@ -42,7 +77,7 @@ def within_budget(p: ArrayLike, c: ArrayLike, usd: float) -> Points:
 
     Raises BadInput as `tables` does, and for a budget below the cheapest assignment.
     """
-    p, c, *_ = tables(p, c)
+    p, c = tables(p, c)
     found = _single(p, c, usd)
     if found is None:
         raise BadInput(f"a budget of {usd:g} USD is below the cost of the cheapest assignment")
@@ -54,7 +89,7 @@ def for_accuracy(p: ArrayLike, c: ArrayLike, accuracy: float) -> Points:
 
     Raises BadInput as `tables` does, and for a target above the most accurate assignment.
     """
-    p, c, *_ = tables(p, c)
+    p, c = tables(p, c)
     found = _single(-c, -p, -accuracy * len(p))
     if found is None:
         raise BadInput(f"an accuracy of {accuracy:g} is above that of the most accurate assignment")
@@ -181,3 +216,62 @@ class _Moves:
                 continue
             self.move(np.array([row]), self.up[[row]])
             total += float(self.pay[row, self.at[row]] - paid)
+
+
+class Labelled(NamedTuple):
+    """Features (n, d) and 0/1 labels (n, M)."""
+
+    features: Array
+    success: Array
+
+
+class Forecast(NamedTuple):
+    """The published predictions for N queries and M LLMs."""
+
+    plain: Array  # (N, M), one forest per LLM on all training queries: the cheap end's table
+    bootstrap: Estimate  # weighted mean and unweighted population deviation over the samples
+
+    def robust(self, alpha: float = ALPHA) -> Array:
+        """The accurate end's table: mean + alpha sigma, not kept within 0 and 1."""
+        return self.bootstrap.mean + alpha * self.bootstrap.sigma
+
+
+def forecast(
+    train: Labelled, validation: Labelled, queries: Array, seed: int, bootstraps: int = BOOTSTRAPS
+) -> Forecast:
+    """Predict the success of `queries` (N, d), with bootstrap samples weighed on `validation`.
+
+    A sample's weight is the share of validation cells that its rounded prediction gets right.
+    """
+    rng = np.random.default_rng(seed)
+    distinct, back = np.unique(queries, axis=0, return_inverse=True)
+    asked = np.concatenate([validation.features, distinct])
+    checks = len(validation.features)
+    plain = _forests(train, asked, seed)[checks:]
+    total, square, weighted, weights = (np.zeros_like(plain) for _ in range(4))
+    for number in range(bootstraps):
+        sample = rng.integers(0, len(train.features), len(train.features))
+        one = Labelled(train.features[sample], train.success[sample])
+        found = _forests(one, asked, seed + 1 + number)
+        weight = float(np.mean(np.round(found[:checks]) == validation.success))
+        p = found[checks:]
+        total += p
+        square += p**2
+        weighted += weight * p
+        weights += weight
+    mean = np.divide(weighted, weights, out=total / bootstraps, where=weights > 0)
+    sigma = np.sqrt(np.maximum(square / bootstraps - (total / bootstraps) ** 2, 0))
+    rows = back.reshape(-1)
+    return Forecast(plain[rows], Estimate(mean[rows], sigma[rows]))
+
+
+def _forests(labelled: Labelled, asked: Array, seed: int) -> Array:
+    """One binary forest per LLM; the probability of success of each query asked, (N, M)."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    columns = []
+    for labels in labelled.success.T:
+        forest = RandomForestClassifier(_TREES, max_depth=_DEPTH, random_state=seed)
+        forest.fit(labelled.features, labels)
+        columns.append(forest.predict_proba(asked) @ forest.classes_)
+    return np.stack(columns, axis=1)

@@ -1,4 +1,7 @@
-"""What `understudy route` writes: the assignment, a summary and, where it learnt, the router."""
+"""What `understudy route` writes: the assignment, a summary and, where it learnt, the router.
+
+`picture` has points to draw: accuracy against USD per 1,000 queries, of routers and yardsticks.
+"""
 
 import csv
 import io
@@ -10,13 +13,18 @@ from typing import Any
 import numpy as np
 
 from understudy.routing import artifact
-from understudy.routing.allocate import Allocation, Goal, Learnt, chosen
+from understudy.routing.allocate import Goal, Learnt, Routed, chosen
 from understudy.routing.data import Outcomes
-from understudy.routing.picture import picture
+from understudy.routing.exact import front
+from understudy.routing.predict import Array
+from understudy.routing.value import Curve, zero_router
 from understudy.store.artifacts import write_atomically
 
+_DRAWN = 200  # points of a curve
+_HINDSIGHT = "every success is 0 or 1, so this is hindsight: what an oracle would do, no router"
 
-def write(allocation: Allocation, outcomes: Outcomes, goal: Goal, folder: Path) -> dict[str, Any]:
+
+def write(allocation: Routed, outcomes: Outcomes, goal: Goal, folder: Path) -> dict[str, Any]:
     """Write `assignment.csv`, `summary.json` and, where something was learnt, `router/`.
 
     Returns the summary; money is in USD, accuracies are shares.
@@ -33,7 +41,7 @@ def write(allocation: Allocation, outcomes: Outcomes, goal: Goal, folder: Path) 
     return summary
 
 
-def summarise(allocation: Allocation, outcomes: Outcomes, goal: Goal) -> dict[str, Any]:
+def summarise(allocation: Routed, outcomes: Outcomes, goal: Goal) -> dict[str, Any]:
     """The plan with its certificate, band and promise, and the picture of where it stands."""
     plan, learnt = allocation.plan, allocation.learnt
     counts = np.bincount(plan.assignment, minlength=len(outcomes.llms))
@@ -68,10 +76,7 @@ def summarise(allocation: Allocation, outcomes: Outcomes, goal: Goal) -> dict[st
     }
 
 
-_HINDSIGHT = "every success is 0 or 1, so this is hindsight: what an oracle would do, no router"
-
-
-def _assignment(allocation: Allocation) -> str:
+def _assignment(allocation: Routed) -> str:
     plan, queries = allocation.plan, allocation.queries
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -104,3 +109,51 @@ def _quality(learnt: Learnt) -> dict[str, Any]:
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:
     """A number that is not known is null."""
     return {name: None if value != value else value for name, value in values.items()}
+
+
+def picture(allocation: Routed, outcomes: Outcomes) -> dict[str, Any]:
+    """An allocation's front, its plan with the band, and single LLMs by labels or predictions."""
+    queries = len(allocation.plan.assignment)
+    known = outcomes.rows(outcomes.is_labelled)
+    drawn = {
+        "curves": {
+            "router (expected)": points_of(
+                Curve(allocation.path.cost, allocation.path.accuracy), queries
+            )
+        },
+        "plan": {
+            "cost": allocation.plan.cost * 1000 / queries,
+            "accuracy": allocation.plan.accuracy,
+        },
+        "band": allocation.band._asdict(),
+        **references(outcomes.llms, known.cost, known.success),
+    }
+    return drawn if allocation.learnt else drawn | {"oracle": None}  # that is the front itself
+
+
+def references(llms: list[str], c: Array, y: Array) -> dict[str, Any]:
+    """Single LLMs, their hull, a uniform mix, the oracle; c and y are (N, M)."""
+    n = len(y)
+    usd, success = c.sum(axis=0), y.mean(axis=0)
+    oracle, zero = front(y, c), zero_router(c, y)
+    dearest = zero.cost[-1]
+    costs = zero.cost
+    if dearest > 0:  # a mix is a straight line in USD, which a logarithmic axis bends
+        costs = np.geomspace(max(zero.cost[0], dearest * 1e-4), dearest, _DRAWN)
+    mixed = Curve(costs, np.interp(costs, zero.cost, zero.accuracy))
+    return {
+        "singles": [
+            {"llm": llm, "cost": float(u) * 1000 / n, "accuracy": float(s)}
+            for llm, u, s in zip(llms, usd, success, strict=True)
+        ],
+        "zero": points_of(mixed, n),
+        "mix": {"cost": float(usd.mean()) * 1000 / n, "accuracy": float(success.mean())},
+        "oracle": points_of(Curve(oracle.cost, oracle.accuracy), n),
+    }
+
+
+def points_of(path: Curve, queries: int) -> dict[str, list[float]]:
+    """At most 200 points of a curve of so many queries."""
+    at = np.unique(np.linspace(0, len(path.cost) - 1, _DRAWN).astype(int))
+    cost = path.cost[at] * 1000 / queries
+    return {"cost": cost.tolist(), "accuracy": path.accuracy[at].tolist()}

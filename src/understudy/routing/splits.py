@@ -11,20 +11,20 @@ from understudy.errors import BadInput
 Places = NDArray[np.int64]
 
 
-class Split(NamedTuple):
+class Cut(NamedTuple):
     """Row numbers, sorted."""
 
     labelled: Places
     test: Places
 
 
-def split(
+def draw(
     n: int,
     share: float,
     seed: int,
     groups: Sequence[str] | None = None,
     withheld: float = 0.0,
-) -> Split:
+) -> Cut:
     """Draw `share` of all n queries as labelled; the test queries are the others.
 
     With `groups`, a query is tested only if no query of its group is labelled. `withheld` is the
@@ -43,10 +43,10 @@ def split(
     test = np.flatnonzero(~np.isin(number, number[labelled]))
     if len(test) == 0:
         raise BadInput(f"all {int(number.max()) + 1} groups got a label, so none is left to test")
-    return Split(labelled, test)
+    return Cut(labelled, test)
 
 
-def halves(n: int, share: float, seed: int, groups: Sequence[str] | None = None) -> Split:
+def halves(n: int, share: float, seed: int, groups: Sequence[str] | None = None) -> Cut:
     """Cut n queries in two by whole groups; `test` gets about `share` of the queries."""
     rng = np.random.default_rng(seed)
     number = codes(groups) if groups is not None else np.arange(n)
@@ -54,16 +54,16 @@ def halves(n: int, share: float, seed: int, groups: Sequence[str] | None = None)
     order = rng.permutation(len(sizes))
     taken = order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), share * n)))]
     is_test = np.isin(number, taken)
-    return Split(np.flatnonzero(~is_test), np.flatnonzero(is_test))
+    return Cut(np.flatnonzero(~is_test), np.flatnonzero(is_test))
 
 
-def folds(number: Places, count: int, seed: int) -> Iterator[Split]:
+def folds(number: Places, count: int, seed: int) -> Iterator[Cut]:
     """Cross-validation by whole groups: every row is tested once, in one of `count` folds."""
     rng = np.random.default_rng(seed)
     fold = rng.permutation(int(number.max()) + 1)[number] % count
     for part in range(count):
         if (is_test := fold == part).any() and not is_test.all():
-            yield Split(np.flatnonzero(~is_test), np.flatnonzero(is_test))
+            yield Cut(np.flatnonzero(~is_test), np.flatnonzero(is_test))
 
 
 def codes(groups: Sequence[str]) -> Places:
@@ -76,7 +76,7 @@ def duplicates(texts: Sequence[str]) -> list[str]:
     return [" ".join(text.casefold().split()) for text in texts]
 
 
-def leak(texts: Sequence[str] | None, cut: Split) -> str | None:
+def leak(texts: Sequence[str] | None, cut: Cut) -> str | None:
     """A warning when test queries repeat labelled ones: their accuracy is partly recall."""
     if texts is None:
         return None

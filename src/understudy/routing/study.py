@@ -2,27 +2,34 @@
 
     understudy route experiment=routing/logpai routing.data=DIR
 
-A row per split, router and seed; `study_table` makes the table of them.
+`conf/experiment/routing/*.yaml` sets a `Study`. Its measurements, one for each split, router and
+seed, become a document: means and deviations over seeds, and what a paper printed beside them.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
 
+from understudy.config import schema
+from understudy.config.source import STRICT
 from understudy.errors import BadInput
-from understudy.routing import optllm, published
-from understudy.routing.calibration import brier, ece
+from understudy.routing import optllm
+from understudy.routing.benchmarks import BENCHMARKS
 from understudy.routing.data import Outcomes
 from understudy.routing.features import Bag, bags, fit_projection
 from understudy.routing.fitting import fit
-from understudy.routing.points import points
-from understudy.routing.predict import Array, features, optimistic
-from understudy.routing.splits import Split, leak, split
-from understudy.routing.value import Curve, curve, value
+from understudy.routing.output import points_of, references
+from understudy.routing.predict import FITS, Array, features, optimistic
+from understudy.routing.splits import Cut, draw, leak
+from understudy.routing.value import Curve, brier, curve, ece, value
 
 # A split tests the queries whose group has no label. Chance would label every one of a few
 # systems, so half of them are withheld from labelling.
@@ -36,8 +43,66 @@ _WITHHELD = {"unseen_system": 0.5}
 Queries = Sequence[Bag] | Array
 
 
+@checked_dataclass(config=STRICT)
+class Published:
+    """What a paper prints beside our numbers; null where it prints nothing."""
+
+    source: str
+    best_single: str | None = None
+    best_accuracy: float | None = None
+    best_cost: float | None = None
+    cost: float | None = None  # at the best single LLM's accuracy, as is the saving
+    saving: float | None = None
+    highest_accuracy: float | None = None
+    cost_at_highest: float | None = None
+    optllm_cost: float | None = None  # the paper's cost of OptLLM at that accuracy
+    igd: float | None = None
+    delta: float | None = None
+    seconds: float | None = None
+
+
+@checked_dataclass(config=STRICT)
+class Study:
+    """RQ1 of the OptLLM paper on one data set."""
+
+    dataset: str
+    data: str | None  # the directory with the tables
+    share: Annotated[float, Field(gt=0, lt=1)]  # of the queries is labelled
+    splits: list[str]
+    seeds: dict[str, Annotated[int, Field(ge=0)]]  # predictor -> how many
+    learner: str
+    published: list[Published] = field(default_factory=list)
+
+    def load(self) -> Outcomes:
+        """The data set; BadInput when `data` is not its directory."""
+        if self.data is None:
+            raise BadInput("routing.data is not set: give the directory with the published tables")
+        return BENCHMARKS[self.dataset](Path(self.data).expanduser())
+
+
+def build(values: dict[str, Any]) -> Study:
+    """The checked settings of a composed config; BadInput says the first thing wrong."""
+    if "routing" not in values:
+        raise BadInput("nothing to reproduce is named: give experiment=routing/logpai, say")
+    known = list(schema.leaves(Study))
+    try:
+        study = TypeAdapter(Study).validate_python(values["routing"])
+    except ValidationError as error:
+        raise BadInput(f"routing: {schema.sentence(error, values['routing'], known)}") from None
+    for what, given, choices in (
+        ("dataset", [study.dataset], list(BENCHMARKS)),
+        ("splits", study.splits, list(SPLITS)),
+        ("seeds", list(study.seeds), list(PREDICTORS)),
+        ("learner", [study.learner], ["auto", *FITS]),
+    ):
+        for name in given:
+            if name not in choices:
+                raise BadInput(f"routing.{what}: {name} is none of {', '.join(choices)}")
+    return study
+
+
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One seed. Accuracies and gain are shares; costs are totals in USD of the test queries."""
 
     split: str
@@ -62,7 +127,7 @@ class Row:
 
 def run(
     outcomes: Outcomes, splits: Sequence[str], seeds: Mapping[str, int], share: float, learner: str
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """All rows: each predictor with its number of seeds; the published one on the first split."""
     for predictor, count in seeds.items():
         wanted = splits if predictor == "ours" else splits[:1]
@@ -76,7 +141,7 @@ def measure(
     seeds: Sequence[int],
     share: float = 0.01,
     learner: str = "auto",
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Label a share of the queries, learn, route the others, score by their true labels.
 
     Raises BadInput for an unknown predictor or split, or for a split that the data cannot have.
@@ -90,14 +155,14 @@ def measure(
         groups = outcomes.groups.get(SPLITS[name] or "line")
         for seed in seeds:
             group = groups if SPLITS[name] else None
-            cut = split(len(outcomes.ids), share, seed, group, _WITHHELD.get(name, 0))
+            cut = draw(len(outcomes.ids), share, seed, group, _WITHHELD.get(name, 0))
             begun = time.perf_counter()
             found = PREDICTORS[predictor](outcomes, queries, cut, groups, seed, learner)
             seconds = time.perf_counter() - begun
             c, y = outcomes.cost[found.cut.test], outcomes.success[found.cut.test]
             for router, path in found.curves.items():
                 worth = value(path, c, y)
-                yield Row(
+                yield Measurement(
                     name,
                     router,
                     seed,
@@ -134,7 +199,7 @@ def inapplicable(outcomes: Outcomes, split: str) -> str | None:
 
 
 class _Found(NamedTuple):
-    cut: Split
+    cut: Cut
     mean: Array  # (N, M) predicted success of the test queries
     curves: dict[str, Curve]  # router -> cost and true accuracy
 
@@ -142,7 +207,7 @@ class _Found(NamedTuple):
 def _ours(
     outcomes: Outcomes,
     queries: Queries,
-    cut: Split,
+    cut: Cut,
     groups: Sequence[str] | None,
     seed: int,
     learner: str,
@@ -164,7 +229,7 @@ def _ours(
 def _published(
     outcomes: Outcomes,
     queries: Queries,
-    cut: Split,
+    cut: Cut,
     groups: Sequence[str] | None,
     seed: int,
     learner: str,
@@ -181,18 +246,18 @@ def _published(
     if not isinstance(queries, np.ndarray):
         projection = fit_projection(_take(queries, cut.labelled), seed=seed)
     train, check = (
-        published.Labelled(features(_take(queries, rows), projection), outcomes.success[rows])
+        optllm.Labelled(features(_take(queries, rows), projection), outcomes.success[rows])
         for rows in (cut.labelled, validation)
     )
-    tables = published.predict(train, check, features(_take(queries, test), projection), seed)
+    tables = optllm.forecast(train, check, features(_take(queries, test), projection), seed)
     c, y = outcomes.cost[test], outcomes.success[test]
     search = optllm.search(tables.plain, c, robust=tables.robust())
-    true = points(y, c, search.assignments)
+    true = optllm.points(y, c, search.assignments)
     curves = {
         "published, exact front": curve(tables.robust(), c, y),
         "published, OptLLM-M": Curve(true.cost, true.accuracy),
     }
-    return _Found(Split(cut.labelled, test), tables.bootstrap.mean, curves)
+    return _Found(Cut(cut.labelled, test), tables.bootstrap.mean, curves)
 
 
 PREDICTORS = {"ours": _ours, "published": _published}
@@ -208,3 +273,114 @@ def _queries(outcomes: Outcomes) -> Queries:
 
 def _take(queries: Queries, rows: NDArray[np.int64]) -> Any:
     return queries[rows] if isinstance(queries, np.ndarray) else [queries[row] for row in rows]
+
+
+_MEANS = (
+    *("tested", "best_accuracy", "best_cost", "highest_accuracy"),
+    *("gain", "igd", "delta", "brier", "ece", "seconds"),
+)
+
+
+def document(study: Study, outcomes: Outcomes, rows: Sequence[Measurement]) -> dict[str, Any]:
+    """What is written to disk: settings, every seed, the table, and points to draw.
+
+    Accuracies, savings and gains are shares; the picture is in USD per 1,000 queries.
+    """
+    reasons = {split: inapplicable(outcomes, split) for split in SPLITS}
+    leaks = {row.split: row.leak for row in reversed(rows) if row.leak is not None}
+    return {
+        "dataset": study.dataset,
+        "share": study.share,
+        "published": [asdict(one) for one in study.published],
+        "matches": [_match(one, rows) for one in study.published if one.cost_at_highest],
+        "inapplicable": {split: why for split, why in reasons.items() if why is not None},
+        "leaks": leaks,
+        "lines": summarise(rows),
+        "rows": [_row(row) for row in rows],
+        "picture": _picture(outcomes, rows),
+    }
+
+
+def summarise(rows: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """One line per split and router, and the zero router before those of its split.
+
+    `saving` is over the seeds that reached the best single LLM's accuracy; `reached` counts them.
+    By its definition the zero router reaches it at no saving, and gains nothing.
+    """
+    lines = []
+    for split in dict.fromkeys(row.split for row in rows):
+        first = [row for row in rows if row.split == split and row.router == rows[0].router]
+        lines.append(_line(split, "zero router", first) | _ZERO)
+        for router in dict.fromkeys(row.router for row in rows if row.split == split):
+            part = [row for row in rows if (row.split, row.router) == (split, router)]
+            lines.append(_line(split, router, part))
+    return lines
+
+
+_ZERO = {
+    **dict.fromkeys(("labels", "seconds", "gain", "saving"), 0),
+    **dict.fromkeys(("igd", "delta", "brier", "ece", "saving_sd", "gain_sd")),
+}
+
+
+def _line(split: str, router: str, part: Sequence[Measurement]) -> dict[str, Any]:
+    saving = [row.saving for row in part if row.saving == row.saving]
+    line: dict[str, Any] = {
+        "split": split,
+        "router": router,
+        "seeds": len(part),
+        "labels": part[0].labels,
+        "best_single": Counter(row.best_single for row in part).most_common(1)[0][0],
+        **{name: _mean([getattr(row, name) for row in part]) for name in _MEANS},
+        "reached": len(saving),
+        "saving": _mean(saving),
+        "saving_sd": _deviation(saving),
+        "gain_sd": _deviation([row.gain for row in part]),
+    }
+    if router == "zero router":
+        line |= {"reached": len(part), "highest_accuracy": line["best_accuracy"]}
+    return line
+
+
+def _match(one: Published, rows: Sequence[Measurement]) -> dict[str, Any]:
+    """What it costs us, on average over the seeds, to be as accurate as a published baseline."""
+    assert one.highest_accuracy is not None, f"{one.source} has a cost at no accuracy"
+    costs = []
+    for row in rows:
+        if (row.split, row.router) == ("random", "ours"):
+            reached = row.curve.cost[row.curve.accuracy >= one.highest_accuracy]
+            costs.append(float(reached.min()) if len(reached) else float("nan"))
+    return {
+        "source": one.source,
+        "accuracy": one.highest_accuracy,
+        "cost": one.cost_at_highest,
+        "optllm_cost": one.optllm_cost,
+        "our_cost": _mean(costs),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing, or when a seed has no value."""
+    mean = float(np.mean(values)) if values else float("nan")
+    return None if mean != mean else mean
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _row(row: Measurement) -> dict[str, Any]:
+    values = {item.name: getattr(row, item.name) for item in fields(row) if item.name != "curve"}
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+def _picture(outcomes: Outcomes, rows: Sequence[Measurement]) -> dict[str, Any]:
+    """The true curve of each router, its first seed, on the first split only.
+
+    Other splits test other queries, on which single LLMs and their hull lie elsewhere.
+    """
+    curves: dict[str, Any] = {}
+    for row in rows:
+        if row.split == rows[0].split:
+            curves.setdefault(row.router, points_of(row.curve, row.tested))
+    return {"curves": curves, **references(outcomes.llms, outcomes.cost, outcomes.success)}

@@ -1,15 +1,12 @@
-"""What a prediction is worth as a router: true accuracy along its front, against single LLMs."""
+"""What predictions and routers are worth: calibration, and true accuracy against single LLMs."""
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from understudy.routing.baselines import hull
 from understudy.routing.exact import front
-from understudy.routing.metrics import delta, igd
+from understudy.routing.predict import Array
 
-Array = NDArray[np.float64]
 _POINTS = 400
 
 
@@ -45,8 +42,11 @@ def curve(p: Array, c: Array, y: Array) -> Curve:
 
 
 def zero_router(c: Array, y: Array) -> Curve:
-    """The hull of single LLMs (RouterBench, arXiv 2403.12031): total USD and mean accuracy."""
-    mixed = hull(c.sum(axis=0), y.mean(axis=0))
+    """The hull of single LLMs (RouterBench, arXiv 2403.12031): total USD and mean accuracy.
+
+    Its points are corners, which mixing two LLMs at random connects by straight lines.
+    """
+    mixed = front(y.mean(axis=0)[None], c.sum(axis=0)[None])
     return Curve(mixed.cost, mixed.accuracy)
 
 
@@ -77,3 +77,51 @@ def gain(path: Curve, zero: Curve) -> float:
     costs = np.linspace(zero.cost[0], zero.cost[-1], _POINTS)
     above = np.interp(costs, path.cost, path.accuracy) - np.interp(costs, zero.cost, zero.accuracy)
     return float(above.mean())
+
+
+def igd(true: Curve, found: Curve) -> float:
+    """Inverted generational distance: mean distance from the front's points to the nearest found.
+
+    As published, on raw USD and accuracy, so that it is nearly a distance in cost.
+    """
+    from scipy.spatial import KDTree
+
+    return float(KDTree(np.stack(found, axis=1)).query(np.stack(true, axis=1))[0].mean())
+
+
+def delta(true: Curve, found: Curve) -> float:
+    """Spread (Deb 2002): 0 is even spacing that reaches both ends of the front; NaN for one point.
+
+    (d_f + d_l + sum |d_i - m|) / (d_f + d_l + (n - 1) m) with d_f and d_l the distances between
+    the first and the last points of both lists, m the mean distance of consecutive found points
+    and d_i the distance of a found point to its nearest neighbour. As published, the list is taken
+    as it comes and the axes are raw.
+    """
+    from scipy.spatial import KDTree
+
+    front, others = np.stack(true, axis=1), np.stack(found, axis=1)  # (n, 2)
+    if len(others) < 2:
+        return float("nan")
+    ends = np.hypot(*(front[0] - others[0])) + np.hypot(*(front[-1] - others[-1]))
+    mean = np.hypot(*np.diff(others, axis=0).T).mean()
+    nearest = KDTree(others).query(others, k=2)[0][:, 1]
+    whole = ends + (len(others) - 1) * mean
+    return float((ends + np.abs(nearest - mean).sum()) / whole) if whole else float("nan")
+
+
+def brier(p: Array, y: Array) -> float:
+    """Mean squared difference of prediction and success (Brier 1950); 0 is perfect."""
+    return float(np.mean((p - y) ** 2))
+
+
+def ece(p: Array, y: Array, bins: int = 10) -> float:
+    """Expected calibration error: mean |prediction - success| over bins of equal size.
+
+    Adaptive bins (Nguyen and O'Connor 2015), all queries and LLMs pooled; equal predictions may
+    fall in two bins, which only matters below a few dozen cells.
+    """
+    order = np.argsort(p, axis=None, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    flat_p, flat_y = p.ravel(), y.ravel()
+    misses = [abs(flat_p[part].mean() - flat_y[part].mean()) * len(part) for part in parts]
+    return float(sum(misses) / len(order))
