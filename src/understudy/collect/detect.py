@@ -3,39 +3,40 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from understudy.collect import anthropic, gemini, langfuse, openai_chat, openai_responses, plain
-from understudy.collect.envelope import unwrap
-from understudy.collect.exchange import Exchange, Maker, Values
+from understudy.collect import langfuse, plain
+from understudy.collect.langfuse import DIALECTS
 from understudy.data import formats
 from understudy.data.formats import BadRow
+from understudy.services.providers.log import Dialect, LoggedExchange, Values, unwrap
 
 _USERS = ("group_id", "user_id", "userId", "user", "end_user", "input_user", "safety_identifier")
 _TALKS = ("session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "chat_id")
-# The makers in the order in which their shapes are tried: from the most telling to the least.
-_MAKERS = (openai_responses.MAKER, gemini.MAKER, anthropic.MAKER, openai_chat.MAKER)
 
 
 class Format(NamedTuple):
     """How the lines of a file are read: as what a service wrote, or each as a whole exchange."""
 
     name: str
-    maker: Maker | None
-    read: Callable[[Values], Exchange] | None
+    dialect: Dialect | None
+    read: Callable[[Values], LoggedExchange] | None
     groups: tuple[str, ...]  # where the id of a user or conversation stands, first found counts
     group_names: frozenset[str]  # the same
 
 
 def _of(
-    name: str, maker: Maker | None, read: Callable[[Values], Exchange] | None, *groups: str
+    name: str,
+    dialect: Dialect | None,
+    read: Callable[[Values], LoggedExchange] | None,
+    *groups: str,
 ) -> Format:
     groups = tuple(dict.fromkeys((*_USERS, *_TALKS, *groups)))
-    return Format(name, maker, read, groups, frozenset(groups))
+    return Format(name, dialect, read, groups, frozenset(groups))
 
 
 FORMATS = {
     one.name: one
     for one in (
-        *(_of(maker.name, maker, None) for maker in reversed(_MAKERS)),
+        *(_of(dialect.name, dialect, None) for dialect in reversed(DIALECTS)),
         _of("langfuse", None, langfuse.of),
         _of("messages", None, plain.of_messages, *formats.USUAL["group"]),
         _of("pairs", None, plain.of_pair, *formats.USUAL["group"]),
@@ -50,21 +51,21 @@ def recognise(values: Values) -> Format | None:
     if plain.has_pair(values):
         return FORMATS["pairs"]
     opened = []
-    for maker in _MAKERS:
+    for dialect in DIALECTS:
         try:
-            opened.append((maker, unwrap(values, maker)))
+            opened.append((dialect, unwrap(values, dialect)))
         except BadRow:
             continue
-    for maker, envelope in opened:
+    for dialect, envelope in opened:
         if envelope.bodies:
-            return FORMATS[maker.name]
+            return FORMATS[dialect.name]
     if plain.has_messages(values):
         return FORMATS["messages"]
     if isinstance(values.get("params"), dict):  # a request of Anthropic's batches
         return FORMATS["anthropic"]
-    for maker, envelope in opened:
-        if envelope.request is not None and maker.asks(envelope.request):
-            return FORMATS[maker.name]
+    for dialect, envelope in opened:
+        if envelope.request is not None and dialect.asks(envelope.request):
+            return FORMATS[dialect.name]
     return None
 
 

@@ -7,10 +7,10 @@ pairs      `prompt` or `instruction` (with an `input`), and `response`, `output`
 import json
 from typing import Any
 
-from understudy.collect import exchange
-from understudy.collect.exchange import Exchange, Values
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
+from understudy.services.providers import log
+from understudy.services.providers.log import LoggedExchange, Values
 
 
 def has_messages(values: Values) -> bool:
@@ -30,7 +30,7 @@ def has_pair(values: Values) -> bool:
     )
 
 
-def of_messages(values: Values) -> Exchange:
+def of_messages(values: Values) -> LoggedExchange:
     """The exchange of a row with messages; a CSV cell holds them as JSON."""
     messages: Any = values.get("messages")
     if isinstance(messages, str):
@@ -42,19 +42,16 @@ def of_messages(values: Values) -> Exchange:
         raise BadRow("has no list of messages")
     last = messages[-1] if messages else None
     if isinstance(last, dict) and (last.get("tool_calls") or last.get("function_call")):
-        raise NotWanted(exchange.TOOL_ANSWER)
-    return Exchange(exchange.turns(messages), _model(values), None, (values,))
+        raise NotWanted(log.TOOL_ANSWER)
+    return LoggedExchange(
+        log.turns(messages), log.first_text([values.get("model")]), None, (values,)
+    )
 
 
-def of_pair(values: Values) -> Exchange:
+def of_pair(values: Values) -> LoggedExchange:
     """The exchange of a prompt and a response."""
     try:
         messages = formats.conversation(values, "pairs")
     except BadRow:  # an empty cell is no broken line
         raise NotWanted("without prompt or response") from None
-    return Exchange(messages, _model(values), None, (values,))
-
-
-def _model(values: Values) -> str | None:
-    model = values.get("model")
-    return model if isinstance(model, str) else None
+    return LoggedExchange(messages, log.first_text([values.get("model")]), None, (values,))

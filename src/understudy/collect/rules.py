@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from understudy.collect.exchange import Exchange, find
 from understudy.data.formats import NotWanted
 from understudy.errors import BadInput
+from understudy.services.providers.log import LoggedExchange, find
 
 OTHER = "other"  # the task of what no rule names
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -43,7 +43,7 @@ class Rules:
     task: str = OTHER
 
 
-def check(rules: Rules, exchange: Exchange) -> None:
+def check(rules: Rules, exchange: LoggedExchange) -> None:
     """Raise NotWanted with the first rule that does not hold."""
     response = exchange.messages[-1]["content"]
     if rules.models:
@@ -66,7 +66,7 @@ def check(rules: Rules, exchange: Exchange) -> None:
         raise NotWanted("a response that matches what is rejected")
 
 
-def task_of(rules: Rules, exchange: Exchange) -> str:
+def task_of(rules: Rules, exchange: LoggedExchange) -> str:
     """The task by tag, else by rule, else the default one."""
     if rules.task_field is not None:
         field, pattern = rules.task_field

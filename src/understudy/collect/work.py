@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 from understudy.collect import redact, rules
 from understudy.collect.chunks import Block, parsed
 from understudy.collect.detect import FORMATS, Format
-from understudy.collect.envelope import Envelope, join, unwrap
-from understudy.collect.exchange import Exchange, Values, find
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
 from understudy.records import dumps
+from understudy.services.providers.log import Envelope, LoggedExchange, Values, find, join, unwrap
 from understudy.store.artifacts import canonical
 
 NAMED = 20  # broken lines that are named; the rest is counted
@@ -90,10 +89,10 @@ def of_groups(groups: list[list[Half]], settings: Settings) -> Done:
     for group in groups:
         try:
             parts = [
-                (unwrap(values, maker), maker)
+                (unwrap(values, dialect), dialect)
                 for half in group
                 if (values := parsed(half.line, half.place).values) is not None
-                and (maker := FORMATS[half.format].maker) is not None
+                and (dialect := FORMATS[half.format].dialect) is not None
             ]
             done.rows.append(row(join(parts), FORMATS[group[-1].format], settings))
         except NotWanted as reason:
@@ -103,7 +102,7 @@ def of_groups(groups: list[list[Half]], settings: Settings) -> Done:
     return done
 
 
-def row(exchange: Exchange, form: Format, settings: Settings) -> Row:
+def row(exchange: LoggedExchange, form: Format, settings: Settings) -> Row:
     """The row of an exchange; NotWanted says why there is none."""
     try:
         messages = formats.conversation({"messages": exchange.messages}, "messages")
@@ -142,14 +141,14 @@ def row(exchange: Exchange, form: Format, settings: Settings) -> Row:
     )
 
 
-def _whole(values: Values, form: Format, place: str, done: Done) -> Exchange | None:
+def _whole(values: Values, form: Format, place: str, done: Done) -> LoggedExchange | None:
     """The exchange of a line; None when a half was put aside."""
-    if form.maker is None:
-        assert form.read is not None, f"{form.name} has neither maker nor reader"
+    if form.dialect is None:
+        assert form.read is not None, f"{form.name} has neither dialect nor reader"
         return form.read(values)
-    envelope = unwrap(values, form.maker)
-    if envelope.is_whole(form.maker):
-        return join([(envelope, form.maker)])
+    envelope = unwrap(values, form.dialect)
+    if envelope.is_whole(form.dialect):
+        return join([(envelope, form.dialect)])
     done.halves.append(_half(envelope, form, place))
     return None
 
@@ -160,7 +159,7 @@ def _half(envelope: Envelope, form: Format, place: str) -> Half:
     return Half(form.name, place, line, envelope.key, envelope.answer_id, asks)
 
 
-def _group(exchange: Exchange, form: Format, settings: Settings) -> str | None:
+def _group(exchange: LoggedExchange, form: Format, settings: Settings) -> str | None:
     """The id of the user or conversation; hashed where data is redacted: it may be an address."""
     if settings.group is not None:
         value = find(exchange.facts, settings.group)
@@ -184,9 +183,9 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, str | int) and value != "" and not isinstance(value, bool)
 
 
-def _licence(exchange: Exchange, form: Format) -> str | None:
+def _licence(exchange: LoggedExchange, form: Format) -> str | None:
     """A row's own, else whose terms of use the model's output is under."""
-    if form.maker is None:
+    if form.dialect is None:
         for name in formats.USUAL["licence"]:
             if isinstance(found := find(exchange.facts[:1], name), str) and found:
                 return found

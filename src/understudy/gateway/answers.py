@@ -3,10 +3,11 @@
 import json
 from typing import Any, TypeGuard
 
-from understudy.collect import envelope, openai_chat
-from understudy.collect.exchange import Exchange, Values
 from understudy.data.formats import BadRow, NotWanted
 from understudy.services.base import Usage
+from understudy.services.providers import log
+from understudy.services.providers.log import LoggedExchange, Values
+from understudy.services.providers.openai.log import CHAT
 
 DONE = b"[DONE]"  # what ends a stream of OpenAI's; a client reads no further
 _TAIL = 1 << 16  # bytes; the usage stands in one of the last events
@@ -28,12 +29,12 @@ def is_end(lines: bytes) -> bool:
     )
 
 
-def exchange(request: Values, content: bytes, is_stream: bool) -> Exchange | None:
+def exchange(request: Values, content: bytes, is_stream: bool) -> LoggedExchange | None:
     """The conversation with its answer as texts; None when it is no text, cut off or refused."""
     response: Any = content.decode("utf-8", "replace") if is_stream else _loaded(content)
     try:
-        part = envelope.unwrap({"request": request, "response": response}, openai_chat.MAKER)
-        return envelope.join([(part, openai_chat.MAKER)])
+        part = log.unwrap({"request": request, "response": response}, CHAT)
+        return log.join([(part, CHAT)])
     except (NotWanted, BadRow):
         return None
 

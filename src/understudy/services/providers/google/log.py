@@ -7,10 +7,10 @@ REST names and the snake_case of the Python SDK are read. Of several candidates 
 
 from typing import Any
 
-from understudy.collect import exchange
-from understudy.collect.exchange import Answer, Maker, Values, listed, mapping
 from understudy.data.formats import BadRow, NotWanted
 from understudy.records import Message
+from understudy.services.providers import log
+from understudy.services.providers.log import AnswerText, Dialect, Values, listed, mapping
 
 _TOOLS = ("functionCall", "functionResponse", "executableCode", "codeExecutionResult", "toolCall")
 _GOOD_ENDS = {"STOP", "FINISH_REASON_UNSPECIFIED"}
@@ -39,7 +39,7 @@ def ended(bodies: list[Values]) -> bool:
 def prompt(body: Values) -> list[Message]:
     """The system instruction, if any, then the contents."""
     if _get(body, "cachedContent"):
-        raise NotWanted(exchange.NO_STATE)
+        raise NotWanted(log.NO_STATE)
     contents = body.get("contents")
     if isinstance(contents, str):
         contents = [{"role": "user", "parts": [{"text": contents}]}]
@@ -54,27 +54,25 @@ def prompt(body: Values) -> list[Message]:
     words = system if isinstance(system, str) else ""
     if isinstance(system, dict):
         words = _text(system.get("parts"))
-    return exchange.with_system(words, exchange.turns(made))
+    return log.with_system(words, log.turns(made))
 
 
-def answer(bodies: list[Values]) -> Answer:
+def answer(bodies: list[Values]) -> AnswerText:
     """The text of the candidates, thoughts left out."""
     if any(_get(body, "promptFeedback", "blockReason") for body in bodies):
-        raise NotWanted(exchange.REFUSED)
+        raise NotWanted(log.REFUSED)
     firsts = [_first(body) for body in bodies]
     parts = [part for first in firsts for part in _parts(_get(first, "content", "parts"))]
     ends = [str(end) for first in firsts if (end := _get(first, "finishReason"))]
     if any(_has_tool(part) for part in parts) or any("TOOL" in end for end in ends):
-        raise NotWanted(exchange.TOOL_ANSWER)
+        raise NotWanted(log.TOOL_ANSWER)
     if not ends:
-        raise NotWanted(exchange.NO_END)
+        raise NotWanted(log.NO_END)
     if ends[-1] not in _GOOD_ENDS:
         is_call = ends[-1] == "MALFORMED_FUNCTION_CALL"
-        refused = exchange.TOOL_ANSWER if is_call else exchange.REFUSED
-        raise NotWanted(exchange.CUT_OFF if ends[-1] == "MAX_TOKENS" else refused)
-    models = [_get(body, "modelVersion") for body in bodies]
-    model = next((name for name in models if isinstance(name, str)), None)
-    return Answer(_text(parts), model)
+        refused = log.TOOL_ANSWER if is_call else log.REFUSED
+        raise NotWanted(log.CUT_OFF if ends[-1] == "MAX_TOKENS" else refused)
+    return AnswerText(_text(parts), log.first_text(_get(body, "modelVersion") for body in bodies))
 
 
 def _first(body: Values) -> Values:
@@ -93,13 +91,13 @@ def _text(value: Any) -> str:
     said = []
     for part in _parts(value):
         if _has_tool(part):
-            raise NotWanted(exchange.TOOL_PROMPT)
+            raise NotWanted(log.TOOL_PROMPT)
         if part.get("thought") is True:
             continue
         if not isinstance(words := part.get("text", ""), str):
             raise BadRow("has a text part without text")
         if any(_get(part, name) for name in ("inlineData", "fileData")):
-            raise NotWanted(exchange.NOT_TEXT)
+            raise NotWanted(log.NOT_TEXT)
         said.append(words)
     return "".join(said)
 
@@ -127,4 +125,4 @@ _SNAKE = {
     )
 }
 
-MAKER = Maker("gemini", "Google", asks, answers, ended, prompt, answer)
+DIALECT = Dialect("gemini", "Google", asks, answers, ended, prompt, answer)

@@ -7,19 +7,19 @@ Source: POST /v1/messages and its streaming events `message_start`, `content_blo
 
 from typing import Any
 
-from understudy.collect import exchange
-from understudy.collect.exchange import Answer, Maker, Values, listed, mapping
 from understudy.data.formats import NotWanted
 from understudy.records import Message
+from understudy.services.providers import log
+from understudy.services.providers.log import AnswerText, Dialect, Values, listed, mapping
 
 _EVENTS = {
     *("message_start", "message_delta", "message_stop", "ping", "error"),
     *("content_block_start", "content_block_delta", "content_block_stop"),
 }
 _ENDS = {
-    **{"max_tokens": exchange.CUT_OFF, "model_context_window_exceeded": exchange.CUT_OFF},
-    **{"pause_turn": exchange.CUT_OFF, "tool_use": exchange.TOOL_ANSWER},
-    "refusal": exchange.REFUSED,
+    **{"max_tokens": log.CUT_OFF, "model_context_window_exceeded": log.CUT_OFF},
+    **{"pause_turn": log.CUT_OFF, "tool_use": log.TOOL_ANSWER},
+    "refusal": log.REFUSED,
 }
 
 
@@ -43,27 +43,24 @@ def ended(bodies: list[Values]) -> bool:
 
 def prompt(body: Values) -> list[Message]:
     """The system prompt, if any, then the turns."""
-    return exchange.with_system(
-        exchange.text(body.get("system")), exchange.turns(body.get("messages"))
-    )
+    return log.with_system(log.text(body.get("system")), log.turns(body.get("messages")))
 
 
-def answer(bodies: list[Values]) -> Answer:
+def answer(bodies: list[Values]) -> AnswerText:
     """The text of a message, or of its deltas."""
     whole = next((body for body in reversed(bodies) if body.get("type") == "message"), None)
     if any(body.get("type") == "error" for body in bodies):
-        raise NotWanted(exchange.FAILED)
+        raise NotWanted(log.FAILED)
     if whole is None:
         if not ended(bodies):
-            raise NotWanted(exchange.NO_END)
+            raise NotWanted(log.NO_END)
         whole = _assembled(bodies)
     blocks = [mapping(block, "a block") for block in listed(whole.get("content"), "content")]
     if any("tool" in str(block.get("type")) for block in blocks):
-        raise NotWanted(exchange.TOOL_ANSWER)
+        raise NotWanted(log.TOOL_ANSWER)
     if why := _ENDS.get(str(whole.get("stop_reason"))):
         raise NotWanted(why)
-    model = whole.get("model")
-    return Answer(exchange.text(blocks), model if isinstance(model, str) else None)
+    return AnswerText(log.text(blocks), log.first_text([whole.get("model")]))
 
 
 def _assembled(events: list[Values]) -> Values:
@@ -79,10 +76,10 @@ def _assembled(events: list[Values]) -> Values:
             blocks[place] = dict(mapping(event.get("content_block") or {}, "a block"))
         elif kind == "content_block_delta" and delta.get("type") == "text_delta":
             block = blocks.setdefault(place, {"type": "text", "text": ""})
-            block["text"] = exchange.text(block.get("text")) + exchange.text(delta.get("text"))
+            block["text"] = log.text(block.get("text")) + log.text(delta.get("text"))
         elif kind == "message_delta":
             message["stop_reason"] = delta.get("stop_reason")
     return message | {"content": list(blocks.values())}
 
 
-MAKER = Maker("anthropic", "Anthropic", asks, answers, ended, prompt, answer)
+DIALECT = Dialect("anthropic", "Anthropic", asks, answers, ended, prompt, answer)

@@ -1,0 +1,318 @@
+"""One exchange with a service as logs hold it, whatever the service and whatever wraps it.
+
+`Dialect` is how a maker writes requests and responses; those of each maker stand in the `log.py` of
+its folder. Logs wrap what was sent and what came back:
+
+one line          {"request": …, "response": …}; the response may be {"status_code", "body"}, a
+                  list of chunks, the text of a server-sent event stream, or the answer as text
+stored            the response itself, with `messages` beside (OpenAI's stored completions)
+batch input       {"custom_id", "body"} of OpenAI, {"custom_id", "params"} of Anthropic,
+                  {"key", "request"} of Gemini
+batch output      {"custom_id", "response": {"status_code", "body"}, "error"} of OpenAI,
+                  {"custom_id", "result": {"type", "message"}} of Anthropic, {"key", "response"} of
+                  Gemini
+chunk logs        a line per chunk, wrapped ({"request_id", "chunk"}) or bare
+
+Sources: the guides to batches of the three services (platform.openai.com/docs/guides/batch,
+docs.anthropic.com/en/api/retrieving-message-batch-results,
+ai.google.dev/gemini-api/docs/batch-api).
+Halves of one exchange bear the same `custom_id`, `request_id`, `key` or `id`; without one, what
+follows a request belongs to it.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from understudy.data.formats import BadRow, NotWanted
+from understudy.records import Message
+
+Values = dict[str, Any]
+
+TOOL_ANSWER = "the answer is a tool call"
+TOOL_PROMPT = "the prompt has tool calls"
+NOT_TEXT = "not text alone (image, audio or file)"
+CUT_OFF = "the answer is cut off"
+REFUSED = "refused or filtered"
+FAILED = "the call failed"
+NO_END = "a stream without its end"
+SEVERAL = "several answers to one request"
+NO_STATE = "the prompt continues one that is not in the log"
+
+_ROLES = {
+    **{"system": "system", "developer": "system", "user": "user", "human": "user"},
+    **{"assistant": "assistant", "model": "assistant", "ai": "assistant"},
+}
+_TOOL_ROLES = {"tool", "function", "ipython"}
+_TEXT_PARTS = {"text", "input_text", "output_text"}
+_THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
+_TOOL_PARTS = {"tool_use", "tool_result", "server_tool_use", "tool_call", "tool-call"}
+_KEYS = ("custom_id", "request_id", "requestId", "key", "call_id")
+_REQUESTS = ("request", "body", "params", "kwargs")
+_RESPONSES = ("response", "result", "chunk", "event", "data", "chunks", "events", "completion")
+_NO_ANSWER = "a request without its answer"
+_NO_REQUEST = "an answer without its request"
+
+
+class AnswerText(NamedTuple):
+    """The text that the model wrote."""
+
+    text: str
+    model: str | None
+
+
+class LoggedExchange(NamedTuple):
+    """A conversation that ends with the answer."""
+
+    messages: list[Message]
+    model: str | None
+    terms: str | None  # of whom; null = not known
+    facts: tuple[Values, ...]  # where to look for ratings, tags and ids
+
+
+class Dialect(NamedTuple):
+    """How a service writes its requests and responses.
+
+    `answers` also knows the chunks of a stream. `answer` gets one response, or chunks in order,
+    and raises NotWanted with the reason when no text was wanted of it.
+    """
+
+    name: str
+    terms: str | None  # whose; null where others speak the same format
+    asks: Callable[[Values], bool]
+    answers: Callable[[Values], bool]
+    ended: Callable[[list[Values]], bool]
+    prompt: Callable[[Values], list[Message]]
+    answer: Callable[[list[Values]], AnswerText]
+
+
+class Envelope(NamedTuple):
+    """What one line holds of an exchange."""
+
+    key: str | None  # the log's own name of the exchange
+    answer_id: str | None  # the service's
+    request: Values | None
+    bodies: list[Values]
+    failed: bool
+    values: Values
+
+    def is_whole(self, dialect: Dialect) -> bool:
+        """Whether no other line can belong to it."""
+        is_answered = bool(self.bodies) and dialect.ended(self.bodies)
+        return self.request is not None and (self.failed or is_answered)
+
+
+def unwrap(values: Values, dialect: Dialect) -> Envelope:
+    """The request and the response bodies of a line; BadRow when it holds neither."""
+    request = next((body for name in _REQUESTS if (body := _request(values.get(name)))), None)
+    if request is None and dialect.asks(values):
+        request = values
+    bodies, failed = [values] if dialect.answers(values) else [], _has_failed(values)
+    if not bodies:
+        found = (values[name] for name in _RESPONSES if values.get(name) is not None)
+        for value in found:
+            more, more_failed = _bodies(value)
+            bodies += [body for body in more if dialect.answers(body)]
+            failed = failed or more_failed
+    if request is None and not bodies and not failed:
+        raise BadRow(f"holds neither request nor response of {dialect.name}")
+    given = next((values[name] for name in _KEYS if values.get(name)), None)
+    if given is None and not (bodies and bodies[0] is values):
+        given = values.get("id")
+    key = str(given) if isinstance(given, str | int) else None
+    return Envelope(key, _answer_id(bodies), request, bodies, failed, values)
+
+
+def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
+    """The exchange of one or more lines; NotWanted says what is missing or unfit."""
+    bodies = [body for part, _ in parts for body in part.bodies]
+    asked = next(((part.request, dialect) for part, dialect in parts if part.request), None)
+    if not bodies:
+        has_failed = any(part.failed for part, _ in parts)
+        raise NotWanted(FAILED if has_failed else _NO_ANSWER)
+    if asked is None:
+        raise NotWanted(_NO_REQUEST)
+    if len({part.answer_id for part, _ in parts if part.answer_id}) > 1:
+        raise NotWanted(SEVERAL)
+    answered = next(dialect for part, dialect in parts if part.bodies)
+    request, dialect = asked
+    messages, answer = dialect.prompt(request), answered.answer(bodies)
+    if messages and messages[-1]["role"] == "assistant":
+        if answered.name != "anthropic":
+            raise NotWanted("the prompt ends with an assistant turn")
+        begun = messages.pop()["content"]  # what the answer continues
+        answer = AnswerText(begun + answer.text, answer.model)
+    return LoggedExchange(
+        messages=[*messages, {"role": "assistant", "content": answer.text}],
+        model=first_text([answer.model or request.get("model")]),
+        terms=answered.terms,
+        facts=(*(part.values for part, _ in parts), request, bodies[-1]),
+    )
+
+
+def mapping(value: Any, what: str) -> Values:
+    """Return a value that must be an object; BadRow says what it is instead."""
+    if not isinstance(value, dict):
+        raise BadRow(f"has {what} that is {_kind(value)}, not an object")
+    return value
+
+
+def listed(value: Any, what: str) -> list[Any]:
+    """Return a value that must be a list, or nothing."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BadRow(f"has {what} that is {_kind(value)}, not a list")
+    return value
+
+
+def first_text(values: Iterable[Any]) -> str | None:
+    """Return the first of some values that is text."""
+    return next((value for value in values if isinstance(value, str)), None)
+
+
+def text(content: Any) -> str:
+    """The text of a turn: a string, or the text parts of a list; thoughts are left out."""
+    if isinstance(content, str):
+        return content
+    return "".join(_part(part) for part in listed(content, "content"))
+
+
+def turns(messages: Any) -> list[Message]:
+    """The turns of a conversation with our role names; leading system turns become one."""
+    made: list[Message] = []
+    for turn in listed(messages, "messages"):
+        turn = mapping(turn, "a turn")
+        name = str(turn.get("role"))
+        if name in _TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
+            raise NotWanted(TOOL_PROMPT)
+        if name not in _ROLES:
+            raise BadRow(f"has a turn of role {name[:40]!r}")
+        made.append({"role": _ROLES[name], "content": text(turn.get("content"))})
+    return with_system("", made)
+
+
+def with_system(system: str, messages: list[Message]) -> list[Message]:
+    """The conversation after one system turn that holds `system` and the leading ones."""
+    first = next((n for n, turn in enumerate(messages) if turn["role"] != "system"), len(messages))
+    if not system and first <= 1:
+        return messages
+    parts = [system, *(turn["content"] for turn in messages[:first])]
+    merged = "\n\n".join(part for part in parts if part)
+    return [{"role": "system", "content": merged}, *messages[first:]]
+
+
+def find(facts: Iterable[Values], path: str) -> Any:
+    """The first value at a dotted path in the facts or their metadata; None where there is none.
+
+    A list of {name, value} objects, as scores are often kept, is entered by name.
+    """
+    steps = path.split(".")
+    for fact in facts:
+        for root in (fact, fact.get("metadata")):
+            value: Any = root
+            for step in steps:
+                value = _step(value, step)
+                if value is None:
+                    break
+            else:
+                return value
+    return None
+
+
+def _request(value: Any) -> Values | None:
+    """The body of a request, out of an HTTP request if it is one."""
+    value = _parsed(value)
+    if not isinstance(value, dict):
+        return None
+    return _request(value["body"]) if "body" in value else value
+
+
+def _bodies(value: Any) -> tuple[list[Values], bool]:
+    """The bodies in what a log calls the response, and whether the call failed."""
+    value = _parsed(value)
+    if isinstance(value, str):
+        if value.lstrip()[:5] in ("data:", "event"):
+            return _events(value), False
+        return [{"choices": [{"index": 0, "message": {"content": value}}]}], False
+    if isinstance(value, list):
+        pairs = [_bodies(item) for item in value if isinstance(item, dict)]
+        return [body for bodies, _ in pairs for body in bodies], any(bad for _, bad in pairs)
+    if not isinstance(value, dict):
+        return [], False
+    failed = _has_failed(value)
+    for name in ("body", "message"):  # an HTTP response; a batch result of Anthropic
+        if isinstance(value.get(name), dict | str) and ("status_code" in value or "type" in value):
+            if name == "message" and value.get("type") != "succeeded":
+                continue
+            return ([], True) if failed else _bodies(value[name])
+    return ([], True) if failed else ([value], False)
+
+
+def _has_failed(values: Values) -> bool:
+    code = values.get("status_code", 200)
+    is_bad = isinstance(code, int) and code >= 400
+    has_error = bool(values.get("error")) and values.get("type") != "error"
+    return is_bad or has_error or values.get("type") in ("errored", "canceled", "expired")
+
+
+def _parsed(value: Any) -> Any:
+    """A JSON text as what it means; other values as they are."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _events(stream: str) -> list[Values]:
+    """The data of server-sent events (html.spec.whatwg.org, section 9.2)."""
+    found = []
+    for line in stream.splitlines():
+        if line.startswith("data:") and (data := line[5:].strip()) not in ("", "[DONE]"):
+            try:
+                found.append(mapping(json.loads(data), "an event"))
+            except (ValueError, RecursionError):
+                raise BadRow("has an event stream with an event that is not JSON") from None
+    return found
+
+
+def _answer_id(bodies: list[Values]) -> str | None:
+    """The id that the service gave its answer; most events of a stream have none."""
+    for body in bodies:
+        nested = body.get("response") or body.get("message")
+        places = (body, nested if isinstance(nested, dict) else {})
+        for name in ("id", "responseId", "response_id"):
+            for place in places:
+                if isinstance(found := place.get(name), str) and found:
+                    return found
+    return None
+
+
+def _step(value: Any, step: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list):
+        named = (item for item in value if isinstance(item, dict) and item.get("name") == step)
+        return next((item.get("value") for item in named), None)
+    return None
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    kind = str(mapping(part, "a part of a turn").get("type", "text"))
+    if kind in _THOUGHTS:
+        return ""
+    if kind in _TOOL_PARTS:
+        raise NotWanted(TOOL_PROMPT)
+    if kind not in _TEXT_PARTS:
+        raise NotWanted(NOT_TEXT)
+    if not isinstance(words := part.get("text"), str):
+        raise BadRow("has a text part without text")
+    return words
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,191 @@
+"""OpenAI's chat completions, also as served by others, and its Responses API, as logs hold them.
+
+Sources: the OpenAPI descriptions of POST /v1/chat/completions (objects `chat.completion` and
+`chat.completion.chunk`; platform.openai.com/docs/api-reference/chat), of whose choices the first
+(index 0) is taken, and of POST /v1/responses (object `response`, items `message`, `reasoning` and
+`*_call`; events `response.created`, `response.output_text.delta`, `response.completed`, …;
+platform.openai.com/docs/api-reference/responses-streaming).
+"""
+
+from understudy.data.formats import BadRow, NotWanted
+from understudy.records import Message
+from understudy.services.providers import log
+from understudy.services.providers.log import AnswerText, Dialect, Values, listed, mapping
+
+_ENDS = {
+    **{"length": log.CUT_OFF, "content_filter": log.REFUSED},
+    **{"tool_calls": log.TOOL_ANSWER, "function_call": log.TOOL_ANSWER},
+}
+_LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed")
+
+
+def chat_asks(body: Values) -> bool:
+    """Whether this is a request."""
+    return isinstance(body.get("messages"), list)
+
+
+def chat_answers(body: Values) -> bool:
+    """Whether this is a response or a chunk of one."""
+    return isinstance(body.get("choices"), list)
+
+
+def chat_ended(bodies: list[Values]) -> bool:
+    """Whether nothing is missing at the end of a stream; a response is always whole."""
+    return not _is_stream(bodies) or any(
+        choice.get("finish_reason") for choice in _first_choices(bodies)
+    )
+
+
+def chat_prompt(body: Values) -> list[Message]:
+    """The turns of a request."""
+    return log.turns(body.get("messages"))
+
+
+def chat_answer(bodies: list[Values]) -> AnswerText:
+    """The text of a response, or of the deltas of a stream."""
+    choices, is_stream = _first_choices(bodies), _is_stream(bodies)
+    if not choices:
+        raise BadRow("has no choice of index 0")
+    if len(choices) > 1 and not is_stream:
+        raise NotWanted(log.SEVERAL)
+    ends, said = list[str](), list[str]()
+    for choice in choices:
+        part = mapping(choice.get("delta" if is_stream else "message") or {}, "a choice")
+        if part.get("tool_calls") or part.get("function_call"):
+            raise NotWanted(log.TOOL_ANSWER)
+        if part.get("refusal"):
+            raise NotWanted(log.REFUSED)
+        if part.get("audio"):
+            raise NotWanted(log.NOT_TEXT)
+        said.append(log.text(part.get("content")))
+        if choice.get("finish_reason"):
+            ends.append(str(choice["finish_reason"]))
+    if is_stream and not ends:
+        raise NotWanted(log.NO_END)
+    if ends and (why := _ENDS.get(ends[-1])):
+        raise NotWanted(why)
+    return AnswerText("".join(said), log.first_text(body.get("model") for body in bodies))
+
+
+def _is_stream(bodies: list[Values]) -> bool:
+    return any(
+        isinstance(choice, dict) and "delta" in choice
+        for body in bodies
+        for choice in body.get("choices") or ()
+    )
+
+
+def _first_choices(bodies: list[Values]) -> list[Values]:
+    """Choice 0 of every body; the chunk with the usage has none."""
+    found = (
+        mapping(choice, "a choice")
+        for body in bodies
+        for choice in listed(body.get("choices"), "choices")
+    )
+    return [choice for choice in found if choice.get("index", 0) == 0]
+
+
+CHAT = Dialect("openai-chat", None, chat_asks, chat_answers, chat_ended, chat_prompt, chat_answer)
+
+
+def responses_asks(body: Values) -> bool:
+    """Whether this is a request; `input` alone would also fit an embedding."""
+    is_named = any(name in body for name in ("instructions", "max_output_tokens", "reasoning"))
+    return isinstance(body.get("input"), list | str) and (
+        is_named or isinstance(body["input"], list) or "model" in body
+    )
+
+
+def responses_answers(body: Values) -> bool:
+    """Whether this is a response or an event of its stream."""
+    is_response = body.get("object") == "response" and isinstance(body.get("output"), list)
+    return is_response or str(body.get("type", "")).startswith("response.")
+
+
+def responses_ended(bodies: list[Values]) -> bool:
+    """Whether the last event, or a whole response, is there."""
+    return any(
+        body.get("object") == "response" or body.get("type") in _LAST_EVENTS for body in bodies
+    )
+
+
+def responses_prompt(body: Values) -> list[Message]:
+    """The instructions as system turn, then the input."""
+    if body.get("previous_response_id") or body.get("conversation"):
+        raise NotWanted(log.NO_STATE)
+    given, system = body.get("input"), body.get("instructions")
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    items = [mapping(item, "an input item") for item in listed(given, "input")]
+    if any(_is_tool(item) for item in items):
+        raise NotWanted(log.TOOL_PROMPT)
+    said = [item for item in items if item.get("type", "message") == "message"]
+    return log.with_system(system if isinstance(system, str) else "", log.turns(said))
+
+
+def responses_answer(bodies: list[Values]) -> AnswerText:
+    """The output text of a response, else of the deltas in the order of their places."""
+    whole = [found for body in bodies if (found := _response_of(body)) and found.get("output")]
+    if not responses_ended(bodies):
+        raise NotWanted(log.NO_END)
+    if whole:
+        return _whole_response(whole[-1])
+    if bodies[-1].get("type") == "response.failed":
+        raise NotWanted(log.FAILED)
+    if any("_call" in str(body.get("type")) for body in bodies):
+        raise NotWanted(log.TOOL_ANSWER)
+    deltas: dict[tuple[int, int], str] = {}
+    for body in bodies:
+        if body.get("type") == "response.output_text.delta":
+            place = (_number(body, "output_index"), _number(body, "content_index"))
+            deltas[place] = deltas.get(place, "") + log.text(body.get("delta"))
+    model = log.first_text((_response_of(body) or {}).get("model") for body in bodies)
+    return AnswerText("".join(words for _, words in sorted(deltas.items())), model)
+
+
+def _whole_response(body: Values) -> AnswerText:
+    if body.get("error") or body.get("status") in ("failed", "cancelled"):
+        raise NotWanted(log.FAILED)
+    items = [mapping(item, "an output item") for item in listed(body.get("output"), "output")]
+    if any(_is_tool(item) for item in items):
+        raise NotWanted(log.TOOL_ANSWER)
+    parts = [
+        mapping(part, "a part")
+        for item in items
+        if item.get("type") == "message"
+        for part in listed(item.get("content"), "content")
+    ]
+    if any(part.get("type") == "refusal" for part in parts):
+        raise NotWanted(log.REFUSED)
+    if body.get("status") == "incomplete":
+        why = mapping(body.get("incomplete_details") or {}, "incomplete_details").get("reason")
+        raise NotWanted(log.REFUSED if why == "content_filter" else log.CUT_OFF)
+    return AnswerText(log.text(parts), log.first_text([body.get("model")]))
+
+
+def _response_of(body: Values) -> Values | None:
+    if body.get("object") == "response":
+        return body
+    nested = body.get("response")
+    return nested if isinstance(nested, dict) else None
+
+
+def _is_tool(item: Values) -> bool:
+    return "_call" in str(item.get("type", ""))  # function_call, function_call_output, mcp_call, …
+
+
+def _number(body: Values, name: str) -> int:
+    if not isinstance(value := body.get(name, 0), int):
+        raise BadRow(f"has {name} that is no number")
+    return value
+
+
+RESPONSES = Dialect(
+    "openai-responses",
+    "OpenAI",
+    responses_asks,
+    responses_answers,
+    responses_ended,
+    responses_prompt,
+    responses_answer,
+)
