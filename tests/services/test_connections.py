@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from support import paid
-from understudy.services.connections import Connections
+from understudy.services.providers.adapter import Connections
 
 
 class Small(httpx2.AsyncClient):

@@ -201,7 +201,9 @@ def main() -> int:
         mine = [path for module, path in known.items() if room(module) == name]
         kind = "annex" if name in ANNEXES else ""
         print(f"{name or '(top)':<12} {len(mine):>4} files {lines(mine):>7,} lines  {kind}")
-    spine = {name for name in reached([*SPINE, *stage_modules()], found) if not is_annex(name)}
+    providers = [name for name in known if name.startswith("services.providers.")]
+    begins = [*SPINE, *stage_modules(), *(name for name in providers if not is_annex(name))]
+    spine = {name for name in reached(begins, found) if not is_annex(name)}
     tests = list((ROOT / "tests").rglob("*.py"))
     for title, paths in (
         ("src", list(known.values())),

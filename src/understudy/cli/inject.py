@@ -54,13 +54,13 @@ def _measured(composed: "Config", count: int) -> list["Shift"]:
     from understudy import playground
     from understudy.evaluation import injection
     from understudy.pipeline import run
-    from understudy.services import facts
+    from understudy.services import providers
     from understudy.services.account import Account
 
     task = composed.task.name
     if task not in playground.TASKS:
         raise BadInput(f"task={task} has no playground; choose {', '.join(playground.TASKS)}")
-    for notice in facts.notices(composed):
+    for notice in providers.notices(composed):
         print(notice, file=sys.stderr)
     answers = injection.imperfect_answers(task, count)
     root = run.run_root(composed)

@@ -7,6 +7,9 @@ from pydantic.dataclasses import dataclass
 
 from understudy.config.source import STRICT, Share, added, machine
 
+# Each has a folder of its name in services/providers/.
+ProviderName = Literal["offline", "openai", "anthropic", "google", "openai_compatible"]
+
 
 @dataclass(config=STRICT)
 class Bias:
@@ -45,7 +48,7 @@ class Service:
     """The facts about one API, or about the offline stand-in."""
 
     name: str
-    provider: Literal["offline", "openai", "anthropic", "google", "openai_compatible"]
+    provider: ProviderName
     model: str
     family: str
     terms: str | None

@@ -12,8 +12,7 @@ from understudy.config.service import Service
 from understudy.gateway import answers
 from understudy.gateway.calls import Call, Refused
 from understudy.gateway.choice import Who
-from understudy.services.base import Usage
-from understudy.services.responses import MARK
+from understudy.services.base import MARK, Usage
 
 Headers = list[tuple[bytes, bytes]]
 

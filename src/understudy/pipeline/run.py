@@ -23,7 +23,7 @@ from understudy.pipeline.stages import Stage
 from understudy.pipeline.status import closing_table
 from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows
-from understudy.services import facts
+from understudy.services import providers
 from understudy.store.artifacts import StageDir, fingerprint, write_atomically
 from understudy.training import accelerate
 
@@ -75,7 +75,7 @@ class Run:
             has_gpu = config.cluster.gpu.gpus > 0
             agreement_recipe.check(config.trainer, config.model, config.accelerate.kind, has_gpu)
         self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
-        self.notices += facts.notices(config)
+        self.notices += providers.notices(config)
         self.flow = flow_of(config)
         self.root = run_root(config)
         self.directory = self.root / "run" / run_name(config)

@@ -16,7 +16,7 @@ from understudy.pipeline.flow import flow_of
 from understudy.plan.inputs import Inputs
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage
-from understudy.services import facts, money
+from understudy.services import money, providers
 from understudy.services.account import account_of
 from understudy.services.base import Reply
 from understudy.services.client import ask
@@ -76,7 +76,7 @@ def preview(config: Config, count: int) -> Preview:
             _sample(config, acceptance, calls, number, replies[number]) for number in range(count)
         ]
     paid = account.counts["microusd"] / money.MICRO
-    return Preview(samples, paid, notices + facts.notices(config))
+    return Preview(samples, paid, notices + providers.notices(config))
 
 
 def _job(config: Config, scratch: Path) -> Job:

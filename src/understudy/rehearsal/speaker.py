@@ -4,7 +4,6 @@ A model of the family openai speaks like `offline`, anthropic like `offline_leni
 `offline_strict`, with noise of its own (its name seeds it). Facts come from conf/service.
 """
 
-from collections.abc import Coroutine
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +64,7 @@ class Speaker:
     def answer(self, asked: Asked, family: str, index: int) -> Reply:
         """The whole of the `index`-th answer to this prompt."""
         persona = self._persona(asked.model, self.facts(asked.model, family).family)
-        return _result(persona.complete(Request(asked.messages, index)))
+        return persona.answer(Request(asked.messages, index))
 
     def say(self, asked: Asked, reply: Reply, fault: str | None, chosen: float) -> Said:
         """The answer, spoilt by a fault, cut at the output limit, with its usage."""
@@ -94,16 +93,6 @@ class Speaker:
     def _encode(self, text: str) -> Any:
         valid = text.encode("utf-8", "replace").decode()  # JSON can carry lone surrogates
         return self._tokenizer.encode(valid, add_special_tokens=False)
-
-
-def _result(coroutine: Coroutine[Any, Any, Reply]) -> Reply:
-    """What a coroutine returns that never waits, as all of the offline provider's do."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        reply: Reply = end.value
-        return reply
-    raise AssertionError("the offline provider waits for nothing")
 
 
 def read_services() -> dict[str, dict[str, Any]]:

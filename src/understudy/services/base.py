@@ -8,6 +8,7 @@ from understudy.records import Message
 
 Finish = Literal["stop", "length", "refusal", "blocked", "error"]
 Fate = Literal["heal", "wait", "row", "stop"]
+MARK = "x-understudy-rehearsal"  # the header of every response of a rehearsal
 
 
 @dataclass(frozen=True, slots=True)

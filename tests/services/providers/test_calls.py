@@ -472,7 +472,9 @@ def test_a_key_with_a_stray_character_is_not_printed(monkeypatch: pytest.MonkeyP
 def test_a_missing_sdk_says_what_to_install(
     wire: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"understudy.services.providers.{extra}.calls", raising=False)
+    for folder in {wire, extra}:
+        name = f"understudy.services.providers.{folder}.calls"
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EnvironmentFailed, match=rf"pip install 'understudy\[{extra}\]'"):
         open_provider(service(wire, base_url="http://127.0.0.1:9/v1"))

@@ -17,9 +17,8 @@ from understudy.records import Message
 from understudy.services.account import Account
 from understudy.services.base import Request, Usage
 from understudy.services.client import ask
-from understudy.services.providers.offline.calls import UNKNOWN, estimate_tokens
+from understudy.services.providers.offline.calls import UNKNOWN, estimate_tokens, teach
 from understudy.services.providers.offline.judge import bend, token_f1, true_effect, truth
-from understudy.services.providers.offline.teacher import teach
 
 NOBODY = Account(Path("nowhere"), "stage", "purse")
 QUICK = ("summarization", "classification", "closed_qa")  # coding runs code: one test below

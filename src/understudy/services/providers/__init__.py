@@ -1,31 +1,36 @@
-"""The adapter of a service; only the chosen provider's SDK is imported."""
+"""The registry of providers: a folder each, named in `config.service.ProviderName`.
+
+A folder's `__init__` holds its FACTS and imports no SDK; its other modules are imported when they
+are wanted. `calls` connects to the provider; `log` reads its log files, `translation` serves the
+gateway, and `rehearsal` plays the provider. A folder may lack any of the last three.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, get_args
 
-from understudy.config import Service
+from understudy.config import Config
+from understudy.config.service import ProviderName, Service
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.services.base import BatchProvider, Provider
 
-# Given always, so that no SDK takes another address from its own environment variable.
-_MAKERS = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "google": "https://generativelanguage.googleapis.com",
-}
-_REHEARSALS = {
-    "openai": "/openai/v1",
-    "openai_compatible": "/openai/v1",
-    "anthropic": "/anthropic",
-    "google": "/google",
-}
-_EFFORTS = {
-    "openai": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),
-    "anthropic": ("none", "low", "medium", "high", "xhigh", "max"),
-    "google": ("none", "minimal", "low", "medium", "high", "xhigh"),
-}
+PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts:
+    """What is known of a provider without its SDK."""
+
+    base_url: str | None = None  # given always, so that no SDK asks its environment variable
+    rehearsal_path: str = ""  # below rehearsal.url
+    efforts: tuple[str, ...] = ()  # that its protocol has; () = whatever its server takes
+    takes_budget: bool = False  # whether reasoning may be a number of tokens
+    has_batches: bool = False
+    extra: str = ""  # of our package, with the SDK
+    is_offline: bool = False  # it is a program here, without an address or a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +41,73 @@ class Endpoint:
     key: str = field(repr=False)
 
 
+def part(provider: str, name: str) -> ModuleType | None:
+    """The module of this name in a provider's folder; None where the folder has none."""
+    module = f"{__name__}.{provider}.{name}"
+    return import_module(module) if find_spec(module) else None
+
+
+def parts(name: str) -> dict[str, ModuleType]:
+    """The modules of this name by provider."""
+    found = {provider: part(provider, name) for provider in PROVIDERS}
+    return {provider: module for provider, module in found.items() if module is not None}
+
+
+def facts_of(service: Service) -> ProviderFacts:
+    """The facts of a service's provider."""
+    facts: ProviderFacts = import_module(f"{__name__}.{service.provider}").FACTS
+    return facts
+
+
 def open_provider(service: Service, rehearsal_url: str | None = None) -> Provider:
     """The adapter for online calls."""
-    if service.provider == "offline":
-        from understudy.services.providers.offline.calls import Offline
-
-        return Offline(service)
-    check_reasoning(service)
-    endpoint = endpoint_of(service, rehearsal_url)
-    with _extra(service):
-        if service.provider == "anthropic":
-            from understudy.services.providers.anthropic.calls import Anthropic
-
-            return Anthropic(service, endpoint.base_url, endpoint.key)
-        if service.provider == "google":
-            from understudy.services.providers.google.calls import Google
-
-            return Google(service, endpoint.base_url, endpoint.key)
-        from understudy.services.providers.openai.calls import OpenAI
-
-        return OpenAI(service, endpoint.base_url, endpoint.key)
+    provider: Provider = _connect(service, rehearsal_url)
+    return provider
 
 
 def open_batch(service: Service, rehearsal_url: str | None = None) -> BatchProvider:
     """The adapter for the batch API."""
-    check_reasoning(service)
-    endpoint = endpoint_of(service, rehearsal_url)
-    with _extra(service):
-        if service.provider == "anthropic":
-            from understudy.services.providers.anthropic.calls import AnthropicBatch
+    if not facts_of(service).has_batches:
+        raise BadInput(
+            f"service {service.name} has mode=batch, but no batch API; choose mode=online"
+        )
+    provider: BatchProvider = _connect(service, rehearsal_url)
+    return provider
 
-            return AnthropicBatch(service, endpoint.base_url, endpoint.key)
-        if service.provider == "google":
-            from understudy.services.providers.google.calls import GoogleBatch
 
-            return GoogleBatch(service, endpoint.base_url, endpoint.key)
-        if service.provider == "openai":
-            from understudy.services.providers.openai.calls import OpenAIBatch
-
-            return OpenAIBatch(service, endpoint.base_url, endpoint.key)
-    raise BadInput(f"service {service.name} has mode=batch, but no batch API; choose mode=online")
+def _connect(service: Service, rehearsal_url: str | None) -> Any:
+    facts = facts_of(service)
+    if facts.is_offline:
+        endpoint = None
+    else:
+        check_reasoning(service)
+        endpoint = endpoint_of(service, rehearsal_url)
+    try:
+        calls = part(service.provider, "calls")
+    except ModuleNotFoundError as error:
+        raise EnvironmentFailed(
+            f"service {service.name} needs a package that is not installed ({error.name}); "
+            f"pip install 'understudy[{facts.extra}]'"
+        ) from None
+    assert calls is not None, f"the folder of {service.provider} has calls.py"
+    return calls.connect(service, endpoint)
 
 
 def endpoint_of(service: Service, rehearsal_url: str | None = None) -> Endpoint:
     """Where the service's calls go; a rehearsal never sees a real key."""
+    facts = facts_of(service)
     if service.rehearsal:
         if rehearsal_url is None:
             raise BadInput(f"service {service.name} has rehearsal=true, but no rehearsal.url")
-        return Endpoint(f"{rehearsal_url.rstrip('/')}{_REHEARSALS[service.provider]}", "rehearsal")
-    base_url = service.base_url or _MAKERS.get(service.provider)
+        return Endpoint(f"{rehearsal_url.rstrip('/')}{facts.rehearsal_path}", "rehearsal")
+    base_url = service.base_url or facts.base_url
     if base_url is None or not base_url.startswith(("http://", "https://")):
         raise BadInput(
             f"service {service.name} has base_url={base_url}; give the address of its server, "
             "e.g. http://127.0.0.1:8000/v1"
         )
-    return Endpoint(base_url, _key(service))
-
-
-def _key(service: Service) -> str:
     if service.key_env is None:
-        return "none"  # a server of the user's own wants none, but the SDK does
+        return Endpoint(base_url, "none")  # a server of the user's own wants none, but the SDK does
     key = os.environ.get(service.key_env, "").strip()
     if not key:
         raise BadInput(
@@ -104,30 +116,33 @@ def _key(service: Service) -> str:
         )
     if not (key.isascii() and key.isprintable()):
         raise BadInput(f"{service.key_env} holds characters that no key has; set it anew")
-    return key
+    return Endpoint(base_url, key)
 
 
 def check_reasoning(service: Service) -> None:
-    """Whether the protocol can say this; not every model takes every effort."""
-    wanted, efforts = service.reasoning, _EFFORTS.get(service.provider)
-    if isinstance(wanted, int) and service.provider in ("openai", "openai_compatible"):
-        choices = "one of the efforts " + ", ".join(_EFFORTS["openai"])
-    elif isinstance(wanted, str) and efforts is not None and wanted not in efforts:
-        choices = "one of " + ", ".join(efforts)
-        choices += "" if service.provider == "openai" else ", or a number of tokens"
-    else:
+    """Raise BadInput where the protocol cannot say this; not every model takes every effort."""
+    wanted, facts = service.reasoning, facts_of(service)
+    is_budget = isinstance(wanted, int)
+    if wanted is None or (facts.takes_budget if is_budget else wanted in facts.efforts):
         return
+    if not is_budget and not facts.efforts:
+        return
+    choices = "one of " + ", ".join(facts.efforts or ("none", "low", "medium", "high"))
+    choices += ", or a number of tokens" if facts.takes_budget else ""
     raise BadInput(f"service {service.name} has reasoning={wanted}; choose {choices}")
 
 
-@contextmanager
-def _extra(service: Service) -> Iterator[None]:
-    """Say how to install an SDK that is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        extra = service.provider.removesuffix("_compatible")
-        raise EnvironmentFailed(
-            f"service {service.name} needs a package that is not installed ({error.name}); "
-            f"pip install 'understudy[{extra}]'"
-        ) from None
+def notices(config: Config) -> list[str]:
+    """What to tell the user before the first call; BadInput for a bad key, address or effort."""
+    services = {service.name: service for service in config.services}
+    for service in services.values():
+        if not facts_of(service).is_offline:
+            endpoint_of(service, config.rehearsal.url)
+            check_reasoning(service)
+    if config.rehearsal.url is not None:
+        return [f"rehearsal: {config.rehearsal.url} plays every service; nothing is paid"]
+    return [
+        f"service {service.name}: terms on training with its output: {service.terms}"
+        for service in services.values()
+        if service.terms is not None
+    ]

@@ -1,14 +1,11 @@
 """Anthropic's messages and message batches."""
 
-import asyncio
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import anthropic
-import httpx2
 from anthropic.types.messages import MessageBatch
 
 from understudy.config import Service
@@ -22,15 +19,15 @@ from understudy.services.base import (
     Room,
     Usage,
 )
-from understudy.services.connections import Connections
-from understudy.services.responses import (
+from understudy.services.providers import Endpoint
+from understudy.services.providers.adapter import (
     USED_UP,
-    count,
+    Connections,
+    SdkAdapter,
     fate_of,
-    lost,
-    object_in,
     reading,
     refused,
+    room_in,
     sendable,
 )
 
@@ -50,79 +47,76 @@ _FATES: dict[str, Fate] = {  # by the type of an error; others: by its status
 }
 _NO_CREDIT = "credit balance is too low"  # comes as an invalid_request_error
 _FILTERED = "content filtering policy"  # so does "Output blocked by content filtering policy"
-_PREFIX = "anthropic-ratelimit"
 
 
-class Anthropic:
-    """POST /v1/messages; `structured` sends the schema as output_config.format."""
+class AnthropicAdapter(SdkAdapter):
+    """POST /v1/messages; `structured` sends the schema as output_config.format.
 
-    def __init__(self, service: Service, base_url: str, key: str) -> None:
-        self._service = service
-        self._client = _client(service, base_url, key)
-        self._create: Any = self._client.messages.with_raw_response.create
+    Batches have their requests inline. Anthropic keeps no label, so a batch is known by its time
+    and its items.
+    """
 
-    async def complete(self, request: Request) -> Reply:
-        """Answer one request, or raise CallFailed."""
-        service = self._service
-        with _calling(service):
-            try:
-                async with asyncio.timeout(service.timeout_s):
-                    response = (await self._create(**_arguments(service, request))).http_response
-            except anthropic.BadRequestError as error:
-                if _FILTERED not in error.message:
-                    raise
-                return Reply("", "blocked", Usage(), request_id=error.request_id)
-        headers = response.headers
-        body = object_in(service, headers, response.content.decode("utf-8", "replace"))
-        return reply_of(service, body, headers.get("request-id"), _room(headers))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
-
-
-class AnthropicBatch:
-    """Requests inline; Anthropic keeps no label, so a batch is known by its time and its items."""
-
+    client: anthropic.AsyncAnthropic
+    status_error = anthropic.APIStatusError
+    sdk_error = anthropic.APIError
     most_requests = 100_000
     most_bytes = 256_000_000
 
-    def __init__(self, service: Service, base_url: str, key: str) -> None:
-        self._service = service
-        self._client = _client(service, base_url, key)
+    async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
+        """Send a request; the headers and the text of the response."""
+        arguments = body_of(self.service, request)
+        # The SDK knows no temperature any more, though older models take one.
+        if "temperature" in arguments:
+            arguments["extra_body"] = {"temperature": arguments.pop("temperature")}
+        create: Any = self.client.messages.with_raw_response.create
+        response = (await create(**arguments)).http_response
+        return response.headers, response.content.decode("utf-8", "replace")
+
+    def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        """The reply in the body of a response."""
+        return reply_of(self.service, body, headers.get("request-id"), _room(headers))
+
+    def is_blocked(self, error: anthropic.APIStatusError) -> bool:
+        """Whether an error is the safety filter's."""
+        return error.status_code == 400 and _FILTERED in error.message
+
+    def failed(self, error: anthropic.APIStatusError) -> CallFailed:
+        """What an error means."""
+        message = error.api_message or error.message
+        if _is_used_up(error.type, message):
+            message = USED_UP + message
+        fate = _fate(error.type, message, error.status_code)
+        failure = refused(self.service, error.response, fate, message)
+        failure.room = _room(error.response.headers)
+        return failure
 
     async def submit(self, requests: Sequence[tuple[str, Request]], label: str) -> str:
         """Start the batch; the label is not kept."""
         items: Any = [
-            {"custom_id": id_, "params": body_of(self._service, request)}
+            {"custom_id": id_, "params": body_of(self.service, request)}
             for id_, request in requests
         ]
-        with _calling(self._service), reading(self._service):
-            return (await self._client.messages.batches.create(requests=items)).id
+        with self.calling(), reading(self.service):
+            return (await self.client.messages.batches.create(requests=items)).id
 
     async def poll(self, batch_id: str) -> BatchState:
         """How far a batch is."""
-        with _calling(self._service), reading(self._service):
-            return _state(await self._client.messages.batches.retrieve(batch_id))
+        with self.calling(), reading(self.service):
+            return _state(await self.client.messages.batches.retrieve(batch_id))
 
-    async def recent(self, since: float) -> list[BatchState]:
-        """The batches created at or after `since`, newest first."""
-        found: list[BatchState] = []
-        with _calling(self._service), reading(self._service):
-            async for batch in self._client.messages.batches.list(limit=100):
-                if batch.created_at.timestamp() < since:
-                    break
-                found.append(_state(batch))
-        return found
+    async def states(self) -> AsyncIterator[BatchState]:
+        """All batches, newest first."""
+        async for batch in self.client.messages.batches.list(limit=100):
+            yield _state(batch)
 
     async def results(self, batch_id: str) -> AsyncIterator[tuple[str, Reply | CallFailed]]:
         """(custom id, outcome) of an ended batch."""
-        with _calling(self._service), reading(self._service):
-            async for item in await self._client.messages.batches.results(batch_id):
+        with self.calling(), reading(self.service):
+            async for item in await self.client.messages.batches.results(batch_id):
                 yield item.custom_id, self._outcome(item.result)
 
     def _outcome(self, result: Any) -> Reply | CallFailed:
-        service = self._service
+        service = self.service
         if result.type == "succeeded":
             try:
                 return reply_of(service, result.message.to_dict(mode="json"), None)
@@ -136,9 +130,19 @@ class AnthropicBatch:
         fate = _fate(error.type, error.message, 500)
         return CallFailed(f"service {service.name}: {error.type}: {error.message}", fate)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
+
+def connect(service: Service, endpoint: Endpoint) -> AnthropicAdapter:
+    """The adapter of a service."""
+    # conf/service says which models are withdrawn, and what to take instead.
+    warnings.filterwarnings("ignore", "The model '.*' is deprecated", DeprecationWarning)
+    client = anthropic.AsyncAnthropic(
+        api_key=endpoint.key,
+        base_url=endpoint.base_url,
+        max_retries=0,
+        timeout=service.timeout_s,
+        http_client=Connections(service, anthropic.DefaultAsyncHttpxClient),
+    )
+    return AnthropicAdapter(service, client)
 
 
 def body_of(service: Service, request: Request) -> dict[str, Any]:
@@ -167,13 +171,6 @@ def body_of(service: Service, request: Request) -> dict[str, Any]:
     if request.schema is not None and service.structured:
         output["format"] = {"type": "json_schema", "schema": request.schema}
     return body | ({"output_config": output} if output else {})
-
-
-def _arguments(service: Service, request: Request) -> dict[str, Any]:
-    """The same for the SDK, which knows no temperature any more, though older models take one."""
-    body = body_of(service, request)
-    extra = {name: body.pop(name) for name in ("temperature",) if name in body}
-    return body | ({"extra_body": extra} if extra else {})
 
 
 def reply_of(
@@ -206,15 +203,7 @@ def usage_of(counts: dict[str, Any] | None) -> Usage | None:
 
 def _room(headers: Mapping[str, str]) -> Room | None:
     """https://platform.claude.com/docs/en/api/rate-limits, "Response headers"."""
-    room = Room(
-        count(headers.get(f"{_PREFIX}-requests-limit")),
-        count(headers.get(f"{_PREFIX}-requests-remaining")),
-        _until(headers.get(f"{_PREFIX}-requests-reset")),
-        count(headers.get(f"{_PREFIX}-tokens-limit")),
-        count(headers.get(f"{_PREFIX}-tokens-remaining")),
-        _until(headers.get(f"{_PREFIX}-tokens-reset")),
-    )
-    return None if room == Room() else room
+    return room_in(headers, "anthropic-ratelimit-{of}-{what}", _until)
 
 
 def _until(text: str | None) -> float | None:
@@ -224,35 +213,6 @@ def _until(text: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (date - datetime.now(UTC)).total_seconds()) if date.tzinfo else None
-
-
-def _client(service: Service, base_url: str, key: str) -> anthropic.AsyncAnthropic:
-    # conf/service says which models are withdrawn, and what to take instead.
-    warnings.filterwarnings("ignore", "The model '.*' is deprecated", DeprecationWarning)
-    return anthropic.AsyncAnthropic(
-        api_key=key,
-        base_url=base_url,
-        max_retries=0,
-        timeout=service.timeout_s,
-        http_client=Connections(service, anthropic.DefaultAsyncHttpxClient),
-    )
-
-
-@contextmanager
-def _calling(service: Service) -> Iterator[None]:
-    """Turn whatever goes wrong between us and the provider into CallFailed."""
-    try:
-        yield
-    except anthropic.APIStatusError as error:
-        message = error.api_message or error.message
-        if _is_used_up(error.type, message):
-            message = USED_UP + message
-        fate = _fate(error.type, message, error.status_code)
-        failure = refused(service, error.response, fate, message)
-        failure.room = _room(error.response.headers)
-        raise failure from None
-    except (anthropic.APIError, httpx2.HTTPError, TimeoutError) as error:
-        raise lost(service, error) from None
 
 
 def _state(batch: MessageBatch) -> BatchState:

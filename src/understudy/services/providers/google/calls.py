@@ -1,23 +1,20 @@
 """Gemini's generateContent and batches, through google-genai."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import httpx2
 from google import genai
 from google.genai import errors, types
 
 from understudy.config import Service
 from understudy.services.base import BatchState, CallFailed, Fate, Finish, Reply, Request, Usage
-from understudy.services.connections import Connections
-from understudy.services.responses import (
+from understudy.services.providers import Endpoint
+from understudy.services.providers.adapter import (
     USED_UP,
+    Connections,
+    SdkAdapter,
     duration,
     fate_of,
-    lost,
-    object_in,
     reading,
     refused,
     sendable,
@@ -35,83 +32,79 @@ _FATES: dict[int, Fate] = {3: "row", 5: "stop", 7: "stop", 8: "wait", 11: "row",
 _ID = "key"  # in an item's metadata
 
 
-class Google:
-    """POST models/MODEL:generateContent; `structured` sends response_json_schema."""
+class GoogleAdapter(SdkAdapter):
+    """POST models/MODEL:generateContent; `structured` sends response_json_schema.
 
-    def __init__(self, service: Service, base_url: str, key: str) -> None:
-        self._service = service
-        self._http, self._client = _client(service, base_url, key)
+    Batches have their requests inline (20 MB at most), the label as display name, and ids in the
+    metadata.
+    """
 
-    async def complete(self, request: Request) -> Reply:
-        """Answer one request, or raise CallFailed."""
-        service = self._service
-        contents, config = body_of(service, request)
-        config.should_return_http_response = True  # the body as it is: we read it ourselves
-        with _calling(service):
-            async with asyncio.timeout(service.timeout_s):
-                response = await self._client.aio.models.generate_content(
-                    model=service.model, contents=contents, config=config
-                )
-        raw = response.sdk_http_response
-        assert raw is not None, "should_return_http_response was set"
-        return reply_of(service, object_in(service, raw.headers or {}, raw.body or ""))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await _close(self._http, self._client)
-
-
-class GoogleBatch:
-    """Requests inline (20 MB at most); the label is the display name, ids are in the metadata."""
-
+    client: genai.Client
+    status_error = sdk_error = errors.APIError
     most_requests = 50_000
     most_bytes = 20_000_000
 
-    def __init__(self, service: Service, base_url: str, key: str) -> None:
-        self._service = service
-        self._http, self._client = _client(service, base_url, key)
+    def __init__(self, service: Service, client: genai.Client, http: Connections) -> None:
+        super().__init__(service, client)
+        self._http = http
+
+    async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
+        """Send a request; the headers and the text of the response."""
+        contents, config = body_of(self.service, request)
+        config.should_return_http_response = True  # the body as it is: we read it ourselves
+        response = await self.client.aio.models.generate_content(
+            model=self.service.model, contents=contents, config=config
+        )
+        raw = response.sdk_http_response
+        assert raw is not None, "should_return_http_response was set"
+        return raw.headers or {}, raw.body or ""
+
+    def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        """The reply in the body of a response."""
+        return reply_of(self.service, body)
+
+    def failed(self, error: errors.APIError) -> CallFailed:
+        """What an error means."""
+        response: Any = error.response  # of httpx2, as our own HTTP client is
+        wait = next((d.get("retryDelay") for d in _details(error, "RetryInfo")), None)
+        message = (USED_UP if _is_used_up(error) else "") + (error.message or "")
+        return refused(self.service, response, _fate(error), message, duration(wait))
 
     async def submit(self, requests: Sequence[tuple[str, Request]], label: str) -> str:
         """Start the batch."""
         source: Any = []
         for id_, request in requests:
-            contents, config = body_of(self._service, request)
+            contents, config = body_of(self.service, request)
             item = types.InlinedRequest(contents=contents, config=config, metadata={_ID: id_})
             source.append(item)
-        with _calling(self._service), reading(self._service):
-            batch = await self._client.aio.batches.create(
-                model=self._service.model, src=source, config={"display_name": label}
+        with self.calling(), reading(self.service):
+            batch = await self.client.aio.batches.create(
+                model=self.service.model, src=source, config={"display_name": label}
             )
             return _state(batch).id
 
     async def poll(self, batch_id: str) -> BatchState:
         """How far a batch is."""
-        with _calling(self._service), reading(self._service):
-            return _state(await self._client.aio.batches.get(name=batch_id))
+        with self.calling(), reading(self.service):
+            return _state(await self.client.aio.batches.get(name=batch_id))
 
-    async def recent(self, since: float) -> list[BatchState]:
-        """The batches created at or after `since`, newest first."""
-        found: list[BatchState] = []
-        with _calling(self._service), reading(self._service):
-            async for batch in await self._client.aio.batches.list(config={"page_size": 100}):
-                state = _state(batch)
-                if state.created is not None and state.created < since:
-                    break
-                found.append(state)
-        return found
+    async def states(self) -> AsyncIterator[BatchState]:
+        """All batches, newest first."""
+        async for batch in await self.client.aio.batches.list(config={"page_size": 100}):
+            yield _state(batch)
 
     async def results(self, batch_id: str) -> AsyncIterator[tuple[str, Reply | CallFailed]]:
         """(custom id, outcome) of an ended batch; raises CallFailed when it failed as a whole."""
-        with _calling(self._service), reading(self._service):
-            batch = await self._client.aio.batches.get(name=batch_id)
+        with self.calling(), reading(self.service):
+            batch = await self.client.aio.batches.get(name=batch_id)
             if batch.error is not None:
                 fate = _FATES.get(batch.error.code or 0, "heal")
-                raise CallFailed(f"service {self._service.name}: {batch.error.message}", fate)
+                raise CallFailed(f"service {self.service.name}: {batch.error.message}", fate)
             for item in (batch.dest and batch.dest.inlined_responses) or []:
                 yield (item.metadata or {})[_ID], self._outcome(item)
 
     def _outcome(self, item: types.InlinedResponse) -> Reply | CallFailed:
-        service = self._service
+        service = self.service
         if item.response is None:
             code = (item.error and item.error.code) or 0
             why = (item.error and item.error.message) or "it was not answered"
@@ -124,7 +117,22 @@ class GoogleBatch:
 
     async def close(self) -> None:
         """Close the connections."""
-        await _close(self._http, self._client)
+        await self.client.aio.aclose()
+        self.client.close()
+        await self._http.aclose()
+
+
+def connect(service: Service, endpoint: Endpoint) -> GoogleAdapter:
+    """The adapter of a service."""
+    # Our own HTTP client, because through aiohttp the SDK repeats lost calls by itself.
+    http = Connections(service)
+    options = types.HttpOptions(
+        base_url=endpoint.base_url,
+        timeout=int(service.timeout_s * 1000),
+        httpx_async_client=http,
+    )
+    client = genai.Client(api_key=endpoint.key, vertexai=False, http_options=options)
+    return GoogleAdapter(service, client, http)
 
 
 def body_of(
@@ -189,35 +197,6 @@ def usage_of(counts: dict[str, Any] | None) -> Usage | None:
         output=(counts.get("candidatesTokenCount") or 0) + thoughts,
         reasoning=thoughts,
     )
-
-
-def _client(service: Service, base_url: str, key: str) -> tuple[httpx2.AsyncClient, genai.Client]:
-    # Our own HTTP client, because through aiohttp the SDK repeats lost calls by itself.
-    http = Connections(service)
-    options = types.HttpOptions(
-        base_url=base_url, timeout=int(service.timeout_s * 1000), httpx_async_client=http
-    )
-    return http, genai.Client(api_key=key, vertexai=False, http_options=options)
-
-
-async def _close(http: httpx2.AsyncClient, client: genai.Client) -> None:
-    await client.aio.aclose()
-    client.close()
-    await http.aclose()
-
-
-@contextmanager
-def _calling(service: Service) -> Iterator[None]:
-    """Turn whatever goes wrong between us and the provider into CallFailed."""
-    try:
-        yield
-    except errors.APIError as error:
-        response: Any = error.response  # of httpx2, as our own HTTP client is
-        wait = next((d.get("retryDelay") for d in _details(error, "RetryInfo")), None)
-        message = (USED_UP if _is_used_up(error) else "") + (error.message or "")
-        raise refused(service, response, _fate(error), message, duration(wait)) from None
-    except (httpx2.HTTPError, TimeoutError) as error:
-        raise lost(service, error) from None
 
 
 def _is_used_up(error: errors.APIError) -> bool:

@@ -14,11 +14,16 @@ from understudy.prompts import judge, synthesis
 from understudy.records import dumps
 from understudy.services.base import Finish, Reply, Request, Usage
 from understudy.services.providers.offline import judge as offline_judge
-from understudy.services.providers.offline import teacher
 
 _CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
 
+REFUSAL = "I cannot write pairs like this example: offline I only know the tasks of the playground."
 UNKNOWN = "This stand-in works offline and can only answer prompts of the playground."
+
+
+def connect(service: Service, endpoint: None) -> "Offline":
+    """The stand-in of a service; it has no endpoint."""
+    return Offline(service)
 
 
 class Offline:
@@ -28,6 +33,10 @@ class Offline:
         self._service = service
 
     async def complete(self, request: Request) -> Reply:
+        """Answer one request; there is nothing to wait for."""
+        return self.answer(request)
+
+    def answer(self, request: Request) -> Reply:
         """Answer as the judge, the teacher or the service, whichever the prompt asks for."""
         text, finish = self._reply(request)
         limit = self._service.max_output_tokens * _CHARACTERS_PER_TOKEN
@@ -47,10 +56,22 @@ class Offline:
             rng = _random("judge", messages, service.name, index)
             return offline_judge.judge(verdict, service.bias or Bias(), rng), "stop"
         if lesson := synthesis.asked(request.messages):
-            return teacher.teach(lesson, _random("teacher", messages, index))
+            return teach(lesson, _random("teacher", messages, index))
         skill = 1.0 if service.skill is None else service.skill
         rng = _random("service", messages, index)
         return answer(request.messages[-1]["content"], skill, rng), "stop"
+
+
+def teach(lesson: synthesis.Asked, rng: random.Random) -> tuple[str, Finish]:
+    """The reply to a synthesis prompt and how it finished; the seed itself is never in it."""
+    task = playground.identify(lesson.instruction)
+    if task is None:
+        return REFUSAL, "refusal"
+    seed = rng.getrandbits(48)
+    drawn = playground.generate(task, seed=seed, start=0, count=lesson.wanted + 1)
+    new = [pair for pair in drawn if pair.instruction != lesson.instruction][: lesson.wanted]
+    contents = [{"instruction": pair.instruction, "response": pair.response} for pair in new]
+    return dumps({"contents": contents}), "stop"
 
 
 def answer(prompt: str, skill: float, rng: random.Random) -> str:

@@ -1,12 +1,9 @@
 """OpenAI's chat completions and batches; also of every server that speaks the same protocol."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
-import httpx2
 import openai
 from openai.types import Batch
 
@@ -21,16 +18,16 @@ from understudy.services.base import (
     Room,
     Usage,
 )
-from understudy.services.connections import Connections
-from understudy.services.responses import (
+from understudy.services.providers import Endpoint
+from understudy.services.providers.adapter import (
     USED_UP,
-    count,
+    Connections,
+    SdkAdapter,
     duration,
     fate_of,
-    lost,
-    object_in,
     reading,
     refused,
+    room_in,
     sendable,
 )
 
@@ -46,58 +43,53 @@ _SETTINGS = {"model", "temperature", "reasoning_effort", "response_format"}
 _SETTINGS |= {"max_completion_tokens"}
 
 
-class OpenAI:
-    """POST /chat/completions; `structured` sends the schema as a strict response format."""
+class OpenAIAdapter(SdkAdapter):
+    """POST /chat/completions; a batch is a file of requests up and a file of results down.
 
-    def __init__(self, service: Service, base_url: str, key: str) -> None:
-        self._service = service
-        self._client = _client(service, base_url, key)
-        self._create: Any = self._client.chat.completions.with_raw_response.create
+    `structured` sends the schema as a strict response format. A batch's label is in its metadata.
+    """
 
-    async def complete(self, request: Request) -> Reply:
-        """Answer one request, or raise CallFailed."""
-        service = self._service
-        with _calling(service):
-            try:
-                async with asyncio.timeout(service.timeout_s):
-                    response = (await self._create(**body_of(service, request))).http_response
-            except openai.BadRequestError as error:
-                if error.code not in _BLOCKED:
-                    raise
-                # The prompt itself: nothing was generated or billed.
-                return Reply("", "blocked", Usage(), request_id=error.request_id)
-        headers = response.headers
-        body = object_in(service, headers, response.content.decode("utf-8", "replace"))
-        return reply_of(service, body, headers.get("x-request-id"), _room(headers))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
-
-
-class OpenAIBatch:
-    """A file of requests up, a file of results down; the label is in the batch's metadata."""
-
+    client: openai.AsyncOpenAI
+    status_error = openai.APIStatusError
+    sdk_error = openai.APIError
     most_requests = 50_000
     most_bytes = 200_000_000
 
-    def __init__(self, service: Service, base_url: str, key: str) -> None:
-        self._service = service
-        self._client = _client(service, base_url, key)
+    async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
+        """Send a request; the headers and the text of the response."""
+        create: Any = self.client.chat.completions.with_raw_response.create
+        response = (await create(**body_of(self.service, request))).http_response
+        return response.headers, response.content.decode("utf-8", "replace")
+
+    def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        """The reply in the body of a response."""
+        return reply_of(self.service, body, headers.get("x-request-id"), _room(headers))
+
+    def is_blocked(self, error: openai.APIStatusError) -> bool:
+        """Whether an error is the safety filter's."""
+        return error.status_code == 400 and error.code in _BLOCKED
+
+    def failed(self, error: openai.APIStatusError) -> CallFailed:
+        """What an error means."""
+        is_setting = error.status_code == 400 and (error.param or "").split(".")[0] in _SETTINGS
+        is_fatal = error.code in _STOP or is_setting
+        message = (USED_UP if error.code in _USED_UP else "") + error.message
+        fate = "stop" if is_fatal else fate_of(error.status_code)
+        failure = refused(self.service, error.response, fate, message)
+        failure.room = _room(error.response.headers)
+        return failure
 
     async def submit(self, requests: Sequence[tuple[str, Request]], label: str) -> str:
         """Upload the requests and start the batch."""
         lines = [
             {"custom_id": id_, "method": "POST", "url": _PATH}
-            | {"body": body_of(self._service, request)}
+            | {"body": body_of(self.service, request)}
             for id_, request in requests
         ]
         content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-        with _calling(self._service), reading(self._service):
-            file = await self._client.files.create(
-                file=(f"{label}.jsonl", content), purpose="batch"
-            )
-            batch = await self._client.batches.create(
+        with self.calling(), reading(self.service):
+            file = await self.client.files.create(file=(f"{label}.jsonl", content), purpose="batch")
+            batch = await self.client.batches.create(
                 input_file_id=file.id,
                 endpoint=_PATH,
                 completion_window="24h",
@@ -107,38 +99,41 @@ class OpenAIBatch:
 
     async def poll(self, batch_id: str) -> BatchState:
         """How far a batch is."""
-        with _calling(self._service), reading(self._service):
-            return _state(await self._client.batches.retrieve(batch_id))
+        with self.calling(), reading(self.service):
+            return _state(await self.client.batches.retrieve(batch_id))
 
-    async def recent(self, since: float) -> list[BatchState]:
-        """The batches created at or after `since`, newest first."""
-        found = []
-        with _calling(self._service), reading(self._service):
-            async for batch in self._client.batches.list(limit=100):
-                if batch.created_at < int(since):  # whole seconds
-                    break
-                found.append(_state(batch))
-        return found
+    async def states(self) -> AsyncIterator[BatchState]:
+        """All batches, newest first."""
+        async for batch in self.client.batches.list(limit=100):
+            yield _state(batch)
 
     async def results(self, batch_id: str) -> AsyncIterator[tuple[str, Reply | CallFailed]]:
         """(custom id, outcome) of an ended batch; raises CallFailed when it never started."""
-        with _calling(self._service), reading(self._service):
-            batch = await self._client.batches.retrieve(batch_id)
+        with self.calling(), reading(self.service):
+            batch = await self.client.batches.retrieve(batch_id)
             if batch.errors and batch.errors.data:
                 first = batch.errors.data[0]
                 fate: Fate = "wait" if first.code == "token_limit_exceeded" else "stop"
-                raise CallFailed(f"service {self._service.name}: {first.message}", fate)
+                raise CallFailed(f"service {self.service.name}: {first.message}", fate)
             for file in (batch.output_file_id, batch.error_file_id):
                 if file is None:
                     continue
-                async with self._client.files.with_streaming_response.content(file) as response:
+                async with self.client.files.with_streaming_response.content(file) as response:
                     async for line in response.iter_lines():
                         if line:
-                            yield _outcome(self._service, line)
+                            yield _outcome(self.service, line)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
+
+def connect(service: Service, endpoint: Endpoint) -> OpenAIAdapter:
+    """The adapter of a service."""
+    client = openai.AsyncOpenAI(
+        api_key=endpoint.key,
+        base_url=endpoint.base_url,
+        max_retries=0,
+        timeout=service.timeout_s,
+        http_client=Connections(service, openai.DefaultAsyncHttpxClient),
+    )
+    return OpenAIAdapter(service, client)
 
 
 def body_of(service: Service, request: Request) -> dict[str, Any]:
@@ -193,48 +188,7 @@ def _usage(counts: dict[str, Any] | None) -> Usage | None:
 
 def _room(headers: Mapping[str, str]) -> Room | None:
     """https://developers.openai.com/api/docs/guides/rate-limits, "Rate limits in headers"."""
-    room = Room(
-        count(headers.get("x-ratelimit-limit-requests")),
-        count(headers.get("x-ratelimit-remaining-requests")),
-        duration(headers.get("x-ratelimit-reset-requests")),
-        count(headers.get("x-ratelimit-limit-tokens")),
-        count(headers.get("x-ratelimit-remaining-tokens")),
-        duration(headers.get("x-ratelimit-reset-tokens")),
-    )
-    return None if room == Room() else room
-
-
-def _client(service: Service, base_url: str, key: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(
-        api_key=key,
-        base_url=base_url,
-        max_retries=0,
-        timeout=service.timeout_s,
-        http_client=Connections(service, openai.DefaultAsyncHttpxClient),
-    )
-
-
-@contextmanager
-def _calling(service: Service) -> Iterator[None]:
-    """Turn whatever goes wrong between us and the provider into CallFailed."""
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise _failed(service, error) from None
-    except (openai.APIError, httpx2.HTTPError, TimeoutError) as error:
-        raise lost(service, error) from None
-
-
-def _failed(service: Service, error: openai.APIStatusError) -> CallFailed:
-    message = (USED_UP if error.code in _USED_UP else "") + error.message
-    failure = refused(service, error.response, _fate(error), message)
-    failure.room = _room(error.response.headers)
-    return failure
-
-
-def _fate(error: openai.APIStatusError) -> Fate:
-    is_setting = error.status_code == 400 and (error.param or "").split(".")[0] in _SETTINGS
-    return "stop" if error.code in _STOP or is_setting else fate_of(error.status_code)
+    return room_in(headers, "x-ratelimit-{what}-{of}", duration)
 
 
 def _state(batch: Batch) -> BatchState:

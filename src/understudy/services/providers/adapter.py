@@ -1,21 +1,32 @@
-"""What every adapter reads from a provider's responses: marks, limits, waits, failures."""
+"""What the adapters over an SDK have in common: connections, and what every response means."""
 
+import asyncio
 import json
 import math
 import os
 import re
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import httpx2
 
 from understudy.config import Service
-from understudy.services.base import CallFailed, Fate
+from understudy.services.base import (
+    MARK,
+    BatchState,
+    CallFailed,
+    Fate,
+    Reply,
+    Request,
+    Room,
+    Usage,
+)
 
-MARK = "x-understudy-rehearsal"
 _WAIT = (429, 529)
 _HEAL = (408, 409, 425, 499)
 _STOP = (401, 402, 403, 404)
@@ -24,6 +35,116 @@ _CANNOT_BE_SENT = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 USED_UP = "the quota is used up: "  # the client ends such a run as one whose budget is spent
 _LONGEST = 300  # characters of a provider's message that are repeated
+_PLACES = 4  # of a pool: httpx looks at all its connections before and after each call
+
+
+class SdkAdapter:
+    """An adapter for online calls and batches, but for what differs between makers."""
+
+    status_error: ClassVar[type[Exception]]  # of the SDK, for a response that says no
+    sdk_error: ClassVar[type[Exception]]  # its other errors
+
+    def __init__(self, service: Service, client: Any) -> None:
+        self.service = service
+        self.client = client
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request, or raise CallFailed."""
+        with self.calling():
+            try:
+                async with asyncio.timeout(self.service.timeout_s):
+                    headers, text = await self.send(request)
+            except self.status_error as error:
+                if not self.is_blocked(error):
+                    raise
+                # The prompt itself: nothing was generated or billed.
+                return Reply("", "blocked", Usage(), request_id=getattr(error, "request_id", None))
+        return self.read(object_in(self.service, headers, text), headers)
+
+    async def recent(self, since: float) -> list[BatchState]:
+        """The batches created in or after the second of `since`, newest first."""
+        found = []
+        with self.calling(), reading(self.service):
+            async for state in self.states():
+                if state.created is not None and state.created < int(since):
+                    break
+                found.append(state)
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Turn whatever goes wrong between us and the provider into CallFailed."""
+        try:
+            yield
+        except self.status_error as error:
+            raise self.failed(error) from None
+        except (self.sdk_error, httpx2.HTTPError, TimeoutError) as error:
+            raise lost(self.service, error) from None
+
+    async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
+        """Send a request; the headers and the text of the response."""
+        raise NotImplementedError
+
+    def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        """The reply in the body of a response."""
+        raise NotImplementedError
+
+    def states(self) -> AsyncIterator[BatchState]:
+        """All batches, newest first."""
+        raise NotImplementedError
+
+    def failed(self, error: Any) -> CallFailed:
+        """What a `status_error` means."""
+        raise NotImplementedError
+
+    def is_blocked(self, error: Any) -> bool:
+        """Whether a `status_error` is the safety filter's."""
+        return False
+
+
+class Connections(httpx2.AsyncClient):
+    """A client of small ones: one pool of 128 connections takes 1 ms of CPU a call to search.
+
+    A small client is opened when all others are full, and the one used last is used next, so
+    there are no more connections than in one pool, and slow traffic keeps few of them alive.
+    """
+
+    def __init__(
+        self, service: Service, kind: Callable[..., httpx2.AsyncClient] = httpx2.AsyncClient
+    ) -> None:
+        super().__init__(verify=_certificates(), timeout=service.timeout_s)
+        self._open: Callable[[], httpx2.AsyncClient] = lambda: kind(
+            verify=_certificates(), event_hooks={"response": [check_mark(service)]}
+        )
+        self._pools: list[httpx2.AsyncClient] = []
+        self._places: list[httpx2.AsyncClient] = []  # free ones
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request through the small client that was used last, of those with a place."""
+        if not self._places:
+            self._pools.append(self._open())
+            self._places += [self._pools[-1]] * _PLACES
+        pool = self._places.pop()
+        try:
+            return await pool.send(request, **options)
+        finally:
+            self._places.append(pool)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await super().aclose()
+        for pool in self._pools:
+            await pool.aclose()
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The usual ones, read once: each reading takes 50 ms."""
+    return httpx2.create_ssl_context()
 
 
 def check_mark(service: Service) -> Callable[[httpx2.Response], Awaitable[None]]:
@@ -141,6 +262,20 @@ def duration(text: str | None) -> float | None:
 def count(text: str | None) -> int | None:
     """The whole number in a header; None where there is none."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def room_in(
+    headers: Mapping[str, str], name: str, seconds: Callable[[str | None], float | None]
+) -> Room | None:
+    """What headers say about the limits; `name` has places for what (limit …) and of (tokens …)."""
+    values: list[Any] = []
+    for of in ("requests", "tokens"):
+        limit, left, reset = (
+            headers.get(name.format(what=what, of=of)) for what in ("limit", "remaining", "reset")
+        )
+        values += [count(limit), count(left), seconds(reset)]
+    room = Room(*values)
+    return None if room == Room() else room
 
 
 def _number(text: str | None) -> float | None:
