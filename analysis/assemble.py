@@ -10,11 +10,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from understudy.errors import BadInput
+from understudy.pipeline.record import RunRecord
 from understudy.store.artifacts import write_atomically
 
 from . import browser, compute, draw, frame, labels, runs, sections, table_bridge, table_cost
 from .drawings import drawings, measured
-from .evaluations import Data, Run, ordered
+from .evaluations import Data, ordered
 from .samples import samples
 
 _RESULTS = [
@@ -23,37 +24,36 @@ _RESULTS = [
 ]
 
 
-def write_report(root: Path, run_json: Path, out: Path) -> Path:
+def write_report(run: RunRecord, out: Path) -> Path:
     """Write the page of one run, finished or not, to `out`."""
-    run = frame.load_run(run_json)
-    scores = frame.scores_frame(root, run)
-    stages = frame.stages_frame(root, run)
-    gate = run["config"]["gate"]
+    scores = frame.scores_frame(run)
+    stages = frame.stages_frame(run)
+    gate = run.config["gate"]
     thresholds = {"similarity": gate["similarity"], "precision": gate["precision"]}
-    data = Data(ordered(runs.evaluations(Run(root, run), {}, set())), [Run(root, run)])
-    rows = browser.collect(root, run)
+    data = Data(ordered(runs.evaluations(run, {}, set())), [run])
+    rows = browser.collect(run)
     assumptions = table_cost.assumptions(data, [])
     bridge = list(table_bridge.bridges(data))
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         run=run,
-        decision=sections.decision(run, run_json, stages),
+        decision=sections.decision(run, stages),
         thresholds=thresholds,
         groups=_groups(scores, run),
         interval_kind=next(iter(scores["interval"].dropna()), "95 % interval"),
-        figures=drawings(root, run, data, scores, assumptions),
+        figures=drawings(run, data, scores, assumptions),
         judges=sections.judges(data),
         bridge=[{**one._asdict(), "shift": one.shift._asdict()} for one in bridge],
         bridge_reach=sections.reach([one.shift._asdict() for one in bridge]),
-        costs=sections.costs(root, run),
+        costs=sections.costs(run),
         measured=measured(assumptions),
-        hygiene=sections.hygiene(root, run),
+        hygiene=sections.hygiene(run),
         rows=browser.pack(rows) if rows else None,
         samples=samples(rows) if rows else ("", []),
         stages=stages.to_dict("records"),
         seconds=compute.seconds_by_stage(stages),
-        facts=_facts(root, run),
-        config=json.dumps(run["config"], indent=2, ensure_ascii=False),
+        facts=_facts(run),
+        config=json.dumps(run.config, indent=2, ensure_ascii=False),
         script=script,
         # the one script that the page may run, whatever else a model's text looks like
         allowed=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -65,14 +65,14 @@ def write_report(root: Path, run_json: Path, out: Path) -> Path:
 
 def write_curve(root: Path, names: list[str], out: Path) -> Path:
     """Draw several runs against data size to `out`; a table of the numbers goes beside, as .md."""
-    records = [frame.load_run(root / "run" / name / "run.json") for name in names]
-    scores = [part for run in records if not (part := frame.scores_frame(root, run)).empty]
+    records = [RunRecord.read(root / "run" / name / "run.json") for name in names]
+    scores = [part for run in records if not (part := frame.scores_frame(run)).empty]
     points = compute.curve_order(pd.concat(scores)) if scores else pd.DataFrame()
     if points.empty:
         raise BadInput(f"none of the runs {', '.join(names)} has a finished evaluation yet")
-    absent = {run["name"]: compute.absent_share(*frame.references(root, run)) for run in records}
+    absent = {run.name: compute.absent_share(*frame.references(run)) for run in records}
     out.parent.mkdir(parents=True, exist_ok=True)
-    rehearsal = any(run["rehearsal"] for run in records)
+    rehearsal = any(run.rehearsal for run in records)
     draw.save(draw.curve_figure(points, rehearsal), out)
     write_atomically(out.with_suffix(".md"), _curve_table(points, absent, rehearsal))
     return out
@@ -89,9 +89,9 @@ def _template() -> Any:
     return environment.get_template("report.html.j2")
 
 
-def _groups(scores: pd.DataFrame, run: dict[str, Any]) -> list[dict[str, Any]]:
+def _groups(scores: pd.DataFrame, run: RunRecord) -> list[dict[str, Any]]:
     """The result rows: one group per round, then the baseline."""
-    decisions = {step["round"]: step["decision"] for step in run["rounds"]}
+    decisions = {step.round: step.decision for step in run.rounds}
     groups = []
     local = scores[scores["role"] == "local"]
     for number, rows in local.groupby("round"):
@@ -109,9 +109,9 @@ def _groups(scores: pd.DataFrame, run: dict[str, Any]) -> list[dict[str, Any]]:
     return groups
 
 
-def _facts(root: Path, run: dict[str, Any]) -> dict[str, Any]:
+def _facts(run: RunRecord) -> dict[str, Any]:
     """What produced the numbers: commits and versions that the stages recorded."""
-    metas = [frame.meta(stage.directory) for stage in frame.finished(root, run)]
+    metas = [frame.meta(stage.directory) for stage in frame.finished(run)]
     versions = {name: text for meta in metas for name, text in meta.get("versions", {}).items()}
     gits = [meta["git"] for meta in metas if meta.get("git")]
     commits = [git["commit"][:12] + (" with changes" if git["dirty"] else "") for git in gits]

@@ -10,11 +10,11 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from understudy.pipeline.record import RunRecord
 from understudy.records import Answer, Coverage, read_rows
 from understudy.store.artifacts import StageDir
 
@@ -55,10 +55,10 @@ class Packed:
     shortened: int  # texts that are not
 
 
-def collect(root: Path, run: dict[str, Any]) -> Rows | None:
+def collect(run: RunRecord) -> Rows | None:
     """Read the answers and verdicts of all finished evaluations; None where there is none."""
     systems: dict[str, System] = {}
-    for stage in _judged(root, run):
+    for stage in _judged(run):
         inputs = stage.directory.read("inputs.json")["inputs"]
         summary = stage.directory.read("out/summary.json")
         if inputs["answers"] not in systems:
@@ -70,11 +70,11 @@ def collect(root: Path, run: dict[str, Any]) -> Rows | None:
     judges = sorted({name for system in systems.values() for name in system.judges})
     prompts: dict[str, Coverage] = {}
     for path in dict.fromkeys(system.split for system in systems.values()):
-        prompts |= {row.id: row for row in read_rows(root / path / "out/rows.jsonl", Coverage)}
+        prompts |= {row.id: row for row in read_rows(run.stage(path).out / "rows.jsonl", Coverage)}
     rows: list[dict[str, Any]] = []
     for number, (path, system) in enumerate(systems.items()):
         said = [_verdicts(system.judges.get(judge)) for judge in judges]
-        for answer in read_rows(root / path / "out/rows.jsonl", Answer):
+        for answer in read_rows(run.stage(path).out / "rows.jsonl", Answer):
             verdicts = [found.get((answer.prompt_id, answer.k)) for found in said]
             rows.append({"system": number, "answer": answer, "verdicts": verdicts})
     rows.sort(key=lambda row: (row["answer"].prompt_id, row["system"], row["answer"].k))
@@ -82,11 +82,11 @@ def collect(root: Path, run: dict[str, Any]) -> Rows | None:
     return Rows(list(systems.values()), judges, [prompts[name] for name in asked], rows)
 
 
-def _judged(root: Path, run: dict[str, Any]) -> Iterator[frame.Planned]:
+def _judged(run: RunRecord) -> Iterator[frame.Planned]:
     """The finished evaluations, those on the holdout last."""
-    stages = list(frame.finished(root, run))
-    for name, path in (run.get("holdout") or {}).get("stages", {}).items():
-        stage = frame.Planned(None, None, f"holdout {name}", StageDir(root / path))
+    stages = list(frame.finished(run))
+    for name, path in run.holdout.stages.items() if run.holdout else ():
+        stage = frame.Planned(None, None, f"holdout {name}", run.stage(path))
         stages += [stage] if stage.directory.is_done else []
     return (stage for stage in stages if stage.kind == "evaluation")
 

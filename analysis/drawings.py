@@ -1,9 +1,10 @@
 """The figures of the report page, as inline elements in the page's own colours."""
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
+
+from understudy.pipeline.record import RunRecord
 
 from . import draw, fig_cost, fig_kde, fig_scaling, frame
 from .costs import Assumption
@@ -23,18 +24,18 @@ class Drawings(NamedTuple):
 
 
 def drawings(
-    root: Path, run: dict[str, Any], data: Data, scores: pd.DataFrame, found: dict[str, Assumption]
+    run: RunRecord, data: Data, scores: pd.DataFrame, found: dict[str, Assumption]
 ) -> Drawings:
     """Draw what the run has; `found` are the assumptions of the cost figure."""
-    gate, is_rehearsal = run["config"]["gate"], run["rehearsal"]
+    gate, is_rehearsal = run.config["gate"], run.rehearsal
     thresholds = {metric: gate[metric] for metric in ("similarity", "precision") if gate[metric]}
     overview = None
-    if not frame.is_ready_made(run):
+    if not run.is_ready_made:
         overview = draw.scores_figure(scores, thresholds, is_rehearsal)
     curves = fig_scaling.figures(data, fig_scaling.fitted(data), fig_scaling.goal(data))
     scaling = {metric: draw.svg(figure, f"scaling-{metric}") for _, metric, figure in curves}
     density = [draw.svg(figure, f"density-{task}") for task, figure in fig_kde.figures(data)]
-    training = draw.training_figure(frame.training_frame(root, run), is_rehearsal)
+    training = draw.training_figure(frame.training_frame(run), is_rehearsal)
     return Drawings(
         scores=None if overview is None else draw.svg(overview, "scores"),
         scaling=dict(sorted(scaling.items())),

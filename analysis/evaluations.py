@@ -8,12 +8,13 @@ names do not.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from understudy.errors import BadInput
+from understudy.pipeline.record import RunRecord
 
 from .frame import UNCOUNTED, Contamination
 
@@ -79,25 +80,18 @@ class Evaluation:
         return found
 
 
-class Run(NamedTuple):
-    """A run of ours: what its stage paths are relative to, and its record."""
-
-    root: Path
-    record: dict[str, Any]
-
-
 @dataclass(frozen=True, eq=False)
 class Data:
     """Everything the sources hold, in the order of tables."""
 
     evaluations: list[Evaluation]
-    runs: list[Run]
+    runs: list[RunRecord]
 
     @property
     def is_rehearsal(self) -> bool:
         """Whether any of it is; then every picture says so."""
         return any(one.system.is_rehearsal for one in self.evaluations) or any(
-            run.record["rehearsal"] for run in self.runs
+            run.rehearsal for run in self.runs
         )
 
 
@@ -108,13 +102,13 @@ def load(sources: Sequence[str], root: Path) -> Data:
     evaluations: list[Evaluation] = []
     known: dict[Path, System] = {}  # equal stages of several runs are one system
     seen: set[Path] = set()
-    found: list[Run] = []
+    found: list[RunRecord] = []
     for source in sources:
         if published.is_published(source):
             evaluations += published.evaluations(source)
         else:
             for run in runs.find(root, source):
-                if not any(run.record["name"] == old.record["name"] for old in found):
+                if not any(run.name == old.name for old in found):
                     found.append(run)
                     evaluations += runs.evaluations(run, known, seen)
     if not evaluations:

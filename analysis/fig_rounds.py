@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from understudy.evaluation.scores import METRICS
+from understudy.pipeline.record import RunRecord
 
 from . import command, draw, frame, labels
-from .evaluations import Data, Run
+from .evaluations import Data
 
 
 def build(data: Data, out: Path) -> list[Path]:
     """Write fig_rounds_RUN for every run that trained in more than one round."""
     paths = []
     for run in data.runs:
-        scores = frame.scores_frame(run.root, run.record)
+        scores = frame.scores_frame(run)
         local = scores[scores["role"] == "local"].dropna(subset=["round", "data_size"])
         if local["round"].nunique() > 1:
             figure = _figure(run, local, scores[scores["role"] == "baseline"])
-            paths += draw.save_both(figure, out, f"fig_rounds_{run.record['name']}")
+            paths += draw.save_both(figure, out, f"fig_rounds_{run.name}")
     return paths
 
 
-def _figure(run: Run, local: Any, baseline: Any) -> Any:
-    record = run.record
-    gate, passed = record["config"]["gate"], (record["decision"] or {}).get("round")
+def _figure(run: RunRecord, local: Any, baseline: Any) -> Any:
+    gate, passed = run.config["gate"], run.decision.round if run.decision else None
     looks = labels.looks(map(labels.canonical, local["judge"]))
     sizes = local.groupby("round")["data_size"].first()
-    title = f"{record['name']}: rounds on the test split"
-    with draw.canvas(2, 2, title, record["rehearsal"]) as (figure, axes):
+    title = f"{run.name}: rounds on the test split"
+    with draw.canvas(2, 2, title, run.rehearsal) as (figure, axes):
         for ax, metric in zip(axes, METRICS, strict=True):
             for judge, rows in local.groupby("judge", sort=False):
                 look = looks[labels.canonical(str(judge))]

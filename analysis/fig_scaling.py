@@ -84,7 +84,7 @@ def figures(data: Data, found: dict[str, Pairs], aim: Goal) -> Iterator[tuple[st
 
 def _bar(data: Data, metric: str) -> float:
     """The gate of the runs; the highest where they differ."""
-    known = [run.record["config"]["gate"].get(metric) for run in data.runs]
+    known = [run.config["gate"].get(metric) for run in data.runs]
     return max([float(one) for one in known if one], default=PAPER_BAR)  # 0 is no bar
 
 

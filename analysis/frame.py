@@ -1,12 +1,12 @@
-"""From run.json and finished stages to data frames; whatever is missing is NaN."""
+"""From the record of a run and finished stages to data frames; whatever is missing is NaN."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from understudy.pipeline.record import RunRecord
 from understudy.records import Coverage, read_rows
 from understudy.store.artifacts import StageDir
 
@@ -54,43 +54,31 @@ class Contamination(NamedTuple):
 UNCOUNTED = Contamination()
 
 
-def load_run(run_json: Path) -> dict[str, Any]:
-    """The run's own record."""
-    run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
-    return run
-
-
-def is_ready_made(run: dict[str, Any]) -> bool:
-    """Whether the rounds are generators, whose training data nobody knows."""
-    kind: str = run["config"].get("inference", {}).get("kind", "local")
-    return kind != "local"
-
-
-def planned(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
+def planned(run: RunRecord) -> Iterator[Planned]:
     """Every stage that the run has named so far, in its order."""
-    for name, path in run["stages"].items():
-        yield Planned(None, None, name, StageDir(root / path))
-    for step in run["rounds"]:
-        for name, path in step["stages"].items():
-            yield Planned(step["round"], step["data_size"], name, StageDir(root / path))
+    for name, path in run.stages.items():
+        yield Planned(None, None, name, run.stage(path))
+    for step in run.rounds:
+        for name, path in step.stages.items():
+            yield Planned(step.round, step.data_size, name, run.stage(path))
 
 
-def finished(root: Path, run: dict[str, Any]) -> Iterator[Planned]:
+def finished(run: RunRecord) -> Iterator[Planned]:
     """The stages that are done; nothing else is ever read.
 
     A probe's are about train rows: they aim synthesis and are no result.
     """
     return (
         stage
-        for stage in planned(root, run)
+        for stage in planned(run)
         if stage.directory.is_done and not stage.name.startswith("probe.")
     )
 
 
-def stages_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
+def stages_frame(run: RunRecord) -> pd.DataFrame:
     """One row per stage: round, name, fingerprint, state and wall time."""
     rows = []
-    for stage in planned(root, run):
+    for stage in planned(run):
         is_done = stage.directory.is_done
         rows.append(
             {
@@ -115,9 +103,9 @@ def meta(directory: StageDir) -> dict[str, Any]:
     return values
 
 
-def scores_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
+def scores_frame(run: RunRecord) -> pd.DataFrame:
     """One row per judge and answers: the evaluations' summaries, P-Match from the gates."""
-    done = list(finished(root, run))
+    done = list(finished(run))
     matches = {
         (stage.round, row["judge"]): row["p_match"]
         for stage in done
@@ -125,7 +113,7 @@ def scores_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
         for row in stage.directory.read("out/summary.json")["table"]
         if row["role"] == "local"
     }
-    unknown = UNCOUNTED if is_ready_made(run) else None
+    unknown = UNCOUNTED if run.is_ready_made else None
     subsets = {stage.round: stage.directory for stage in done if stage.kind == "subset"}
     rows = []
     for stage in done:
@@ -137,9 +125,9 @@ def scores_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
             {
                 **summary,
                 "judge": judge,
-                "run": run["name"],
-                "task": run["config"]["task"]["name"],
-                "trainer": run["config"]["trainer"]["kind"],
+                "run": run.name,
+                "task": run.config["task"]["name"],
+                "trainer": run.config["trainer"]["kind"],
                 "role": "baseline" if stage.round is None else "local",
                 "round": stage.round,
                 "data_size": stage.data_size,
@@ -168,10 +156,10 @@ def contamination(subset: StageDir | None) -> Contamination:
     return Contamination(counts["contaminated"], counts["rows"], "")
 
 
-def training_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
+def training_frame(run: RunRecord) -> pd.DataFrame:
     """The loss curves: one row per recorded step of every finished fine-tuning."""
     rows = []
-    for stage in finished(root, run):
+    for stage in finished(run):
         curve = stage.directory.out / "curve.jsonl"
         if stage.kind == "finetune" and curve.is_file():
             best = stage.directory.read("out/summary.json").get("best_step")
@@ -182,11 +170,11 @@ def training_frame(root: Path, run: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=columns).astype(float)
 
 
-def references(root: Path, run: dict[str, Any]) -> tuple[list[str], list[str] | None]:
+def references(run: RunRecord) -> tuple[list[str], list[str] | None]:
     """The wanted answers of the test rows, and those of the last round's training rows."""
     test: list[str] = []
     train: list[str] | None = None
-    for stage in finished(root, run):
+    for stage in finished(run):
         if stage.kind == "split":
             rows = read_rows(stage.directory.out / "rows.jsonl", Coverage)
             test = [row.response for row in rows if row.split == "test"]

@@ -10,23 +10,24 @@ from typing import Any
 
 import pandas as pd
 
+from understudy.pipeline.record import RunRecord
+
 from . import frame
-from .evaluations import Run
 
 _COUNTS = ("calls", "microusd", "input_tokens", "output_tokens")
 COLUMNS = ["run", "stage", "fingerprint", "round", "seconds", "rows", *_COUNTS]
 
 
-def ledger(runs: Sequence[Run]) -> pd.DataFrame:
+def ledger(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """One row per finished stage; a stage that several runs share was paid once, and is one row."""
     rows: dict[Path, dict[str, Any]] = {}
     for run in runs:
-        for stage in frame.finished(run.root, run.record):
+        for stage in frame.finished(run):
             made = frame.meta(stage.directory)
             rows.setdefault(
                 stage.directory.path,
                 {
-                    "run": run.record["name"],
+                    "run": run.name,
                     "stage": stage.kind,
                     "fingerprint": stage.directory.path.name,
                     "round": stage.round,

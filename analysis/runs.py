@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import BadInput
-from understudy.pipeline.status import find_run, run_files
+from understudy.pipeline.record import RunRecord, find_run, run_files
 from understudy.records import Answer, Coverage, read_rows
 from understudy.store.artifacts import StageDir
 
 from . import frame, labels, published
-from .evaluations import Codes, Evaluation, Run, System, log_ratio
+from .evaluations import Codes, Evaluation, System, log_ratio
 
 _BLOCK = 1 << 25  # bytes that the reader takes at once; no row is longer
 
 
-def find(root: Path, source: str) -> list[Run]:
+def find(root: Path, source: str) -> list[RunRecord]:
     """The run of a name or path, or all runs whose name matches a pattern."""
     if any(sign in source for sign in "*?["):
         paths = [path for path in run_files(root) if path.parent.match(source)]
@@ -24,12 +24,12 @@ def find(root: Path, source: str) -> list[Run]:
             raise BadInput(f"no run below {root} matches {source!r}")
     else:
         paths = [find_run(root, source)]
-    return [Run(path.parents[2], frame.load_run(path)) for path in paths]
+    return [RunRecord.read(path) for path in paths]
 
 
-def evaluations(run: Run, known: dict[Path, System], seen: set[Path]) -> list[Evaluation]:
+def evaluations(run: RunRecord, known: dict[Path, System], seen: set[Path]) -> list[Evaluation]:
     """One per finished evaluation that is not in `seen`; answers in `known` are read once."""
-    done = {stage.directory.path: stage for stage in frame.finished(run.root, run.record)}
+    done = {stage.directory.path: stage for stage in frame.finished(run)}
     found = []
     for path, stage in done.items():
         if stage.kind != "evaluation" or path in seen:
@@ -44,20 +44,20 @@ def evaluations(run: Run, known: dict[Path, System], seen: set[Path]) -> list[Ev
 
 
 def _system(
-    run: Run, stage: frame.Planned, answers: Path, split: Path, done: list[frame.Planned]
+    run: RunRecord, stage: frame.Planned, answers: Path, split: Path, done: list[frame.Planned]
 ) -> System:
     rows = list(read_rows(answers / "out" / "rows.jsonl", Answer))
     wanted = {row.id: row for row in read_rows(split / "out" / "rows.jsonl", Coverage)}
-    if frame.is_ready_made(run.record):
+    if run.is_ready_made:
         origin = published.origin(rows[0].generator, rows[0].family)
     else:
         here = {other.kind: other.directory for other in done if other.round == stage.round}
-        origin = _origin(run.record["config"], stage, here, rows[0])
+        origin = _origin(run.config, stage, here, rows[0])
     return System(
         **origin,
-        task=labels.canonical(run.record["config"]["task"]["name"]),
-        run=run.record["name"],
-        is_rehearsal=bool(run.record["rehearsal"]),
+        task=labels.canonical(run.config["task"]["name"]),
+        run=run.name,
+        is_rehearsal=run.rehearsal,
         prompt=np.array([row.prompt_id for row in rows]),
         cluster=np.array([row.group_id for row in rows]),
         k=np.array([row.k for row in rows], dtype=np.intp),

@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from understudy.evaluation.scores import METRICS
+from understudy.pipeline.record import RunRecord
 
 from . import frame, labels
 from .evaluations import Data
@@ -39,9 +39,9 @@ _LEFT_OUT = {
 }
 
 
-def decision(run: Values, run_json: Path, stages: pd.DataFrame) -> Values:
+def decision(run: RunRecord, stages: pd.DataFrame) -> Values:
     """The verdict on the run: a word for the colour, a sentence, its reason, what it rests on."""
-    path = run_json.parent / "decision.json"
+    path = run.path.parent / "decision.json"
     screened = _screened(run, stages)
     if not path.is_file():
         return {**screened, "rows": [], "notes": [], "screened": None}
@@ -81,25 +81,25 @@ def _notes(decided: Values) -> list[str]:
     return notes + [f"Warning: {warning}" for warning in decided["warnings"]]
 
 
-def _screened(run: Values, stages: pd.DataFrame) -> Values:
+def _screened(run: RunRecord, stages: pd.DataFrame) -> Values:
     """What the rounds on the test split came to."""
-    found = run["decision"]
+    found = run.decision
     if found is None:
         done = f"{int(stages['is_done'].sum())} of the {len(stages)} stages begun so far"
         reason = f"The run is unfinished: {done} are done."
         return {"word": "open", "sentence": "Not decided yet.", "reason": reason}
-    if frame.is_ready_made(run):
+    if run.is_ready_made:
         sentence = "Ready-made answers were judged; nothing was trained."
-        return {"word": "open", "sentence": sentence, "reason": found["reason"]}
-    if not found["passed"]:
+        return {"word": "open", "sentence": sentence, "reason": found.reason}
+    if not found.passed:
         sentence = "The local model does not pass the gate."
-        return {"word": "fail", "sentence": sentence, "reason": found["reason"]}
-    rows = {step["round"]: step["data_size"] for step in run["rounds"]}[found["round"]]
+        return {"word": "fail", "sentence": sentence, "reason": found.reason}
+    rows = next(step.data_size for step in run.rounds if step.round == found.round)
     sentence = (
-        f"The local model passes the gate in round {found['round']}, "
+        f"The local model passes the gate in round {found.round}, "
         f"with {labels.count(rows)} synthetic rows."
     )
-    return {"word": "pass", "sentence": sentence, "reason": found["reason"]}
+    return {"word": "pass", "sentence": sentence, "reason": found.reason}
 
 
 def judges(data: Data, draws: int = DRAWS) -> Values | None:
@@ -200,11 +200,11 @@ def reach(intervals: list[Values], at_least: float = 1.0) -> float:
     return 1.05 * max([at_least, *ends])
 
 
-def costs(root: Path, run: Values) -> list[Values]:
+def costs(run: RunRecord) -> list[Values]:
     """By kind of stage: time, calls, tokens, dollars; None where nothing was paid for."""
     kinds: dict[str, Values] = {}
     seen = set()
-    for stage in frame.finished(root, run):
+    for stage in frame.finished(run):
         if stage.directory.path in seen:  # a directory shared by two rounds was filled once
             continue
         seen.add(stage.directory.path)
@@ -226,10 +226,10 @@ def costs(root: Path, run: Values) -> list[Values]:
     return [nothing | row for row in (*kinds.values(), whole)] if kinds else []
 
 
-def hygiene(root: Path, run: Values) -> list[Values]:
+def hygiene(run: RunRecord) -> list[Values]:
     """Stage by stage: what it kept, what it left out and why."""
     rows: list[Values] = []
-    for stage in frame.finished(root, run):
+    for stage in frame.finished(run):
         made = frame.meta(stage.directory)
         own = {_NAMES.get(name, name): made[name] for name in made if name not in _USUAL}
         counts = _flat(own)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import records
 from support.evaluations import write
 from understudy.cli import decide as cli_decide
 from understudy.errors import BadInput
@@ -51,14 +52,14 @@ def made(root: Path, difference: float, prompts: int = 80, judge_family: str = "
         "baseline.j": stage(root, "evaluation/service", verdicts("j", "gpt", theirs, judge_family)),
     }
     service = {"kind": "service", "service": {"name": "gpt", "family": "openai"}}
-    record = {
-        "name": f"run{difference}",
-        "command": COMMAND,
-        "stages": {"split": stage(root, "split/s", rows)},
-        "config": {"gate": {"kind": "paper"}, "baseline": service, "synthesis": {"kind": "none"}},
-        "decision": {"passed": True, "round": 0, "reason": "All means reach."},
-        "holdout": {"round": 0, "stages": stages},
-    }
+    record = records.record(
+        name=f"run{difference}",
+        command=COMMAND,
+        stages={"split": stage(root, "split/s", rows)},
+        config={"gate": {"kind": "paper"}, "baseline": service, "synthesis": {"kind": "none"}},
+        decision={"passed": True, "round": 0, "reason": "All means reach."},
+        holdout={"round": 0, "stages": stages},
+    )
     run_json = root / "run" / str(record["name"]) / "run.json"
     run_json.parent.mkdir(parents=True)
     run_json.write_text(json.dumps(record))

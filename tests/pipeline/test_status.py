@@ -8,7 +8,8 @@ import pytest
 
 from support import fake_runs
 from understudy.errors import BadInput
-from understudy.pipeline.status import closing_table, find_run, show
+from understudy.pipeline.record import find_run
+from understudy.pipeline.status import closing_table, show
 from understudy.store import locks
 
 

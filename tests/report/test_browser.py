@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support import chromium, fake_runs, panel_runs
+from understudy.pipeline.record import RunRecord
 from understudy.report.page import load_analysis, report
 
 HOSTILE = (
@@ -33,7 +34,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def packed(root: Path, run: Path, **budget: int) -> Any:
     load_analysis()
     browser = import_module("understudy_analysis.browser")
-    return browser.pack(browser.collect(root, json.loads(run.read_text())), **budget)
+    return browser.pack(browser.collect(RunRecord.read(run)), **budget)
 
 
 def test_chunks_hold_every_text_and_every_single_score(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_the_holdout_is_beside_the_test_split(tmp_path: Path) -> None:
     for path, answers in (("evaluation/e0", "inference/h"), ("evaluation/b0", "baseline/h")):
         fake_runs.stage(tmp_path, answers, fake_runs.answers("tiny", "on the holdout"))
         fake_runs.judged(tmp_path, path, answers)
-    record |= {"rounds": [], "stages": {}, "holdout": {"stages": stages}}
+    record |= {"rounds": [], "stages": {}, "holdout": {"round": 0, "stages": stages}}
     run.write_text(json.dumps(record))
     systems = inflate(packed(tmp_path, run).index)["systems"]
     assert systems == [
@@ -93,7 +94,7 @@ def test_texts_are_shortened_only_as_far_as_the_budget_asks(tmp_path: Path) -> N
 
 
 def test_what_a_model_wrote_is_nowhere_in_the_page_as_it_is(tmp_path: Path) -> None:
-    page = report(tmp_path, panel_runs.write(tmp_path, hostile=HOSTILE)).read_bytes()
+    page = report(panel_runs.write(tmp_path, hostile=HOSTILE)).read_bytes()
     assert b"owned'</script" not in page
     assert b"<img" not in page
     assert page.count(b"</script>") == page.count(b"<script") == 3  # index, a chunk, the program
@@ -110,7 +111,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("panel")
-    return report(root, panel_runs.write(root, prompts=60, hostile=HOSTILE))
+    return report(panel_runs.write(root, prompts=60, hostile=HOSTILE))
 
 
 def count(tab: chromium.Tab) -> int:
@@ -255,7 +256,7 @@ def test_page_fits_a_phone(tab: chromium.Tab, page: Path) -> None:
 
 @pytest.mark.slow
 def test_twenty_thousand_rows_stay_small_and_quick(tab: chromium.Tab, tmp_path: Path) -> None:
-    path = report(tmp_path, panel_runs.write(tmp_path, prompts=10_000, repeats=10))
+    path = report(panel_runs.write(tmp_path, prompts=10_000, repeats=10))
     assert path.stat().st_size <= 25_000_000
     tab.open(path)
     (paint,) = tab.value(

@@ -19,7 +19,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a finished rehearsal whose answers try to be markup."""
     root = tmp_path_factory.mktemp("rehearsal")
     run = fake_runs.write_run(root, text="<script>alert(1)</script> $x_1$")
-    return report(root, run).read_text(encoding="utf-8")
+    return report(run).read_text(encoding="utf-8")
 
 
 def cells(page: str) -> list[str]:
@@ -85,7 +85,7 @@ def test_rehearsal_is_said_by_the_page_and_by_each_figure(page: str) -> None:
 
 def test_a_real_run_is_not_called_a_rehearsal(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path, rehearsal=False)
-    assert "rehearsal" not in report(tmp_path, run).read_text(encoding="utf-8").lower()
+    assert "rehearsal" not in report(run).read_text(encoding="utf-8").lower()
 
 
 @pytest.mark.slow
@@ -93,13 +93,13 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     pages = []
     for place in ("a", "b"):
         run = fake_runs.write_run(tmp_path / place)
-        pages.append(report(tmp_path / place, run).read_bytes())
+        pages.append(report(run).read_bytes())
     assert pages[0] == pages[1]
 
 
 def test_best_median_and_worst_answer_are_shown(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path)
-    text = report(tmp_path, run).read_text(encoding="utf-8")
+    text = report(run).read_text(encoding="utf-8")
     titles = re.findall(r'<h3>(\w+) <span class="muted">similarity ([\d.]+)', text)
     assert titles == [("Best", "90.0"), ("Median", "90.0"), ("Worst", "20.0")]
 
@@ -108,7 +108,7 @@ def test_an_unfinished_run_shows_what_is_finished(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path, decision=None)
     for path in ("evaluation/e0", "gate/g0"):
         (tmp_path / path / "DONE").unlink()
-    text = report(tmp_path, run).read_text(encoding="utf-8")
+    text = report(run).read_text(encoding="utf-8")
     assert "Not decided yet." in text
     assert "5 of the 7 stages begun so far are done" in text
     assert "not finished" in text
@@ -118,7 +118,7 @@ def test_an_unfinished_run_shows_what_is_finished(tmp_path: Path) -> None:
 
 def test_a_run_without_any_finished_stage_has_a_page(tmp_path: Path) -> None:
     path = fake_runs.write_run(tmp_path, decision=None, stages={}, rounds=[])
-    text = report(tmp_path, path).read_text(encoding="utf-8")
+    text = report(path).read_text(encoding="utf-8")
     assert "No evaluation is finished yet." in text
     assert "<svg" not in text
 
@@ -136,7 +136,7 @@ def test_the_decision_on_the_holdout_comes_first(tmp_path: Path) -> None:
         "warnings": ["judge fair is of the teacher's family"],
     }
     (run.parent / "decision.json").write_text(json.dumps(decided))
-    page = report(tmp_path, run).read_text(encoding="utf-8")
+    page = report(run).read_text(encoding="utf-8")
     first = " ".join(re.sub(r"<[^>]+>", " ", page[page.index('id="decision"') :]).split())
     assert first.index("INCONCLUSIVE. The limit is below the margin.") < 30
     assert "precision all judges -2.50 [-4.2, -0.8]" in first
@@ -147,7 +147,7 @@ def test_the_decision_on_the_holdout_comes_first(tmp_path: Path) -> None:
 
 
 def test_lenient_and_strict_judges_are_called_so(tmp_path: Path) -> None:
-    page = report(tmp_path, panel_runs.write(tmp_path, prompts=40)).read_text(encoding="utf-8")
+    page = report(panel_runs.write(tmp_path, prompts=40)).read_text(encoding="utf-8")
     readings = re.findall(r'class="reading (lenient|strict|even)">([^<]+)<', page)
     assert [kind for kind, _ in readings] == ["even", "lenient", "strict"] * 2
     shifts = [float(re.findall(r"[\d.]+", words)[0]) for kind, words in readings if kind != "even"]
@@ -163,7 +163,7 @@ def test_costs_are_what_the_stages_recorded_and_missing_where_they_recorded_none
     for path in ("evaluation/e0", "evaluation/b0"):
         meta = json.loads((tmp_path / path / "meta.json").read_text()) | {"calls": calls}
         (tmp_path / path / "meta.json").write_text(json.dumps(meta))
-    page = report(tmp_path, run).read_text(encoding="utf-8")
+    page = report(run).read_text(encoding="utf-8")
     costs = cells(page[page.index('id="costs"') : page.index('id="data"')])
     rows = {costs[start]: costs[start + 1 : start + 8] for start in range(0, len(costs), 8)}
     assert rows["evaluation"] == ["2", "25.0 s", "60", "24", "8,000", "–", "0.2469"]
@@ -173,7 +173,7 @@ def test_costs_are_what_the_stages_recorded_and_missing_where_they_recorded_none
 
 def test_what_was_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path)
-    page = report(tmp_path, run).read_text(encoding="utf-8")
+    page = report(run).read_text(encoding="utf-8")
     left = re.findall(r'class="count left">([^<]+)<', page)
     unscored = ["unscored 1", "unscored: unparsable 1"]
     assert left == [*unscored, "contaminated human 2", *unscored]
@@ -183,7 +183,7 @@ def test_what_was_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
 def test_a_training_set_that_nobody_counted_has_a_dash_and_the_reason(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path)
     (tmp_path / "subset/s0/out/summary.json").unlink()
-    page = report(tmp_path, run).read_text(encoding="utf-8")
+    page = report(run).read_text(encoding="utf-8")
     assert re.findall(r"· contaminated ([^<]+)<", page) == [
         "– (not counted)",
         "– (not trained)",

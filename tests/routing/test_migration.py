@@ -1,10 +1,12 @@
 """Outcomes from the evaluation stages of runs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support import records
 from support.fake_runs import CONFIG, evaluation, human, stage, verdict, write_run
 from support.judged_services import run_with_baseline
 from understudy.errors import BadInput
@@ -69,15 +71,13 @@ def test_local_models_of_several_runs_are_told_apart_and_a_shared_service_is_one
 
 def test_every_generator_of_ready_made_answers_is_an_llm(tmp_path: Path) -> None:
     path = write_run(tmp_path, config=CONFIG | {"inference": {"kind": "file"}}, stages={})
-    import json
-
     record = json.loads(path.read_text())
     first = record["rounds"][0]["stages"]
     answers: list[Row] = [
         Answer(f"p{n}", f"g{n}", 0, "x" * 40, None, "stop", "other", "x") for n in range(3)
     ]
     second = first | {"inference": stage(tmp_path, "inference/i1", answers)}
-    record["rounds"].append({"round": 1, "stages": second, "decision": "fail"})
+    record["rounds"].append({"round": 1, "data_size": None, "stages": second, "decision": "fail"})
     record["stages"] = {"split": "split/p0"}
     path.write_text(json.dumps(record))
     found = outcomes([path], {"other": Price(0, 1)})
@@ -107,9 +107,7 @@ def test_runs_that_cannot_be_put_side_by_side_are_refused(tmp_path: Path) -> Non
     stage(tmp_path / "c", "split/p0", [human(0, "test", "x")])
     unjudged = tmp_path / "c" / "run" / "new" / "run.json"
     unjudged.parent.mkdir(parents=True)
-    unjudged.write_text(
-        '{"name": "new", "rehearsal": true, "config": {}, "rounds": [], '
-        '"stages": {"split": "split/p0"}}'
-    )
+    begun = records.record(name="new", rehearsal=True, stages={"split": "split/p0"})
+    unjudged.write_text(json.dumps(begun))
     with pytest.raises(BadInput, match="the run new has no finished evaluation yet"):
         outcomes([unjudged], {})

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from support import records
 from understudy.records import Answer, Coverage, Row, Verdict, dumps
 from understudy.store.artifacts import write_atomically
 
@@ -147,13 +148,13 @@ def write_run(
     )
     stage(root, "baseline/a0", answers("offline", text))
     judged(root, baseline, "baseline/a0")
-    run: dict[str, Any] = {
-        **{"name": name, "command": "understudy run experiment=demo", "understudy": "0.1.0"},
-        **{"created": "2026-11-21T08:00:00+00:00", "rehearsal": rehearsal, "config": CONFIG},
-        "stages": {"split": stage(root, "split/p0", common), f"baseline.{JUDGE}": baseline},
-        "rounds": [first_round(root, text)],
-        "decision": {"passed": False, "round": None, "reason": "the ladder ends at 0 rows"},
-    }
+    run = records.record(
+        **{"name": name, "command": "understudy run experiment=demo", "rehearsal": rehearsal},
+        config=CONFIG,
+        stages={"split": stage(root, "split/p0", common), f"baseline.{JUDGE}": baseline},
+        rounds=[first_round(root, text)],
+        decision={"passed": False, "round": None, "reason": "the ladder ends at 0 rows"},
+    )
     run |= changed
     path = root / "run" / name / "run.json"
     path.parent.mkdir(parents=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from support import records
+
 JUDGES = {"gpt-4o": 0.0, "claude-3-sonnet": 4.0, "gemini-1.5-flash": -6.0}
 SERVICE, MODEL, TEACHER = "gpt-4o", "gemma-7b", "gpt-4o"
 
@@ -78,8 +80,7 @@ def _record(shared: dict[str, str], rounds: list[dict[str, Any]]) -> dict[str, A
         "synthesis": {"service": {"name": TEACHER, "family": "openai"}},
         "gate": {"similarity": 70.0, "precision": 80.0},
     }
-    whole = {"name": "big", "rehearsal": True, "config": config, "stages": shared}
-    return whole | {"rounds": rounds, "decision": None}
+    return records.record(name="big", rehearsal=True, config=config, stages=shared, rounds=rounds)
 
 
 def _coverage(name: str) -> dict[str, Any]:

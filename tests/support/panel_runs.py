@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from support import fake_runs
+from support import fake_runs, records
 from understudy.records import Coverage, Row, dumps
 from understudy.store.artifacts import write_atomically
 
@@ -39,13 +38,11 @@ def write(
         local[f"evaluation.{name}"] = path
         path = _judge(root, f"evaluation/s-{name}", "baseline/a0", name, 80 + shift, repeats, say)
         stages[f"baseline.{name}"] = path
-    run: dict[str, Any] = {
-        **{"name": "panel", "command": "understudy run", "understudy": "0.1.0"},
-        **{"created": "2026-11-21T08:00:00+00:00", "rehearsal": True, "config": fake_runs.CONFIG},
-        "stages": stages,
-        "rounds": [{"round": 0, "data_size": 0, "stages": local, "decision": "pass"}],
-        "decision": {"passed": True, "round": 0, "reason": "all scores reach the thresholds"},
-    }
+    run = records.record(
+        **{"name": "panel", "rehearsal": True, "config": fake_runs.CONFIG, "stages": stages},
+        rounds=[{"round": 0, "data_size": 0, "stages": local, "decision": "pass"}],
+        decision={"passed": True, "round": 0, "reason": "all scores reach the thresholds"},
+    )
     path = root / "run" / "panel" / "run.json"
     path.parent.mkdir(parents=True)
     write_atomically(path, json.dumps(run))

@@ -2,6 +2,7 @@
 
 import json
 
+from support import records
 from understudy.config import Config
 from understudy.pipeline import run, stages, worker
 from understudy.pipeline.flow import Flow
@@ -31,6 +32,6 @@ def training_set(config: Config) -> StageDir:
     directory = run.run_root(config) / "run" / run.run_name(config)
     directory.mkdir(parents=True, exist_ok=True)
     step = {"round": 0, "data_size": config.data_size, "stages": {"subset": subset.path}}
-    record = {"name": directory.name, "rounds": [step], "decision": None}
+    record = records.record(name=directory.name, rounds=[step])
     (directory / "run.json").write_text(json.dumps(record))
     return made

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support import tiny_model
+from support import records, tiny_model
 from understudy.models import load
 from understudy.store.artifacts import write_atomically
 
@@ -61,12 +61,12 @@ def a_run(root: Path, **model: Any) -> Path:
     load.tokenizer(base).save_pretrained(stage / "out" / "model")
     write_atomically(stage / "config.json", json.dumps({"config": dataclasses.asdict(config)}))
     write_atomically(stage / "DONE", "")
-    run = {
-        **{"name": "mine", "command": "understudy run", "stages": {}, "rehearsal": False},
-        **{"config": dataclasses.asdict(config), "holdout": None},
-        "rounds": [{"round": 1, "stages": STAGES, "decision": "pass"}],
-        "decision": {"passed": True, "round": 1, "reason": "as good"},
-    }
+    run = records.record(
+        name="mine",
+        config=dataclasses.asdict(config),
+        rounds=[{"round": 1, "data_size": 50, "stages": STAGES, "decision": "pass"}],
+        decision={"passed": True, "round": 1, "reason": "as good"},
+    )
     path = root / "run" / "mine" / "run.json"
     path.parent.mkdir(parents=True)
     write_atomically(path, json.dumps(run))

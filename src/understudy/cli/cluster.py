@@ -1,7 +1,6 @@
 """Runs on Slurm: submitting for `run`, and the verbs `cancel`, `explain` and `unlock`."""
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -96,14 +95,14 @@ def register(verbs: Any) -> None:
 
 
 def _cancel(arguments: argparse.Namespace) -> None:
-    from understudy.pipeline import status
+    from understudy.pipeline.record import find_run
     from understudy.sweep import cancellation, sweep
 
     root = _root(arguments)
     if (found := sweep.find_sweep(root, arguments.run)) is not None:
         runs = sweep.run_files(found)
     else:
-        runs = [found := status.find_run(root, arguments.run)]
+        runs = [found := find_run(root, arguments.run)]
     planning = found.parents[2].joinpath("slurm", *found.parent.parts[-2:], "planning.json")
     done = cancellation.cancel(runs, planning, arguments.all)
     print(f"cancelled: {len(done.jobs)} jobs of {found.parent.name}")
@@ -116,7 +115,7 @@ def _explain(arguments: argparse.Namespace) -> None:
     from understudy import config
     from understudy.config.compose import compose
     from understudy.pipeline import run as pipeline
-    from understudy.pipeline import status
+    from understudy.pipeline.record import RunRecord, find_run
     from understudy.sweep import explain
     from understudy.sweep.submission_cells import ahead
 
@@ -132,11 +131,9 @@ def _explain(arguments: argparse.Namespace) -> None:
         if directory is not None:
             root, wanted = directory.parents[1], [f"{directory.parent.name}/{directory.name}"]
         else:
-            run_json = status.find_run(_root(arguments), cell)
-            root, record = run_json.parents[2], json.loads(run_json.read_text(encoding="utf-8"))
-            wanted = [
-                path for path in status.stages_of(record) if not (root / path / "DONE").is_file()
-            ]
+            record = RunRecord.read(find_run(_root(arguments), cell))
+            root = record.root
+            wanted = [path for path in record.stage_paths if not record.stage(path).is_done]
     explainer = explain.Explainer(root, planned)
     for stage in wanted:
         found = explainer.explain(stage)

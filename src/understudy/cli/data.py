@@ -1,7 +1,6 @@
 """The verb `export-data`: a run's training set in somebody else's format, and to the hub."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ def register(verbs: Any) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from understudy.cli.main import compose
     from understudy.data import publish
-    from understudy.pipeline import status
+    from understudy.pipeline.record import find_run
 
     out = Path(arguments.out)
     if out.exists() and not arguments.force and (out.is_file() or any(out.iterdir())):
@@ -39,7 +38,7 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.push:
         publish.check_hub(arguments.push)
     root = Path(arguments.root or compose([], None)[0]["paths"]["root"])
-    run_json = status.find_run(root.expanduser().absolute(), arguments.run)
+    run_json = find_run(root.expanduser().absolute(), arguments.run)
     counts = _write(_subset(run_json, arguments.round), arguments)
     words = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{arguments.out}: {words} rows as {arguments.format}, and a card")
@@ -49,13 +48,13 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _subset(run_json: Path, number: int | None) -> "StageDir":
     """The training set of a round."""
-    from understudy.store.artifacts import StageDir
+    from understudy.pipeline.record import RunRecord
 
-    run = json.loads(run_json.read_text(encoding="utf-8"))
+    run = RunRecord.read(run_json)
     found = {
-        step["round"]: StageDir(run_json.parents[2] / step["stages"]["subset"])
-        for step in run["rounds"]
-        if "subset" in step["stages"]
+        step.round: run.stage(step.stages["subset"])
+        for step in run.rounds
+        if "subset" in step.stages
     }
     done = {number: stage for number, stage in found.items() if stage.is_done}
     if number is None and done:
@@ -63,7 +62,7 @@ def _subset(run_json: Path, number: int | None) -> "StageDir":
     if number not in done:
         rounds = ", ".join(map(str, done)) or "no round yet"
         what = "a training set" if number is None else f"a training set of round {number}"
-        raise BadInput(f"run {run['name']} has not {what}; it has one of {rounds}")
+        raise BadInput(f"run {run.name} has not {what}; it has one of {rounds}")
     return done[number]
 
 

@@ -7,13 +7,15 @@ model was trained or chosen on them.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
     from understudy.evaluation.decision import Decision
+    from understudy.pipeline.record import RunRecord
 
 _ABOUT = "decide on the holdout whether the local model may replace the service (exit 0 yes, 1 no)"
 
@@ -34,36 +36,34 @@ def register(verbs: Any) -> None:
 def _decide(arguments: argparse.Namespace) -> int:
     from understudy.config.compose import compose
     from understudy.evaluation import decision
-    from understudy.pipeline.status import find_run
+    from understudy.pipeline.record import RunRecord, find_run
     from understudy.report.page import report
     from understudy.store.artifacts import write_atomically
 
     root = arguments.root or compose([], None).values["paths"]["root"]
-    run_json = find_run(Path(root).expanduser().absolute(), arguments.run)
-    run = json.loads(run_json.read_text(encoding="utf-8"))
-    is_ready_made = run["config"].get("inference", {}).get("kind", "local") != "local"
-    if arguments.service is not None and not is_ready_made:
+    run = RunRecord.read(find_run(Path(root).expanduser().absolute(), arguments.run))
+    if arguments.service is not None and not run.is_ready_made:
         raise BadInput(f"--service={arguments.service} is for ready-made answers (inference=file)")
-    if not is_ready_made and run["decision"] is not None and not run["decision"]["passed"]:
+    if not run.is_ready_made and run.decision is not None and not run.decision.passed:
         print(
             f"NOT YET: no round passed on the test split, so the holdout stays unseen.\n"
-            f"{run['decision']['reason']}"
+            f"{run.decision.reason}"
         )
         return 1
-    gate = run["config"]["gate"]
+    gate = run.config["gate"]
     margin = _given(arguments.margin, gate.get("margin"), decision.MARGIN)
     alpha = _given(arguments.alpha, gate.get("alpha"), decision.ALPHA)
     if not 0 < margin <= 100:
         raise BadInput(f"margin={margin:g} is no number of points within 0 and 100")
     if not 0 < alpha < 0.5:
         raise BadInput(f"alpha={alpha:g} is no probability within 0 and 0.5")
-    decided = decide_run(run_json, margin, alpha, arguments.service)
-    written = decided.to_dict() | {"holdout": run.get("holdout")}  # which a later run may replace
-    text = json.dumps(written, indent=1, allow_nan=False)
-    write_atomically(run_json.parent / "decision.json", text)
+    decided = decide_run(run, margin, alpha, arguments.service)
+    holdout = None if run.holdout is None else asdict(run.holdout)  # a later run may replace it
+    text = json.dumps(decided.to_dict() | {"holdout": holdout}, indent=1, allow_nan=False)
+    write_atomically(run.path.parent / "decision.json", text)
     show(decided)
-    if (run_json.parent / "report.html").is_file():  # its first lines are the decision
-        print(f"report: {report(run_json.parents[2], run_json)}")
+    if (run.path.parent / "report.html").is_file():  # its first lines are the decision
+        print(f"report: {report(run.path)}")
     return 0 if decided.decision == "MIGRATE" else 1
 
 
@@ -72,7 +72,7 @@ def _given(*values: float | None) -> float:
 
 
 def decide_run(
-    run_json: Path, margin: float, alpha: float, service: str | None = None
+    run: "RunRecord", margin: float, alpha: float, service: str | None = None
 ) -> "Decision":
     """Look at the run's holdout, which is recorded first, and decide."""
     from understudy.evaluation import decision, looks
@@ -80,52 +80,48 @@ def decide_run(
     from understudy.evaluation.scores import METRICS
     from understudy.records import Coverage, Verdict, read_rows
 
-    run, root = json.loads(run_json.read_text(encoding="utf-8")), run_json.parents[2]
-    config = run["config"]
-    is_ready_made = config.get("inference", {}).get("kind", "local") != "local"
-    stages, judges, replaced = (
-        _ready_made(run, root, service) if is_ready_made else _holdout(run, root)
-    )
-    split = root / run["stages"]["split"] / "out" / "rows.jsonl"
-    name = "test" if is_ready_made else "holdout"
+    stages, judges, replaced = _ready_made(run, service) if run.is_ready_made else _holdout(run)
+    split = run.stage(run.stages["split"]).out / "rows.jsonl"
+    name = "test" if run.is_ready_made else "holdout"
     groups = {row.id: row.group_id for row in read_rows(split, Coverage) if row.split == name}
     local, theirs = (
         {
-            judge: list(read_rows(root / stages[f"{role}.{judge}"] / "out/rows.jsonl", Verdict))
+            judge: list(read_rows(run.stage(stages[f"{role}.{judge}"]).out / "rows.jsonl", Verdict))
             for judge in judges
         }
         for role in ("evaluation", "baseline")
     )
     pairs = {metric: pair(local, theirs, sorted(groups), metric) for metric in METRICS}
     families = {judge: _family(found) for judge, found in local.items()}
-    teacher = _service(config, "synthesis")
+    teacher = _service(run, "synthesis")
     evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
-    number = looks.look(looks.file_of(root, sorted(groups)), run["name"], evidence)
+    number = looks.look(looks.file_of(run.root, sorted(groups)), run.name, evidence)
     warnings = decision.family_warnings(families, teacher, replaced)
     return decision.decide(
         pairs, groups, margin=margin, alpha=alpha, look=number, warnings=warnings
     )
 
 
-_Judged = tuple[dict[str, str], list[str], tuple[str, str] | None]
+class _Judged(NamedTuple):
+    stages: dict[str, str]  # evaluation.JUDGE and baseline.JUDGE → path
+    judges: list[str]
+    service: tuple[str, str] | None  # name and family
 
 
-def _ready_made(run: dict[str, Any], root: Path, service: str | None) -> _Judged:
-    """The evaluation stages of two generators, as if one were the baseline of the other."""
-    from understudy.store.artifacts import StageDir
-
+def _ready_made(run: "RunRecord", service: str | None) -> _Judged:
+    """Return the evaluations of two generators, as if one were the baseline of the other."""
     found: dict[str, dict[str, str]] = {}  # generator -> judge -> stage
     families: dict[str, str] = {}
-    for step in run["rounds"]:
-        for role, path in step["stages"].items():
-            if role.startswith("evaluation.") and StageDir(root / path).is_done:
-                summary = json.loads((root / path / "out/summary.json").read_text("utf-8"))
+    for step in run.rounds:
+        for role, path in step.stages.items():
+            if role.startswith("evaluation.") and run.stage(path).is_done:
+                summary = run.stage(path).read("out/summary.json")
                 found.setdefault(summary["generator"], {})[role.partition(".")[2]] = path
                 families[summary["generator"]] = summary["family"]
     others = [name for name in found if name != service]
     if service not in found or len(others) != 1:
         raise BadInput(
-            f"{run['name']} has judged answers of {', '.join(found) or 'nobody'}: it needs two "
+            f"{run.name} has judged answers of {', '.join(found) or 'nobody'}: it needs two "
             f"generators and --service=NAME of the one to be replaced (given: {service}); a "
             "gateway's shadows hold both with gateway.shadow_twice=true"
         )
@@ -135,40 +131,38 @@ def _ready_made(run: dict[str, Any], root: Path, service: str | None) -> _Judged
         for role, name in (("evaluation", others[0]), ("baseline", service))
         for judge in judges
     }
-    return stages, judges, (service, families[service])
+    return _Judged(stages, judges, (service, families[service]))
 
 
-def _holdout(run: dict[str, Any], root: Path) -> _Judged:
-    """The holdout's evaluation stages by role, all finished, the judges, and the service."""
-    from understudy.store.artifacts import StageDir
-
-    name, record = run["name"], run.get("holdout")
-    if record is None:
+def _holdout(run: "RunRecord") -> _Judged:
+    """Return the evaluations on the holdout; raise BadInput unless all are finished."""
+    if run.holdout is None:
         raise BadInput(
-            f"{name} has no judged holdout: it needs coverage.split.holdout > 0, a baseline and "
-            f"a round that passes its gate; go on with {run['command']}"
+            f"{run.name} has no judged holdout: it needs coverage.split.holdout > 0, a baseline "
+            f"and a round that passes its gate; go on with {run.command}"
         )
     stages = {
         role: path
-        for role, path in record["stages"].items()
+        for role, path in run.holdout.stages.items()
         if role.startswith(("evaluation.", "baseline."))
     }
-    if unfinished := [role for role, path in stages.items() if not StageDir(root / path).is_done]:
+    if unfinished := [role for role, path in stages.items() if not run.stage(path).is_done]:
         raise BadInput(
-            f"{name} has not finished {', '.join(unfinished)} on the holdout; "
-            f"go on with {run['command']}"
+            f"{run.name} has not finished {', '.join(unfinished)} on the holdout; "
+            f"go on with {run.command}"
         )
     judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]
-    return stages, judges, _service(run["config"], "baseline")
+    return _Judged(stages, judges, _service(run, "baseline"))
 
 
 def _family(verdicts: Any) -> str:
     return verdicts[0].judge_family if verdicts else "unknown"
 
 
-def _service(config: dict[str, Any], role: str) -> tuple[str, str] | None:
+def _service(run: "RunRecord", role: str) -> tuple[str, str] | None:
     """Name and family of the service in this role, where one was asked."""
-    service = config[role].get("service") if config[role]["kind"] == "service" else None
+    asked = run.config[role]
+    service = asked.get("service") if asked["kind"] == "service" else None
     return None if service is None else (service["name"], service["family"])
 
 

@@ -49,7 +49,7 @@ def _export(arguments: argparse.Namespace) -> None:
     from understudy.data import publish
     from understudy.export.export import export
     from understudy.pipeline.chosen import choose
-    from understudy.pipeline.status import find_run
+    from understudy.pipeline.record import find_run
 
     settings, root = _settings(arguments.set, arguments.root)
     if arguments.push:
@@ -58,13 +58,13 @@ def _export(arguments: argparse.Namespace) -> None:
     word, reason = chosen.decision
     if word != "MIGRATE":
         print(f"{word}: {reason.rstrip('.')}; the card says so", file=sys.stderr)
-    to = Path(arguments.to or chosen.run_json.parent / f"export-{settings.what}")
+    to = Path(arguments.to or chosen.run.path.parent / f"export-{settings.what}")
     done = export(chosen, settings, to.expanduser().absolute(), arguments.force)
     for what, why in done.report.unmeasured.items():
         print(f"not checked: {what}: {why}")
     checked = ", ".join(done.report.measured)
     is_unrun = settings.what == "gguf" and "llama.cpp" in done.report.unmeasured
-    what = f"{settings.what} of {chosen.run['name']}{', converted from a merge' * is_unrun}"
+    what = f"{settings.what} of {chosen.run.name}{', converted from a merge' * is_unrun}"
     print(f"{done.path}: {what}; as judged in {checked}")
     if arguments.push:
         files = [path.name for path in done.path.iterdir()]

@@ -164,8 +164,8 @@ def _run(arguments: argparse.Namespace) -> int:
     decision = run.execute()
     page = run.directory / "report.html"
     if run.computed or not page.is_file():
-        page = report(run.root, run.directory / "run.json")
-    print(f"{'passed' if decision['passed'] else 'not passed'}: {decision['reason']}")
+        page = report(run.record.path)
+    print(f"{'passed' if decision.passed else 'not passed'}: {decision.reason}")
     print(f"stages run: {run.computed}")
     print(f"report: {page}")
     return 0
@@ -217,8 +217,8 @@ def _multirun(arguments: argparse.Namespace) -> int:
             run = pipeline.Run(cell.as_in(values), _typed(arguments, cell.overrides))
             runs.append(run)
             decision = run.execute()
-            verdict = "passed" if decision["passed"] else "not passed"
-            print(f"{run.directory.name}: {verdict}: {decision['reason']}")
+            verdict = "passed" if decision.passed else "not passed"
+            print(f"{run.directory.name}: {verdict}: {decision.reason}")
         except UnderstudyError as error:
             codes.append(error.exit_code)
             print(f"understudy: cell {cell.label} failed. {error}", file=sys.stderr)
@@ -268,25 +268,26 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> None:
     from understudy.pipeline import status
+    from understudy.pipeline.record import find_run
     from understudy.sweep import sweep
 
     root = _root(arguments)
     if (found := sweep.find_sweep(root, arguments.run)) is not None:
         sweep.show(found)
     else:
-        status.show(status.find_run(root, arguments.run))
+        status.show(find_run(root, arguments.run))
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from understudy.pipeline import status
+    from understudy.pipeline.record import find_run
     from understudy.report import page as report
     from understudy.sweep import sweep
 
     root = _root(arguments)
     found = sweep.find_sweep(root, arguments.run)
-    runs = sweep.run_files(found) if found else [status.find_run(root, arguments.run)]
+    runs = sweep.run_files(found) if found else [find_run(root, arguments.run)]
     for run_json in runs:
-        print(f"report: {report.report(run_json.parents[2], run_json)}")
+        print(f"report: {report.report(run_json)}")
 
 
 def _root(arguments: argparse.Namespace) -> Path:

@@ -107,7 +107,7 @@ def _goal(arguments: argparse.Namespace) -> "Goal":
 def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     """The table of a file, or that of runs."""
     from understudy.config.compose import compose
-    from understudy.pipeline import status
+    from understudy.pipeline.record import find_run
     from understudy.routing import costs, data, migration
 
     files = [Path(text) for text in arguments.what if Path(text).is_file()]
@@ -122,7 +122,7 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
         if Path(text).suffix in (".csv", ".parquet"):
             raise BadInput(f"{text} does not exist; give a CSV or parquet file, or runs")
     root = Path(arguments.root or compose([], None).values["paths"]["root"]).expanduser()
-    runs = [status.find_run(root.absolute(), name) for name in arguments.what]
+    runs = [find_run(root.absolute(), name) for name in arguments.what]
     prices = dict(costs.parse_price(text) for text in arguments.price_of)
     return migration.outcomes(runs, prices, arguments.metric)
 

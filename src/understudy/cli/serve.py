@@ -87,7 +87,7 @@ def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
 
 def _served(arguments: argparse.Namespace, root: Path) -> "Served":
     from understudy.pipeline import chosen
-    from understudy.pipeline.status import find_run
+    from understudy.pipeline.record import find_run
     from understudy.serve import served
 
     path = Path(arguments.what).expanduser()

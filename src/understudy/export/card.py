@@ -9,7 +9,6 @@ from typing import Any
 from understudy.config.deploy import Export
 from understudy.export.parity import Report
 from understudy.pipeline.chosen import Chosen
-from understudy.pipeline.status import stages_of
 from understudy.records import Coverage, dumps, read_rows
 from understudy.store.artifacts import StageDir
 
@@ -46,7 +45,7 @@ def card(chosen: Chosen, settings: Export, report: Report) -> str:
 
 
 def _rehearsal(chosen: Chosen) -> list[str]:
-    if not chosen.run["rehearsal"]:
+    if not chosen.run.rehearsal:
         return []
     return ["**A rehearsal: stand-ins taught and judged; no number here is about an LLM.**", ""]
 
@@ -58,11 +57,11 @@ def _base(chosen: Chosen) -> list[str]:
     found = chosen.summary("finetune") or {}
     steps = f", {found['shipped_step']} steps" if "shipped_step" in found else ""
     how = "not fine-tuned" if trainer.kind == "none" else f"fine-tuned ({recipe}{steps})"
-    name, number = chosen.run["name"], chosen.step["round"]
+    name, number = chosen.run.name, chosen.step.round
     return [
         f"Base model: {model.name} ({where}), {how}, with seed {chosen.config.seed}.",
-        f"Made by understudy {chosen.run['understudy']}, run {name}, round {number}:",
-        f"`{chosen.run['command']}`",
+        f"Made by understudy {chosen.run.understudy}, run {name}, round {number}:",
+        f"`{chosen.run.command}`",
         "",
     ]
 
@@ -107,14 +106,14 @@ def _data(chosen: Chosen) -> list[str]:
 def _costs(chosen: Chosen) -> list[str]:
     """What the services took in all rounds, by stage, and the training of this one."""
     usd: dict[str, float] = {}
-    for path in stages_of(chosen.run):
-        calls = _meta(StageDir(chosen.root / path)).get("calls") or {}
+    for path in chosen.run.stage_paths:
+        calls = _meta(chosen.run.stage(path)).get("calls") or {}
         if "microusd" in calls:
             kind = path.partition("/")[0]
             usd[kind] = usd.get(kind, 0.0) + calls["microusd"] / 1e6
     paid = ", ".join(f"{kind} ${amount:.4f}" for kind, amount in sorted(usd.items()))
     lines = ["## Costs", "", f"Calls of services: {paid or 'none was paid for'}."]
-    if "finetune" in chosen.step["stages"]:
+    if "finetune" in chosen.step.stages:
         meta = _meta(chosen.stage("finetune"))
         if "seconds" in meta:
             lines.append(
@@ -165,7 +164,7 @@ def _limits(chosen: Chosen) -> list[str]:
         "The scores are those of the judges above, not of people.",
         "Intervals are over prompts, for these weights: one training, one seed.",
     ]
-    if "baseline" not in chosen.run["stages"]:
+    if "baseline" not in chosen.run.stages:
         lines.append("No service was compared with.")
     lines += chosen.warnings
     lines.append(

@@ -51,7 +51,7 @@ def export(chosen: Chosen, settings: Export, to: Path, is_forced: bool) -> Expor
     with _hidden(to) as part:
         report = _write(chosen, settings, part)
         text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-        record = chosen.run_json.parent / REPORT
+        record = chosen.run.path.parent / REPORT
         write_atomically(record, text)
         if report.cause is not None:
             raise UnderstudyError(f"not exported: {report.cause} (measurements: {record})")

@@ -1,7 +1,7 @@
 """Which model of a run is deployed, and what the run has decided about it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from understudy import config
 from understudy.config import Config
 from understudy.errors import BadInput
+from understudy.pipeline.record import RoundRecord, RunRecord
 from understudy.store.artifacts import StageDir
 
 
@@ -16,16 +17,10 @@ from understudy.store.artifacts import StageDir
 class Chosen:
     """One round of a run, with what it was made of."""
 
-    run_json: Path
-    run: dict[str, Any]
-    step: dict[str, Any]  # the round's entry in run.json
+    run: RunRecord
+    step: RoundRecord
     config: Config  # as it was trained
     finetuned: Path | None  # None = the base model itself
-
-    @property
-    def root(self) -> Path:
-        """What stage paths are relative to."""
-        return self.run_json.parents[2]
 
     @property
     def split(self) -> Path:
@@ -34,11 +29,11 @@ class Chosen:
 
     def stage(self, role: str) -> StageDir:
         """The round's stage in this role, or the run's."""
-        return StageDir(self.root / (self.run["stages"] | self.step["stages"])[role])
+        return self.run.stage((self.run.stages | self.step.stages)[role])
 
     def summary(self, role: str) -> dict[str, Any] | None:
         """What a finished stage of this round has summed up; None where there is none."""
-        if role not in self.step["stages"] or not self.stage(role).is_done:
+        if role not in self.step.stages or not self.stage(role).is_done:
             return None
         found: dict[str, Any] = self.stage(role).read("out/summary.json")
         return found
@@ -46,18 +41,18 @@ class Chosen:
     @property
     def decision(self) -> tuple[str, str]:
         """The word of `understudy decide`, or UNDECIDED, and why; only MIGRATE is a yes."""
-        run, number, said = self.run, self.step["round"], self._decided
-        if run["decision"] is None:
-            return "UNDECIDED", f"the run is not finished; go on with {run['command']}"
-        if not run["decision"]["passed"]:
-            return "NOT YET", f"no round passed on the test split. {run['decision']['reason']}"
-        if number != run["decision"]["round"]:
-            return "UNDECIDED", f"the run chose round {run['decision']['round']}, not {number}"
+        run, number, said = self.run, self.step.round, self._decided
+        if run.decision is None:
+            return "UNDECIDED", f"the run is not finished; go on with {run.command}"
+        if not run.decision.passed:
+            return "NOT YET", f"no round passed on the test split. {run.decision.reason}"
+        if number != run.decision.round:
+            return "UNDECIDED", f"the run chose round {run.decision.round}, not {number}"
         if said is None:
-            return "UNDECIDED", f"nobody looked at the holdout: understudy decide {run['name']}"
+            return "UNDECIDED", f"nobody looked at the holdout: understudy decide {run.name}"
         if not self._is_of_this:
             why = "it was decided on another model of this name: understudy decide"
-            return "UNDECIDED", f"{why} {run['name']}"
+            return "UNDECIDED", f"{why} {run.name}"
         return said["decision"], said["reason"]
 
     @property
@@ -68,7 +63,7 @@ class Chosen:
     @cached_property
     def _decided(self) -> dict[str, Any] | None:
         """What `understudy decide` wrote."""
-        path = self.run_json.parent / "decision.json"
+        path = self.run.path.parent / "decision.json"
         found: dict[str, Any] | None
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         return found
@@ -76,7 +71,8 @@ class Chosen:
     @property
     def _is_of_this(self) -> bool:
         """Whether it is about what the run has judged on the holdout since it was last begun."""
-        return self._decided is not None and self._decided.get("holdout") == self.run.get("holdout")
+        judged = None if self.run.holdout is None else asdict(self.run.holdout)
+        return self._decided is not None and self._decided.get("holdout") == judged
 
 
 def choose(run_json: Path, number: int | None = None) -> Chosen:
@@ -84,27 +80,26 @@ def choose(run_json: Path, number: int | None = None) -> Chosen:
 
     Raises BadInput where there is no such model.
     """
-    run = json.loads(run_json.read_text(encoding="utf-8"))
-    root = run_json.parents[2]
-    if run["config"]["inference"].get("kind", "local") != "local":
-        raise BadInput(f"{run['name']} judged ready-made answers; it has no model to export")
+    run = RunRecord.read(run_json)
+    if run.is_ready_made:
+        raise BadInput(f"{run.name} judged ready-made answers; it has no model to export")
     done = {
-        step["round"]: step
-        for step in run["rounds"]
-        if (path := step["stages"].get("finetune", step["stages"].get("inference")))
-        and StageDir(root / path).is_done
+        step.round: step
+        for step in run.rounds
+        if (path := step.stages.get("finetune", step.stages.get("inference")))
+        and run.stage(path).is_done
     }
     wanted = number
-    if wanted is None and (run["decision"] or {}).get("passed"):
-        wanted = run["decision"]["round"]
+    if wanted is None and run.decision is not None:
+        wanted = run.decision.round
     if wanted is None and done:
         wanted = max(done)
     if wanted not in done:
         if not done:
-            raise BadInput(f"{run['name']} has no model yet; go on with {run['command']}")
+            raise BadInput(f"{run.name} has no model yet; go on with {run.command}")
         rounds = ", ".join(map(str, done))
-        raise BadInput(f"{run['name']} has no model of round {wanted}; it has one of {rounds}")
+        raise BadInput(f"{run.name} has no model of round {wanted}; it has one of {rounds}")
     step = done[wanted]
-    stage = StageDir(root / step["stages"].get("finetune", step["stages"]["inference"]))
-    finetuned = stage.out / "model" if "finetune" in step["stages"] else None
-    return Chosen(run_json, run, step, config.build(stage.read("config.json")["config"]), finetuned)
+    stage = run.stage(step.stages.get("finetune", step.stages["inference"]))
+    finetuned = stage.out / "model" if "finetune" in step.stages else None
+    return Chosen(run, step, config.build(stage.read("config.json")["config"]), finetuned)

@@ -1,7 +1,6 @@
 """Run the rounds: which stage is next, until the gate passes or the ladder ends."""
 
 import dataclasses
-import json
 import platform
 import shlex
 import sys
@@ -19,12 +18,13 @@ from understudy.inference import vllm
 from understudy.pipeline import stages
 from understudy.pipeline.flow import flow_of
 from understudy.pipeline.local import Workers
+from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunDecision, RunRecord
 from understudy.pipeline.stages import Stage
 from understudy.pipeline.status import closing_table
 from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows
 from understudy.services import providers
-from understudy.store.artifacts import StageDir, fingerprint, write_atomically
+from understudy.store.artifacts import StageDir, fingerprint
 from understudy.training import accelerate
 
 
@@ -85,76 +85,74 @@ class Run:
         self.computed = 0
         self.tracker = Tracker()
         self.is_quiet = False
-        self.record: dict[str, Any] = {
-            "name": self.directory.name,
-            "command": self.command,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "understudy": __version__,
-            "rehearsal": config.is_rehearsal,
-            "config": dataclasses.asdict(config),
-            "stages": {},
-            "rounds": [],
-            "holdout": None,
-            "decision": None,
-        }
+        self.record = RunRecord(
+            path=self.directory / "run.json",
+            name=self.directory.name,
+            command=self.command,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            understudy=__version__,
+            rehearsal=config.is_rehearsal,
+            config=dataclasses.asdict(config),
+            stages={},
+            rounds=[],
+        )
 
-    def execute(self) -> dict[str, Any]:
-        """Run what is not done yet, until a round passes; returns the decision."""
+    def execute(self) -> RunDecision:
+        """Run what is not done yet, until a round passes; return the decision."""
         workers = Workers()
         for task in self.steps():
             task.work(workers)
-        return dict(self.record["decision"])
+        assert self.record.decision is not None, "the last step writes the decision"
+        return self.record.decision
 
     def steps(self) -> Iterator[Task]:
         """Each stage that is not done, which must be when the next is asked for; then decide."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         for notice in self.notices:
             self.say(notice)
-        yield from self._stages(self.flow.shared, self.record["stages"])
+        yield from self._stages(self.flow.shared, self.record.stages)
         with self._tracked() as self.tracker:
             for number in range(len(self.flow.sizes)):
                 yield from self._round(number)
                 summary = self._decide(number)
-                self.tracker.log_round(number, self.record["rounds"][number]["stages"], summary)
+                self.tracker.log_round(number, self.record.rounds[number].stages, summary)
                 if summary["decision"] == "pass" and self.flow.is_ladder:
                     break
-        passed = [step["round"] for step in self.record["rounds"] if step["decision"] == "pass"]
+        passed = [step.round for step in self.record.rounds if step.decision == "pass"]
         if passed and self.flow.is_ladder:
             yield from self._holdout(passed[0])
-        self.record["decision"] = {
-            "passed": bool(passed),
-            "round": passed[0] if passed else None,
-            "reason": self.flow.reason(passed, summary["reason"]),
-        }
-        self._write()
+        self.record.decision = RunDecision(
+            passed=bool(passed),
+            round=passed[0] if passed else None,
+            reason=self.flow.reason(passed, summary["reason"]),
+        )
+        self.record.write()
 
     def _tracked(self) -> Tracker:
         """The tracker of this run; the runs of a sweep are a group."""
-        values = {key: self.record[key] for key in ("command", "understudy", "rehearsal", "stages")}
+        names = ("command", "understudy", "rehearsal", "stages")
+        values = {name: getattr(self.record, name) for name in names}
         kind, _, sweep = self.purse.partition("/")
         return open_tracker(
             self.config.tracking,
             self.directory,
             self.directory.name,
-            {**self.record["config"], **values},
+            {**self.record.config, **values},
             group=sweep if kind == "sweep" else None,
         )
 
     def _round(self, number: int) -> Iterator[Task]:
-        size = self.flow.sizes[number]
-        entry: dict[str, Any] = {"round": number, "data_size": size, "stages": {}, "decision": None}
-        self.record["rounds"].append(entry)
+        entry = RoundRecord(number, self.flow.sizes[number], {})
+        self.record.rounds.append(entry)
         self.say(f"round {number}: {self.flow.title(number)}")
-        yield from self._stages(self.flow.round(number), entry["stages"])
+        yield from self._stages(self.flow.round(number), entry.stages)
 
     def _holdout(self, number: int) -> Iterator[Task]:
         """Judge the round that passed on the holdout, where there is one; `decide` looks at it."""
         if not (plan := self.holdout(number)):
             return
-        entry: dict[str, Any] = {"round": number, "stages": {}}
-        self.record["holdout"] = entry
+        self.record.holdout = HoldoutRecord(number, {})
         self.say(f"holdout: round {number}")
-        yield from self._stages(plan, entry["stages"])
+        yield from self._stages(plan, self.record.holdout.stages)
         self.say(f"judged; to decide: understudy decide {self.directory.name}")
 
     def holdout(self, number: int) -> dict[str, Stage]:
@@ -166,24 +164,23 @@ class Run:
 
     def _decide(self, number: int) -> dict[str, Any]:
         """The gate's summary of a round that is done."""
-        entry = self.record["rounds"][number]
-        gate = StageDir(self.root / entry["stages"]["gate"]).out / "summary.json"
-        summary: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
-        entry["decision"] = summary["decision"]
+        entry = self.record.rounds[number]
+        summary: dict[str, Any] = self.record.stage(entry.stages["gate"]).read("out/summary.json")
+        entry.decision = summary["decision"]
         if self.prefix or self.is_quiet:
             self.say(f"round {number}: {summary['decision']}. {summary['reason']}")
         else:
-            closing_table(summary, self.record["rehearsal"])
+            closing_table(summary, self.record.rehearsal)
         return summary
 
     def _stages(self, plan: dict[str, Stage], record: dict[str, str]) -> Iterator[Task]:
         record.update({role: stage.path for role, stage in plan.items()})
-        self._write()
+        self.record.write()
         for role, stage in plan.items():
             yield from self._stage(role, stage)
             if role == "finetune":
                 curve = self.root / stage.path / "out" / "curve.jsonl"
-                name = f"round {self.record['rounds'][-1]['round']}"
+                name = f"round {self.record.rounds[-1].round}"
                 self.tracker.log_curve(stage.path, curve, name)
 
     def _stage(self, role: str, stage: Stage) -> Iterator[Task]:
@@ -214,6 +211,3 @@ class Run:
         """A line for the person at the terminal."""
         if not self.is_quiet:
             print(f"{self.prefix}{line}", file=sys.stderr, flush=True)
-
-    def _write(self) -> None:
-        write_atomically(self.directory / "run.json", json.dumps(self.record, indent=1))

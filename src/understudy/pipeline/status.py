@@ -1,15 +1,11 @@
 """Where a run stands: which stages are done, what the rounds scored, how to go on."""
 
-import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.config.schema import suggest
-from understudy.errors import BadInput
+from understudy.pipeline.record import RunRecord
 from understudy.pipeline.standing import STATES, Standings
-from understudy.store.artifacts import StageDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,41 +14,6 @@ if TYPE_CHECKING:
 _MISSING = "–"
 _ROLES = ("local", "baseline")
 _METRICS = ("similarity", "precision")
-
-
-def run_files(root: Path) -> list[Path]:
-    """Every run.json below a root, of real runs and of rehearsals."""
-    folders = (root / "run", root / "rehearsal" / "run")
-    return sorted(path for folder in folders for path in folder.glob("*/run.json"))
-
-
-def find_run(root: Path, name: str | None) -> Path:
-    """The run.json of a name or a path; None or "latest" is the one that changed last."""
-    known = run_files(root)
-    where = f"{root / 'run'} or {root / 'rehearsal' / 'run'}"
-    if name in (None, "latest"):
-        if not known:
-            raise BadInput(f"there is no run in {where} yet; `understudy run` makes one")
-        return max(known, key=lambda path: (path.stat().st_mtime_ns, path))
-    assert name is not None
-    for path in (Path(name), Path(name) / "run.json"):
-        if path.name == "run.json" and path.is_file():
-            return path.absolute()
-    named = [path for path in known if path.parent.name == name]
-    if len(named) > 1:
-        paths = " or ".join(str(path.parent) for path in named)
-        raise BadInput(f"{name} is a real run and a rehearsal; give the path {paths}")
-    if not named:
-        names = sorted({path.parent.name for path in known})
-        hint = suggest(name, names) if names else "; there is no run yet"
-        raise BadInput(f"no run {name!r} in {where}{hint}")
-    return named[0]
-
-
-def stages_of(run: Mapping[str, Any]) -> list[str]:
-    """The directories of all stages that a run.json names, each once."""
-    plans = [run, *run["rounds"], run["holdout"] or {"stages": {}}]
-    return list(dict.fromkeys(path for plan in plans for path in plan["stages"].values()))
 
 
 def _console() -> "Console":
@@ -67,22 +28,19 @@ def show(run_json: Path) -> None:
     from rich.markup import escape
 
     console = _console()
-    run = json.loads(run_json.read_text(encoding="utf-8"))
-    root = run_json.parents[2]
-    console.print(f"[bold]{escape(run['name'])}[/]{_word(run['rehearsal'])}")
+    run = RunRecord.read(run_json)
+    console.print(f"[bold]{escape(run.name)}[/]{_word(run.rehearsal)}")
     console.print(escape(str(run_json.parent)), soft_wrap=True)
-    console.print(_stages_table(root, run))
-    for step in run["rounds"]:
-        gate = StageDir(root / step["stages"].get("gate", "gate/none"))
+    console.print(_stages_table(run))
+    for step in run.rounds:
+        gate = run.stage(step.stages.get("gate", "gate/none"))
         if gate.is_done:
-            closing_table(gate.read("out/summary.json"), run["rehearsal"])
-    if run["decision"] is None:
-        command = run["command"]
-        command = command if isinstance(command, str) else shlex.join(command)
-        console.print(f"to go on: {escape(command)}", soft_wrap=True)
+            closing_table(gate.read("out/summary.json"), run.rehearsal)
+    if run.decision is None:
+        console.print(f"to go on: {escape(run.command)}", soft_wrap=True)
     else:
-        word = "passed" if run["decision"]["passed"] else "did not pass"
-        console.print(f"[bold]{word}[/]: {escape(run['decision']['reason'])}", soft_wrap=True)
+        word = "passed" if run.decision.passed else "did not pass"
+        console.print(f"[bold]{word}[/]: {escape(run.decision.reason)}", soft_wrap=True)
 
 
 def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
@@ -136,15 +94,15 @@ def _about(gate: Mapping[str, Any]) -> str:
     return f"{gate['data_size']:,} synthetic rows"
 
 
-def _stages_table(root: Path, run: Mapping[str, Any]) -> "Table":
+def _stages_table(run: RunRecord) -> "Table":
     """The stages before the rounds, then those of every round, by state."""
     table = _table(None, "round", "rows", "stages", "decision")
-    standings = Standings(root)
-    table.add_row("", "", _states(standings, run["stages"]), "")
-    for step in run["rounds"]:
-        rows = _MISSING if step["data_size"] is None else f"{step['data_size']:,}"
-        cells = str(step["round"]), rows, _states(standings, step["stages"])
-        table.add_row(*cells, step["decision"] or _MISSING)
+    standings = Standings(run.root)
+    table.add_row("", "", _states(standings, run.stages), "")
+    for step in run.rounds:
+        rows = _MISSING if step.data_size is None else f"{step.data_size:,}"
+        cells = str(step.round), rows, _states(standings, step.stages)
+        table.add_row(*cells, step.decision or _MISSING)
     return table
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from understudy import locations
 from understudy.errors import BadInput, UnderstudyError
-from understudy.pipeline.status import run_files
+from understudy.pipeline.record import RunRecord, run_files
 
 _NAME = "understudy_analysis"
 
@@ -38,9 +38,10 @@ def load_analysis() -> ModuleType:
     return sys.modules[_NAME]
 
 
-def report(root: Path, run_json: Path) -> Path:
-    """Write `report.html` beside `run.json`; `root` is what its stage paths are relative to."""
-    page: Path = load_analysis().write_report(root, run_json, run_json.parent / "report.html")
+def report(run_json: Path) -> Path:
+    """Write `report.html` beside `run.json`."""
+    run = RunRecord.read(run_json)
+    page: Path = load_analysis().write_report(run, run.path.parent / "report.html")
     return page
 
 

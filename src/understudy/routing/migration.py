@@ -1,17 +1,16 @@
 """Outcomes from migrations: the judged answers of local and service models, prompt by prompt."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
 from understudy.errors import BadInput
 from understudy.evaluation.scores import METRICS, Metric, pool
+from understudy.pipeline.record import RunRecord
 from understudy.records import Answer, Coverage, Verdict, read_rows
 from understudy.routing.artifact import text_of
 from understudy.routing.costs import BYTES_PER_TOKEN, FREE, Price, lengths
@@ -42,21 +41,14 @@ def outcomes(
     """
     if metric not in METRICS:
         raise BadInput(f"{metric} is no metric; choose from {', '.join(METRICS)}")
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in runs]
-    if len({record["rehearsal"] for record in records}) > 1:
+    records = [RunRecord.read(path) for path in runs]
+    if len({record.rehearsal for record in records}) > 1:
         raise BadInput("rehearsals and real runs never mix: route them apart")
-    models = _named_apart(
-        [
-            (record["name"], _models(path, record, metric))
-            for path, record in zip(runs, records, strict=True)
-        ]
-    )
+    models = _named_apart([(record.name, _models(record, metric)) for record in records])
     _check_prices(models, prices)
     ids = sorted(set.intersection(*(set(model.prompts) for model in models)))
     if not ids:
-        raise BadInput(
-            f"the runs {', '.join(record['name'] for record in records)} share no prompt"
-        )
+        raise BadInput(f"the runs {', '.join(record.name for record in records)} share no prompt")
     prompts = [models[0].prompts[prompt_id] for prompt_id in ids]
     texts = [text_of(prompt.prompt) for prompt in prompts]
     tokens_in = lengths(texts) / BYTES_PER_TOKEN
@@ -77,28 +69,26 @@ def outcomes(
         ids,
         texts,
         {"group": [prompt.group_id for prompt in prompts]},
-        is_rehearsal=bool(records[0]["rehearsal"]),
+        is_rehearsal=records[0].rehearsal,
         notes=(note,) if incomplete.any() else (),
     )
 
 
-def _models(path: Path, record: dict[str, Any], metric: Metric) -> list[_Judged]:
+def _models(record: RunRecord, metric: Metric) -> list[_Judged]:
     """The models of a run that were judged."""
-    root = path.parents[2]
-    prompts = {
-        row.id: row
-        for row in read_rows(root / record["stages"]["split"] / "out/rows.jsonl", Coverage)
-    }
+    root = record.root
+    split = record.stage(record.stages["split"]).out / "rows.jsonl"
+    prompts = {row.id: row for row in read_rows(split, Coverage)}
     rounds = [
         model
-        for step in record["rounds"]
-        if (model := _model(root, step["stages"], False, prompts, metric)) is not None
+        for step in record.rounds
+        if (model := _model(root, step.stages, False, prompts, metric)) is not None
     ]
-    is_ladder = record["config"].get("inference", {}).get("kind", "local") == "local"
-    service = _model(root, record["stages"], True, prompts, metric)
-    found = (rounds[-1:] if is_ladder else rounds) + ([] if service is None else [service])
+    service = _model(root, record.stages, True, prompts, metric)
+    found = rounds if record.is_ready_made else rounds[-1:]
+    found += [] if service is None else [service]
     if not found:
-        raise BadInput(f"the run {record['name']} has no finished evaluation yet: go on with it")
+        raise BadInput(f"the run {record.name} has no finished evaluation yet: go on with it")
     return found
 
 

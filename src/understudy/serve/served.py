@@ -43,7 +43,7 @@ def of_run(chosen: "Chosen") -> Served:
         return local_model.finetuned(model, finetuned, kind)
 
     return Served(
-        chosen.run["name"],
+        chosen.run.name,
         tokenizer,
         model.context,
         sampling.stop_ids,

@@ -1,11 +1,10 @@
 """Cancel the jobs of a run or sweep, except those of stages that another run waits for."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from understudy.pipeline.status import stages_of
+from understudy.pipeline.record import RunRecord
 from understudy.sweep import slurm
 
 
@@ -26,16 +25,16 @@ def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Canc
     queue = slurm.queue()
     jobs = {
         job: path
-        for run_json in own
-        for path in stages_of(_read(run_json))
+        for run in map(RunRecord.read, own)
+        for path in run.stage_paths
         if (job := slurm.job_of(root / path / "slurm.json")) in queue
     }
     others = (path for path in root.glob("run/*/run.json") if path not in own)
     waiting = {
-        path: run["name"]
-        for run in map(_read, others)
-        if run["decision"] is None
-        for path in stages_of(run)
+        path: run.name
+        for run in map(RunRecord.read, others)
+        if run.decision is None
+        for path in run.stage_paths
     }
     shared = {job: waiting[path] for job, path in jobs.items() if job and path in waiting}
     doomed = [job for job in jobs if job and (with_shared or job not in shared)]
@@ -43,8 +42,3 @@ def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Canc
         doomed.insert(0, plan)  # first, or it would go on with what is left
     slurm.cancel(doomed)
     return Cancelled(doomed, {} if with_shared else shared)
-
-
-def _read(run_json: Path) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
-    return run

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.pipeline.record import RunRecord
 from understudy.pipeline.run import Run
 from understudy.store.artifacts import write_atomically
 from understudy.sweep import slurm
@@ -129,8 +130,7 @@ class Submission:
         self.folder.mkdir(parents=True, exist_ok=True)
         for each in self.aheads:
             if each.stages:
-                each.run.directory.mkdir(parents=True, exist_ok=True)
-                write_atomically(each.run.directory / "run.json", json.dumps(each.record, indent=1))
+                each.record.write()
         for cell in self.cells:
             if cell.path not in self.queued:
                 _, each, stage = self._cells[cell.path]
@@ -199,8 +199,8 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 def _is_decided(each: Ahead) -> bool:
-    path = each.run.directory / "run.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["decision"] is not None
+    path = each.record.path
+    return path.is_file() and RunRecord.read(path).decision is not None
 
 
 def _with_id(job: str, ids: list[str]) -> str:

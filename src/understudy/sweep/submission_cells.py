@@ -1,11 +1,13 @@
 """What runs need next, as cells of a plan: where each stage runs and what it waits for."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from understudy.config import Config
 from understudy.config.cluster import Room
+from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunRecord
 from understudy.pipeline.run import Run
 from understudy.pipeline.stages import Stage
 from understudy.store.artifacts import StageDir
@@ -27,7 +29,7 @@ class Ahead(NamedTuple):
     """How far a run is: its record so far, and the stages that are sure to be needed next."""
 
     run: Run
-    record: dict[str, Any]
+    record: RunRecord
     stages: list[Stage]  # not done, each after what it needs; none = only the decision is left
 
 
@@ -35,17 +37,16 @@ def ahead(run: Run) -> Ahead:
     """Read from the disk which rounds have decided; the next one, or the holdout, is needed."""
     flow = run.flow
     plan = dict(flow.shared)
-    record = {**run.record, "stages": _paths(plan), "rounds": []}
+    record = replace(run.record, stages=_paths(plan), rounds=[])
     stages = list(plan.values())
     for number, size in enumerate(flow.sizes):
         plan = flow.round(number)
         stages += plan.values()
         gate = StageDir(run.root / plan["gate"].path)
         decision = gate.read("out/summary.json")["decision"] if gate.is_done else None
-        entry = {"round": number, "data_size": size, "stages": _paths(plan), "decision": decision}
-        record["rounds"].append(entry)
+        record.rounds.append(RoundRecord(number, size, _paths(plan), decision))
         if flow.is_ladder and decision == "pass" and (last := run.holdout(number)):
-            record["holdout"] = {"round": number, "stages": _paths(last)}
+            record.holdout = HoldoutRecord(number, _paths(last))
             stages += last.values()
         if flow.is_ladder and decision in (None, "pass"):
             break

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import BadInput
-from understudy.pipeline import status
+from understudy.pipeline.record import RunRecord
+from understudy.pipeline.record import run_files as files_of_runs
 from understudy.pipeline.run import Run
 from understudy.pipeline.standing import Standings
 from understudy.store.artifacts import StageDir, write_atomically
@@ -73,8 +74,7 @@ class Sweep:
         done = {
             lane.run.root / path
             for lane in self.lanes
-            for entry in (lane.run.record, *lane.run.record["rounds"])
-            for path in entry["stages"].values()
+            for path in lane.run.record.stage_paths
             if StageDir(lane.run.root / path).is_done
         }
         return len(done) - self.computed
@@ -119,7 +119,7 @@ def find_sweep(root: Path, name: str | None) -> Path | None:
     tree = (root / "sweep", root / "rehearsal" / "sweep")
     found = [path for folder in tree for path in folder.glob("*/sweep.json")]
     named = [path for path in found if path.parent.name == name]
-    runs = [path for path in status.run_files(root) if path.parent.name == name]
+    runs = [path for path in files_of_runs(root) if path.parent.name == name]
     if named and len(named) + len(runs) > 1:
         paths = " or ".join(str(path.parent) for path in [*named, *runs])
         raise BadInput(f"{name} is the name of several runs and sweeps; give the path {paths}")
@@ -150,30 +150,26 @@ def show(sweep_json: Path) -> None:
     runs = [_run_of(root / cell["run"] / "run.json") for cell in record["cells"]]
     standings = Standings(sweep_json.parents[2])
     for cell, run in zip(record["cells"], runs, strict=True):
-        rounds = "" if run is None else str(len(run["rounds"]))
+        rounds = "" if run is None else str(len(run.rounds))
         columns = (cell["label"], rounds, _decision(cell, run, standings), Path(cell["run"]).name)
         table.add_row(*map(escape, columns))
     console.print(table)
-    if any(run is None or run["decision"] is None for run in runs):
+    if any(run is None or run.decision is None for run in runs):
         console.print(f"to go on: {escape(record['command'])}", soft_wrap=True)
 
 
-def _run_of(run_json: Path) -> dict[str, Any] | None:
-    if not run_json.is_file():
-        return None
-    run: dict[str, Any] = json.loads(run_json.read_text(encoding="utf-8"))
-    return run
+def _run_of(run_json: Path) -> RunRecord | None:
+    return RunRecord.read(run_json) if run_json.is_file() else None
 
 
-def _decision(cell: dict[str, Any], run: dict[str, Any] | None, standings: Standings) -> str:
-    if run is not None and run["decision"] is not None:
-        decision = run["decision"]
-        return f"passed in round {decision['round']}" if decision["passed"] else "not passed"
+def _decision(cell: dict[str, Any], run: RunRecord | None, standings: Standings) -> str:
+    if run is not None and run.decision is not None:
+        return f"passed in round {run.decision.round}" if run.decision.passed else "not passed"
     if cell["failed"]:
         return f"failed: {cell['failed']}"
     if run is None:
         return "not begun"
-    return standings.outline(status.stages_of(run))
+    return standings.outline(run.stage_paths)
 
 
 def _read(sweep_json: Path) -> tuple[dict[str, Any], Path]:
