@@ -39,7 +39,6 @@ OWED_UP = {
 }
 OWED_CIRCLES = {
     "config · config.agreement · config.agreement_recipe",
-    "gateway.gate · gateway.shadow",
     "services.batch · services.client",
     "collect.init · collect.init_files",
     "cli.data · cli.main · cli.rehearse",
@@ -51,15 +50,12 @@ OWED_NAMES = {
     "Asked",
     "Batch",
     "Batches",
-    "Call",
     "Calls",
     "Cell",
-    "Cost",
     "Coverage",
     "Decision",
     "Evaluation",
     "Exchange",
-    "Gate",
     "Google",
     "Item",
     "Limits",
@@ -76,12 +72,10 @@ OWED_NAMES = {
     "Run",
     "Settings",
     "Shift",
-    "Stream",
     "Task",
     "Trainer",
     "Turn",
     "Wanted",
-    "Wire",
 }
 
 

@@ -47,8 +47,8 @@ def test_split_keeps_a_conversation_on_its_side_and_a_growing_share_moves_none_b
             assert 40 <= first.count("local") <= 80
             more = ({"role": "assistant", "content": "x"}, {"role": "user", "content": "y"})
             assert [side(number, *more) for number in range(50)] == first[:50]
-            control = running.gate.live.control
-            running.gate.live.control = type(control)(
+            control = running.state.live.control
+            running.state.live.control = type(control)(
                 mode="split", share=60.0, locals=control.locals
             )
             second = [side(number) for number in range(200)]

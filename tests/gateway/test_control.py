@@ -142,7 +142,7 @@ def test_changes_and_rollback_under_load_drop_nothing(tmp_path: Path) -> None:
                     found.append((reply.status_code, said, reply.headers["x-understudy-by"]))
 
         loads = [pool.submit(load, number) for number in range(8)]
-        made = control.first(running.gate.config)
+        made = control.first(running.state.config)
         for change in (
             {"local": old.url, "mode": "split", "share": "50"},
             {"local": new.url},
@@ -163,4 +163,4 @@ def test_changes_and_rollback_under_load_drop_nothing(tmp_path: Path) -> None:
         assert old.bodies
         assert new.bodies
         assert len(running.lines("requests")) == len(found)
-        assert running.gate.live.control.local == Local(old.url)
+        assert running.state.live.control.local == Local(old.url)

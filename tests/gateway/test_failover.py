@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from support.gateways import MODEL, ask, gateway, service, stage, until
-from understudy.gateway.breaker import Breaker
+from understudy.gateway.upstream import Breaker
 
 
 def client(url: str, **options: Any) -> openai.OpenAI:
@@ -68,7 +68,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_that_clients_raise(tmp_path
             list(stream)
         until(lambda: running.lines("requests"))
         assert running.lines("requests")[0]["is_bound"]
-        assert running.gate.numbers.failovers["service", "connection lost in the answer"] == 1
+        assert running.state.numbers.failovers["service", "connection lost in the answer"] == 1
 
 
 @pytest.mark.parametrize(
@@ -202,4 +202,4 @@ def test_a_client_that_leaves_ends_the_call_and_is_counted_at_its_bound(tmp_path
         until(lambda: running.lines("requests"))
         (written,) = running.lines("requests")
         assert (written["status"], written["is_bound"]) == (499, True)
-        assert running.gate.numbers.in_flight == 0
+        assert running.state.numbers.in_flight == 0

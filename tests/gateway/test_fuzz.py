@@ -137,12 +137,12 @@ def fuzz(
     ):
         for kind in KINDS:  # what is made once is made
             one(running, kind, 0)
-        until(lambda: running.gate.numbers.in_flight == 0)
+        until(lambda: running.state.numbers.in_flight == 0)
         files = len(os.listdir("/proc/self/fd"))
         chosen = random.Random(count)
         kinds = [chosen.choice(KINDS) for _ in range(count)]
         found = list(pool.map(lambda n: one(running, kinds[n], n), range(count)))
-        until(lambda: running.gate.numbers.in_flight == 0 and star.open == 0)
+        until(lambda: running.state.numbers.in_flight == 0 and star.open == 0)
         until(lambda: len(os.listdir("/proc/self/fd")) <= files + workers + 8)
         reply = running.post(headers={"authorization": f"Bearer {KEY}"})
         assert reply.status_code == 200

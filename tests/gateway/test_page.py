@@ -55,9 +55,9 @@ def test_a_person_sees_traffic_errors_spend_and_agreement(
     ):  # fmt: skip
         for number in range(3):
             running.post(ask(f"n {number}"))
-        until(lambda: running.gate.numbers.shadows["pairs"] == 3)
-        control = running.gate.live.control
-        running.gate.live.control = type(control)(mode="failover", locals=control.locals)
+        until(lambda: running.state.numbers.shadows["pairs"] == 3)
+        control = running.state.live.control
+        running.state.live.control = type(control)(mode="failover", locals=control.locals)
         star.status = 500
         running.post()
         star.status = 400

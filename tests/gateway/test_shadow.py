@@ -32,7 +32,7 @@ def test_a_shadow_is_a_ready_made_answer_and_the_client_s_is_untouched(tmp_path:
         assert row["generator"] == "small-1"
         assert json.loads(small.bodies[0]) == ask("what?", model="small-1")
         assert len(running.lines("pairs")) == 1
-        until(lambda: running.gate.numbers.shadows["pairs"])
+        until(lambda: running.state.numbers.shadows["pairs"])
         assert "0.75" in running.get("/").text  # ROUGE-L: 3 words of 3 and of 5: 2*3/8 = 0.75
 
 
@@ -44,9 +44,9 @@ def test_a_local_model_that_is_slow_or_gone_holds_no_client_up(tmp_path: Path) -
     ):
         for _ in range(5):
             assert running.post().status_code == 200
-        until(lambda: running.gate.numbers.shadows["skipped"] == 3)
+        until(lambda: running.state.numbers.shadows["skipped"] == 3)
         small.close()
-        until(lambda: running.gate.numbers.shadows["failed"] == 2)
+        until(lambda: running.state.numbers.shadows["failed"] == 2)
         assert "shadows: skipped" in running.get("/").text
 
 
@@ -56,7 +56,7 @@ def test_tool_calls_are_no_text_to_judge(tmp_path: Path) -> None:
         gateway(tmp_path, star.url, mode="shadow", local=star.url) as running,
     ):
         running.post()
-        until(lambda: running.gate.numbers.shadows["no text"] == 1)
+        until(lambda: running.state.numbers.shadows["no text"] == 1)
         assert running.lines("shadow") == []
 
 
@@ -68,10 +68,10 @@ def test_the_service_s_second_answer_is_paid_for_and_on_record(tmp_path: Path) -
             until(lambda: len(running.lines("shadow")) == 2)
             names = [row["generator"] for row in running.lines("shadow")]
             assert names == ["small-1", "star-1"]
-            assert running.gate.spend.spent == 6000
+            assert running.state.spend.spent == 6000
             assert "understudy_gateway_spent_usd_total 0.006" in running.get("/metrics").text
         with gateway(tmp_path, star.url, local=small.url, **settings) as running:
-            assert running.gate.spend.spent == 6000
+            assert running.state.spend.spent == 6000
 
 
 def test_who_has_no_key_is_asked_twice_only_where_none_is_needed(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_the_cap_holds_under_load_and_the_local_model_takes_over(tmp_path: Path)
         by = [reply.headers["x-understudy-by"] for reply in replies]
         assert by.count("service") == len(star.bodies)
         assert 25 <= len(star.bodies) <= 33
-        assert running.gate.spend.spent == 3000 * len(star.bodies) <= 1e6 * cap
+        assert running.state.spend.spent == 3000 * len(star.bodies) <= 1e6 * cap
 
 
 def test_calls_that_failed_over_count_and_a_restart_forgets_nothing(tmp_path: Path) -> None:
@@ -31,11 +31,11 @@ def test_calls_that_failed_over_count_and_a_restart_forgets_nothing(tmp_path: Pa
         with gateway(tmp_path, star.url, local=small.url, **settings) as running:
             for _ in range(4):
                 running.post()
-            spent = running.gate.spend.spent
+            spent = running.state.spend.spent
             assert len(star.bodies) == 2  # each may have been billed: 10,000 and what it heard
             assert 20_000 < spent < 30_000
         with gateway(tmp_path, star.url, local=small.url, **settings) as running:
-            assert running.gate.spend.spent == spent
+            assert running.state.spend.spent == spent
             running.post()
             assert len(star.bodies) == 2
 
@@ -50,7 +50,7 @@ def test_a_paid_fallback_of_a_free_local_model_counts_and_stops_at_the_cap(tmp_p
         replies = [running.post() for _ in range(8)]
         paid = [reply.headers["x-understudy-by"] == "service" for reply in replies]
         assert paid == [True] * 4 + [False] * 4  # the fifth could pass the cap: 12,000 + 10,142
-        assert running.gate.spend.spent == 12_000
+        assert running.state.spend.spent == 12_000
         assert [reply.status_code for reply in replies] == [200] * 4 + [500] * 4
 
 
@@ -86,14 +86,14 @@ def test_a_trial_of_the_breaker_that_the_cap_forbids_is_made_later(tmp_path: Pat
 
 
 def test_a_day_has_a_purse_of_its_own(tmp_path: Path) -> None:
-    from understudy.gateway.calls import Call
+    from understudy.gateway.calls import ChatCall
     from understudy.gateway.spend import Spend
     from understudy.services.base import Usage
 
     day = ["2026-01-01"]
     prices = Prices(input=1.0, output=1.0, date="2026-01-01", source="a test")
     spend = Spend(service(prices=prices), 0.002, tmp_path, lambda: day[0])
-    call = Call(b"{}", {"max_tokens": 900}, {})
+    call = ChatCall(b"{}", {"max_tokens": 900}, {})
     first, second = spend.reserve(call), spend.reserve(call)
     assert first is not None
     assert second is not None

@@ -17,7 +17,7 @@ from support import wires
 from understudy.config import Prices, Service
 from understudy.config.gateway import Gateway
 from understudy.gateway import log, server
-from understudy.gateway.gate import Gate
+from understudy.gateway.state import GatewayState
 from understudy.services.providers import Endpoint
 
 CLIENT = httpx2.Client(timeout=30.0, trust_env=False)
@@ -188,7 +188,7 @@ def service(**changed: Any) -> Service:
 class Running:
     """A gateway that runs."""
 
-    gate: Gate
+    state: GatewayState
     url: str
 
     def post(self, body: Any = None, **more: Any) -> httpx2.Response:
@@ -202,7 +202,7 @@ class Running:
         return CLIENT.get(f"{self.url}{path}", **more)
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
-        return list(log.read(self.gate.directory / kind / f"{log.today()}.jsonl"))
+        return list(log.read(self.state.directory / kind / f"{log.today()}.jsonl"))
 
 
 @contextmanager
@@ -217,14 +217,14 @@ def gateway(
     """A gateway before a service at `upstream`, on a free port."""
     config = Gateway(service=of or service(), port=0, **settings)
     endpoint = Endpoint(upstream or "http://127.0.0.1:9/v1", key)
-    gate = Gate(config, directory, endpoint, client_key)
-    with server.bound(gate) as (listening, url):
-        made = server.server(gate)
+    state = GatewayState(config, directory, endpoint, client_key)
+    with server.bound(state) as (listening, url):
+        made = server.server(state)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             until(lambda: made.started)
-            yield Running(gate, url)
+            yield Running(state, url)
         finally:
             made.should_exit = True
             thread.join(60)

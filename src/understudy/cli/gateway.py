@@ -107,8 +107,8 @@ def _serve(config: "Config") -> int:
 
     try:
         from understudy.gateway import server
-        from understudy.gateway.gate import Gate
-        from understudy.gateway.wires import wire_of
+        from understudy.gateway.state import GatewayState
+        from understudy.services.providers.translation import translation_of
     except ModuleNotFoundError as error:
         raise EnvironmentFailed(
             f"gateway needs a package that is not installed ({error.name}); "
@@ -117,28 +117,28 @@ def _serve(config: "Config") -> int:
     settings, service = config.gateway, config.gateway.service
     if service is None:
         raise BadInput("give gateway.service=NAME; `understudy options service` lists them")
-    wire_of(service)  # or what is wrong with it
+    translation_of(service)  # or what is wrong with it
     is_rehearsal = service.rehearsal = config.rehearsal.url is not None
     client_key = _client_key(settings.host, settings.key_env)
     endpoint = _endpoint(config, client_key)
-    gate = Gate(settings, directory_of(config, is_rehearsal), endpoint, client_key)
-    with server.bound(gate) as (listening, url):
-        control = gate.live.control
+    state = GatewayState(settings, directory_of(config, is_rehearsal), endpoint, client_key)
+    with server.bound(state) as (listening, url):
+        control = state.live.control
         print(f"{url}/v1: {_sentence(control)}", flush=True)
-        if not gate.live.is_first:
-            print(f"as {gate.directory / 'control.json'} says; `understudy gateway set` changes it",
-                  file=sys.stderr)  # fmt: skip
+        if not state.live.is_first:
+            where = state.directory / "control.json"
+            print(f"as {where} says; `understudy gateway set` changes it", file=sys.stderr)
         if not endpoint.key:
             print("no key in the environment: the clients' own go through", file=sys.stderr)
         gc.freeze()  # what was imported is not looked through again and again
         ranks.end_like_ctrl_c()  # uvicorn hands a signal on when it has ended in good order
         with suppress(KeyboardInterrupt):
-            server.server(gate).run(sockets=[listening])
+            server.server(state).run(sockets=[listening])
     return 0
 
 
 def _client_key(host: str, variable: str | None) -> str | None:
-    from understudy.gateway.app import LOOPBACK
+    from understudy.gateway.server import LOOPBACK
 
     if variable is None:
         if host not in LOOPBACK:
@@ -158,12 +158,13 @@ def _endpoint(config: "Config", client_key: str | None) -> Any:
     from dataclasses import replace
 
     from understudy.services.providers import endpoint_of
+    from understudy.services.providers.translation import translation_of
 
     service = config.gateway.service
     assert service is not None, "it was looked for"
     variable = service.key_env
     has_key = service.rehearsal or (variable and os.environ.get(variable, "").strip())
-    if not has_key and service.provider in ("openai", "openai_compatible"):
+    if not has_key and translation_of(service) is None:
         if variable is not None and client_key is not None:
             return endpoint_of(service)  # which says what is missing
         return replace(endpoint_of(replace(service, key_env=None)), key="")

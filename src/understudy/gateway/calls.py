@@ -1,7 +1,6 @@
 """What a client asks: read within limits, understood as far as the gateway must, never changed."""
 
 import asyncio
-import hashlib
 import json
 import re
 import secrets
@@ -10,23 +9,20 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from understudy.services.providers.log import Values, find
+from understudy.services.providers.openai import chat
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Answering = Callable[[Request], Awaitable[Response]]
+Header = tuple[bytes, bytes]
 
 _TALKS = ("x-conversation-id", "x-session-id")  # headers
-_NAMES = ("conversation_id", "session_id", "thread_id", "user_id")  # in the body's metadata
+_NAMES = ("conversation_id", "session_id", "thread_id", "user_id")  # in the body or its metadata
 _USERS = ("safety_identifier", "user")
 _ID = re.compile(r"[\w.:@+-]{1,200}")
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that the gateway answers itself; `code` as OpenAI's errors have it."""
 
     def __init__(self, status: int, code: str, message: str, ends: bool = False) -> None:
@@ -40,11 +36,11 @@ class ClientGone(Exception):
 
 
 @dataclass(slots=True)
-class Call:
+class ChatCall:
     """One chat completion that was asked for."""
 
     raw: bytes  # as it came; what the service gets
-    body: Values
+    body: dict[str, Any]
     headers: Mapping[str, str]  # by lower-case name
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     began: float = field(default_factory=time.monotonic)
@@ -77,7 +73,7 @@ class Call:
 
 
 async def read(receive: Receive, most_bytes: int, seconds: float) -> bytes:
-    """The body of a request; raises Refused when it is too long or too slow, or ClientGone."""
+    """Return the body of a request; raises RequestRefused when it is too long or too slow."""
     parts, size = [], 0
     try:
         async with asyncio.timeout(seconds):
@@ -88,37 +84,40 @@ async def read(receive: Receive, most_bytes: int, seconds: float) -> bytes:
                 size += len(part := event.get("body", b""))
                 if size > most_bytes:
                     message = f"The request is longer than {most_bytes:,} bytes."
-                    raise Refused(413, "request_too_large", message, ends=True)
+                    raise RequestRefused(413, "request_too_large", message, ends=True)
                 parts.append(part)
                 if not event.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
         message = f"The request was not whole within {seconds:g} seconds."
-        raise Refused(408, "request_timeout", message, ends=True) from None
+        raise RequestRefused(408, "request_timeout", message, ends=True) from None
 
 
-def understand(raw: bytes, headers: Mapping[str, str]) -> Call:
-    """The call in a body; raises Refused when it is no chat completion."""
+def understand(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
+    """Return the call in a body; raises RequestRefused when it is no chat completion."""
     if headers.get("content-encoding", "identity") != "identity":
-        raise Refused(415, "unsupported_encoding", "Send the request without Content-Encoding.")
+        message = "Send the request without Content-Encoding."
+        raise RequestRefused(415, "unsupported_encoding", message)
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "unsupported_media_type", "Send Content-Type: application/json.")
+        message = "Send Content-Type: application/json."
+        raise RequestRefused(415, "unsupported_media_type", message)
     try:
         body = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise Refused(400, "invalid_json", "The body is no JSON in UTF-8.") from None
+        raise RequestRefused(400, "invalid_json", "The body is no JSON in UTF-8.") from None
     if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        raise Refused(400, "invalid_request", "The body is no object with a list of messages.")
-    return Call(raw, body, headers)
+        message = "The body is no object with a list of messages."
+        raise RequestRefused(400, "invalid_request", message)
+    return ChatCall(raw, body, headers)
 
 
-def conversation(call: Call) -> bytes:
-    """What stays the same through a conversation: its id, its user's, else how it began."""
+def conversation(call: ChatCall) -> bytes:
+    """Return what stays the same through a conversation: its id, its user's, else how it began."""
     if call.talk is not None:
         return f"talk {call.talk}".encode()
-    names = (*_NAMES, *_USERS)
-    for name in names:
-        found = find((call.body,), name)
+    places = [each for each in (call.body, call.body.get("metadata")) if isinstance(each, dict)]
+    for name in (*_NAMES, *_USERS):
+        found = next((each[name] for each in places if each.get(name) is not None), None)
         if isinstance(found, str | int) and not isinstance(found, bool) and found != "":
             return f"{name} {found}".encode(errors="surrogatepass")
     turns = call.body["messages"]
@@ -127,19 +126,22 @@ def conversation(call: Call) -> bytes:
     return json.dumps(turns[:first], sort_keys=True).encode()
 
 
-def place(conversation: bytes) -> float:
-    """Where a conversation stands among all, evenly from 0 to 100."""
-    digest = hashlib.blake2b(conversation, digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64 * 100
+async def send_error(send: Send, status: int, code: str, message: str, *headers: Header) -> None:
+    """Send an error of the gateway's own, in the shape of OpenAI's."""
+    body = chat.dumps(chat.error(status, code, message))
+    length = (b"content-length", str(len(body)).encode())
+    whole = [(b"content-type", b"application/json"), length, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": whole})
+    await send({"type": "http.response.body", "body": body})
 
 
-def texts_of(values: Values) -> list[dict[str, str]]:
-    """Role and text of each turn, for the router; what is no text is left out."""
-    found = []
-    for turn in values["messages"]:
-        content = turn.get("content") if isinstance(turn, dict) else None
-        parts = content if isinstance(content, list) else [{"text": content}]
-        texts = [part.get("text") for part in parts if isinstance(part, dict)]
-        text = "".join(text for text in texts if isinstance(text, str))
-        found.append({"role": "user", "content": text})
-    return found
+async def refuse(send: Send, refused: RequestRefused) -> None:
+    """Tell the client why its request is refused."""
+    headers = []
+    if refused.ends:
+        headers.append((b"connection", b"close"))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="understudy gateway"'))
+    if refused.status == 429:
+        headers.append((b"retry-after", b"1"))
+    await send_error(send, refused.status, refused.code, str(refused), *headers)

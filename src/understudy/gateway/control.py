@@ -1,26 +1,35 @@
 """What may change while the gateway runs, in one small file that is replaced whole.
 
 `control.json` holds mode, share, router and the local models; the last of them is in use and the
-one before is what `rollback` goes back to. A request keeps the control that it began under, so a
-change drops nothing.
+one before is what `rollback` goes back to. The file is looked at four times a second; one that
+cannot be meant changes nothing, and the page and `/health` say what is wrong with it. A request
+keeps the control that it began under, so a change drops nothing.
 """
 
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from understudy.config import schema
 from understudy.config.gateway import MODES, Gateway, Mode, Percent
+from understudy.config.service import Service
 from understudy.config.source import STRICT
 from understudy.errors import BadInput
+from understudy.gateway.calls import ChatCall, conversation
 from understudy.store.artifacts import fingerprint, write_atomically
 
+Who = Literal["service", "local"]
+Router = Callable[[str], Who]
+
+LOOK_S = 0.25  # between two looks at the file
 _KEPT = 10  # local models that are remembered
-KEYS = ("mode", "share", "local", "local_model", "router")
+_KEYS = ("mode", "share", "local", "local_model", "router")
 _STRICT = STRICT | {"frozen": True}
 
 
@@ -56,13 +65,13 @@ _ADAPTER: TypeAdapter[Control] = TypeAdapter(Control)
 
 
 def first(config: Gateway) -> Control:
-    """The control of a first start."""
+    """Return the control of a first start."""
     locals_ = () if config.local is None else (Local(config.local, config.local_model),)
     return _checked(Control(config.mode, config.share, locals_, config.router))
 
 
 def read(path: Path) -> Control | None:
-    """What the file says, None where there is none; BadInput when it cannot be meant."""
+    """Return what the file says, None where there is none; BadInput when it cannot be meant."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return _checked(_ADAPTER.validate_python(values))
@@ -82,7 +91,7 @@ def write(path: Path, control: Control) -> None:
 
 
 def signature(path: Path) -> tuple[int, int, int] | None:
-    """What tells one state of the file from the next; None where there is none."""
+    """Return what tells one state of the file from the next; None where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -91,17 +100,23 @@ def signature(path: Path) -> tuple[int, int, int] | None:
 
 
 def changed(control: Control, given: dict[str, str]) -> Control:
-    """The control after `set KEY=VALUE…`; BadInput names a wrong key or value."""
+    """Return the control after `set KEY=VALUE…`; BadInput names a wrong key or value."""
     for key in given:
-        if key not in KEYS:
-            raise BadInput(f"{key} cannot be set{schema.suggest(key, list(KEYS))}")
+        if key not in _KEYS:
+            raise BadInput(f"{key} cannot be set{schema.suggest(key, list(_KEYS))}")
     values: dict[str, Any] = {}
     if "mode" in given:
         if given["mode"] not in MODES:
             raise BadInput(f"mode={given['mode']} is no mode; choose from {', '.join(MODES)}")
         values["mode"] = given["mode"]
     if "share" in given:
-        values["share"] = _percent(given["share"])
+        try:
+            share = float(given["share"].removesuffix("%"))
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 100:
+            raise BadInput(f"share={given['share']} is no percentage; give 0 to 100")
+        values["share"] = share
     if "router" in given:
         values["router"] = given["router"] or None
     if "local" in given or "local_model" in given:
@@ -113,24 +128,14 @@ def changed(control: Control, given: dict[str, str]) -> Control:
 
 
 def rolled_back(control: Control) -> Control:
-    """The control with the local model before this one; mode and share stay."""
+    """Return the control with the local model before this one; mode and share stay."""
     if len(control.locals) < 2:
         raise BadInput("there is no earlier local model to go back to; `set local=URL` names one")
     return _checked(replace(control, locals=control.locals[:-1]))
 
 
-def _percent(text: str) -> float:
-    try:
-        share = float(text.removesuffix("%"))
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 100:
-        raise BadInput(f"share={text} is no percentage; give 0 to 100")
-    return share
-
-
 def _checked(control: Control) -> Control:
-    """Whether the parts agree."""
+    """Return a control whose parts agree; BadInput says what does not."""
     local = control.local
     if local is None and control.mode != "record":
         raise BadInput(f"mode={control.mode} needs a local model: give local=http://127.0.0.1:…/v1")
@@ -141,3 +146,95 @@ def _checked(control: Control) -> Control:
     if control.router is not None and not (Path(control.router) / "router.json").is_file():
         raise BadInput(f"router={control.router} holds no router.json")
     return control
+
+
+class Live:
+    """The control of a running gateway, and the router that goes with it."""
+
+    def __init__(self, path: Path, config: Gateway, service: Service) -> None:
+        self._path, self._service = path, service
+        self.is_first = not path.exists()
+        if self.is_first:
+            found = first(config)
+            _router(found, service)  # or what is wrong with it, before it is kept
+            write(path, found)
+        self.seen = signature(path)  # before it is read: what comes later is not missed
+        self.control, self.router = self._read()
+        self.problem: str | None = None
+
+    def look(self) -> bool:
+        """Take over what has changed, and return whether anything has."""
+        if (seen := signature(self._path)) == self.seen:
+            return False
+        self.seen = seen
+        try:
+            self.control, self.router = self._read()
+        except BadInput as error:
+            self.problem = str(error)
+        except Exception as error:  # whatever it is, the next change must still be seen
+            self.problem = f"{self._path} cannot be taken over: {error!r}"
+        else:
+            self.problem = None
+        return self.problem is None
+
+    def _read(self) -> tuple[Control, Router | None]:
+        found = read(self._path)
+        if found is None:
+            raise BadInput(f"{self._path} is gone; start the gateway again")
+        return found, _router(found, self._service)
+
+
+def _router(control: Control, service: Service) -> Router | None:
+    """Return the trained router, which says who of the two should answer a text."""
+    if control.mode != "route" or control.router is None:
+        return None
+    from understudy.routing import artifact
+
+    try:
+        loaded = artifact.load(Path(control.router))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"router={control.router} is none of ours: {error!r}") from None
+    ours = {service.name, service.model}
+    if not ours & set(loaded.llms):
+        raise BadInput(
+            f"router={control.router} chooses among {', '.join(loaded.llms)}: none is the service "
+            f"{service.name} ({service.model})"
+        )
+    return lambda text: "service" if loaded.choose(text) in ours else "local"
+
+
+class Choice(NamedTuple):
+    """The order in which to ask: the next one answers when the one before cannot."""
+
+    order: tuple[Who, ...]
+    place: float  # of the conversation among all, evenly from 0 to 100
+
+
+def choose(control: Control, call: ChatCall, router: Router | None) -> Choice:
+    """Return whom to ask; what the mode does not let answer is never asked, whatever fails.
+
+    A conversation keeps its side while the share stays, and a growing share moves none back.
+    """
+    digest = hashlib.blake2b(conversation(call), digest_size=8).digest()
+    place = int.from_bytes(digest) / 2**64 * 100
+    match control.mode:
+        case "record" | "shadow":
+            return Choice(("service",), place)
+        case "local":
+            return Choice(("local",), place)
+        case "failover":
+            return Choice(("service", "local"), place)
+        case "split":
+            side: Who = "local" if place < control.share else "service"
+        case "route":
+            assert router is not None, "a control with mode=route comes with its router"
+            side = router("\n".join(map(_text, call.body["messages"])))
+    return Choice((side, "service" if side == "local" else "local"), place)
+
+
+def _text(turn: Any) -> str:
+    """Return the text of a turn, for the router; what is no text is left out."""
+    content = turn.get("content") if isinstance(turn, dict) else None
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))

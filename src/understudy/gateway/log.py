@@ -1,18 +1,19 @@
-"""Append-only JSON lines, a file per day (UTC): whole lines, in the kernel before anybody is told.
+"""Append-only JSON lines, a file per day (UTC): whole lines, in the kernel when `write` returns.
 
 requests/DAY.jsonl   a line per request: who answered, when, at what price; no prompt unless asked
 pairs/DAY.jsonl      the requests and answers of modes record and shadow, for `collect`
 shadow/DAY.jsonl     both models' answers to a prompt, for `run inference=file`
 
-`write` hands a line over in one call, so `kill -9` loses no line that it has returned from; a line
+`write` hands a line over in one call, so `kill -9` loses none that it has returned from; a line
 that was torn (the process was killed inside, the power went, the disk was full) is cut off by
-whoever opens the file next, and every reader of ours skips it.
+the next process that opens the file, and every reader of ours skips it.
 """
 
 import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,17 @@ class DayLog:
     def write(self, line: bytes) -> bool:
         """Append one line; False, and nothing written, when there is no room."""
         data = line + b"\n"
-        try:
+        with suppress(OSError):
             if (day := today()) != self._day:
                 self._open(day)
             if os.write(self._file, data) == len(data):
                 self._size += len(data)
                 return True
-            os.ftruncate(self._file, self._size)
+        try:
+            if self._day:  # a part of the line may stand there
+                os.ftruncate(self._file, self._size)
         except OSError:
-            self._repair()
+            self._day = ""  # the next line opens the file anew, and cuts it
         return False
 
     def close(self) -> None:
@@ -56,21 +59,14 @@ class DayLog:
         self._size = cut_torn_line(self._file)
         self._day = day
 
-    def _repair(self) -> None:
-        """After an error of unknown size: as it was, or opened anew by the next line."""
-        try:
-            os.ftruncate(self._file, self._size)
-        except OSError:
-            self._day = ""
-
 
 def today() -> str:
-    """The day in UTC."""
+    """Return the day in UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def cut_torn_line(file: int) -> int:
-    """Cut what follows the last newline; the size that is left."""
+    """Cut what follows the last newline, and return the size that is left."""
     size = end = os.fstat(file).st_size
     while end:
         start = max(0, end - (1 << 16))
@@ -85,7 +81,7 @@ def cut_torn_line(file: int) -> int:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file; a torn one is skipped."""
+    """Yield the lines of a file; a torn one is skipped."""
     if not path.is_file():
         return
     with path.open("rb") as lines:

@@ -4,11 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from understudy.gateway.gate import Gate
-    from understudy.gateway.numbers import Minute
+from understudy.gateway.numbers import Minute
+from understudy.gateway.state import GatewayState
 
 _STYLE = """
 :root { --paper: #fff; --ink: #1f2328; --muted: #656d76; --line: #d8dbde; --panel: #f6f8fa;
@@ -50,16 +48,18 @@ _MODES = {
 }
 
 
-def render(gate: "Gate") -> str:
+def render(state: GatewayState) -> str:
     """The page as HTML."""
-    control, numbers, live = gate.live.control, gate.numbers, gate.live
+    control, numbers, live = state.live.control, state.numbers, state.live
     mode = control.mode
     about = _MODES.get(mode) or f"{control.share:g} % of the conversations go to the local model"
     warnings = [
-        "REHEARSAL: a stand-in plays the service, no LLM answers" if gate.service.rehearsal else "",
+        "REHEARSAL: a stand-in plays the service, no LLM answers"
+        if state.service.rehearsal
+        else "",
         f"The control file is not in force: {live.problem}" if live.problem else "",
         f"{numbers.unwritten:,} log lines could not be written" if numbers.unwritten else "",
-        *(f"{name} has failed several times in a row" for name in gate.open_breakers()),
+        *(f"{name} has failed several times in a row" for name in state.open_breakers()),
     ]
     banners = "".join(f'<p class="banner">{escape(text)}</p>' for text in warnings if text)
     local = (
@@ -75,23 +75,23 @@ def render(gate: "Gate") -> str:
 <style>{_STYLE}</style></head><body>
 <h1>Gateway in mode <em id="mode">{mode}</em></h1>
 <p>{about}.</p>
-<p class="muted">Service: {escape(gate.service.name)} ({escape(gate.service.model)}) · local model:
-<span id="local">{escape(local)}</span> · counted since {since} UTC</p>
-{banners}{_tiles(gate)}
+<p class="muted">Service: {escape(state.service.name)} ({escape(state.service.model)}) ·
+local model: <span id="local">{escape(local)}</span> · counted since {since} UTC</p>
+{banners}{_tiles(state)}
 <h2>Who answered</h2>{_split(numbers.by)}
 <h2>The last hour, requests per minute</h2>{_history(numbers.minutes)}
-<h2>What went wrong</h2>{_errors(gate)}
+<h2>What went wrong</h2>{_errors(state)}
 </body></html>
 """
 
 
-def _tiles(gate: "Gate") -> str:
-    numbers, spend = gate.numbers, gate.spend
+def _tiles(state: GatewayState) -> str:
+    numbers, spend = state.numbers, state.spend
     total = sum(numbers.by.values())
     errors = sum(n for status, n in numbers.statuses.items() if status >= 400 and status != 499)
     money = f"${spend.spent / 1e6:,.4f}"
     cap = "no cap" if spend.cap is None else f"of ${spend.cap / 1e6:,.2f} a day"
-    if gate.service.prices is None:
+    if state.service.prices is None:
         money, cap = "–", "the service has no prices"
     pairs = numbers.shadows["pairs"]
     if pairs:
@@ -135,7 +135,7 @@ def _split(by: dict[str, int]) -> str:
     return f'<div class="split" id="split">{bars}</div><p class="key muted">{key}</p>'
 
 
-def _history(minutes: "Iterable[Minute]") -> str:
+def _history(minutes: Iterable[Minute]) -> str:
     """A stacked bar per minute, the newest at the right."""
     known = {minute.number: minute.by for minute in minutes}
     now = int(time.time() // 60)
@@ -161,8 +161,8 @@ def _history(minutes: "Iterable[Minute]") -> str:
     )
 
 
-def _errors(gate: "Gate") -> str:
-    numbers = gate.numbers
+def _errors(state: GatewayState) -> str:
+    numbers = state.numbers
     rows: Sequence[tuple[str, int]] = [
         *((f"{who}: {why}", n) for (who, why), n in numbers.failovers.most_common(12)),
         *(

@@ -1,26 +1,208 @@
-"""The gateway as a process: one per directory, and nobody who is slow on purpose holds it up."""
+"""The gateway as a process, one per directory, and its paths.
+
+Chat completions, models, health, metrics, and a page for people. A client that is slow on purpose
+holds up no other.
+"""
 
 import asyncio
+import base64
+import binascii
 import fcntl
+import hmac
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.gateway.app import application
-from understudy.gateway.gate import Gate
+from understudy.gateway import calls, page
+from understudy.gateway.calls import (
+    ChatCall,
+    ClientGone,
+    Receive,
+    RequestRefused,
+    Scope,
+    Send,
+    refuse,
+)
+from understudy.gateway.relay import Relay
+from understudy.gateway.shadow import Shadows
+from understudy.gateway.state import GatewayState
+from understudy.services.providers.openai import chat
 from understudy.store.artifacts import write_atomically
 
 ADDRESS = "address.json"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _END_S = 30  # that requests in flight have when the gateway ends
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+
+
+def application(state: GatewayState) -> Starlette:
+    """Return the paths; without a key only requests to a loopback name are let in."""
+    shadows = Shadows(state)
+
+    async def models(request: Request) -> Response:
+        control = state.live.control
+        names = [(state.service.model, state.service.family)]
+        if control.local is not None:
+            target = await state.target("local", control)
+            names += [(target.model, "local")] if target.model else []
+        data = [{"id": name, "object": "model", "owned_by": owner} for name, owner in names]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def health(request: Request) -> Response:
+        said = state.health()
+        try:
+            check_key(_headers(request.scope), state.client_key)
+        except RequestRefused:  # whether it lives is no secret, addresses and paths are
+            said = {"status": said["status"]}
+        return JSONResponse(said)
+
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(state.numbers.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def status(request: Request) -> Response:
+        headers = {"content-security-policy": _POLICY, "cache-control": "no-store"}
+        return HTMLResponse(page.render(state), headers=headers)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = f"{request.method} {request.url.path} is not served here."
+        return JSONResponse(chat.error(error.status_code, "not_found", text), error.status_code)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await state.open()
+        yield
+        await shadows.close()
+        await state.close()
+
+    routes = [
+        Route("/v1/chat/completions", _Chat(state, shadows), methods=["POST"]),
+        Route("/v1/models", _Known(state, models)),
+        Route("/health", health),
+        Route("/metrics", _Known(state, metrics)),
+        Route("/", _Known(state, status)),
+    ]
+    handlers = {404: refused, 405: refused}
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+class _Known:
+    """A path for clients that know the key, where there is one."""
+
+    def __init__(
+        self, state: GatewayState, answer: Callable[[Request], Awaitable[Response]]
+    ) -> None:
+        self._state, self._answer = state, answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_key(_headers(scope), self._state.client_key)
+        except RequestRefused as refused:
+            await refuse(send, refused)
+            return
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+class _Chat:
+    """POST /v1/chat/completions."""
+
+    def __init__(self, state: GatewayState, shadows: Shadows) -> None:
+        self._state, self._shadows = state, shadows
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            call = await self._call(scope, receive)
+        except ClientGone:
+            return
+        except RequestRefused as refused:
+            self._state.numbers.refused(refused.status)
+            await refuse(send, refused)
+            return
+        work = asyncio.create_task(Relay(self._state, self._shadows, call, send).run())
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait((work,))
+        if not work.cancelled():
+            work.result()
+
+    async def _call(self, scope: Scope, receive: Receive) -> ChatCall:
+        state, headers = self._state, _headers(scope)
+        check_key(headers, state.client_key)
+        config = state.config
+        if state.numbers.in_flight >= config.max_in_flight:
+            raise RequestRefused(
+                429, "too_many_requests", "Too many requests are in flight.", ends=True
+            )
+        most = int(config.max_body_mb * 1e6)
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
+            message = f"The request is longer than {most:,} bytes."
+            raise RequestRefused(413, "request_too_large", message, ends=True)
+        call = calls.understand(await calls.read(receive, most, config.client_s), headers)
+        is_priced = state.spend.cap is None or call.model == state.service.model
+        if not is_priced and state.live.control.mode != "local" and not state.translates:
+            message = f"Model {call.model} has no price here; {state.service.model} has one."
+            raise RequestRefused(404, "model_not_found", message)
+        return call
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def check_key(headers: Mapping[str, str], key: str | None) -> None:
+    """Raise RequestRefused without the key or, where there is none, for other than a loopback name.
+
+    A page of the web can make a browser call 127.0.0.1 under a name of its own (DNS rebinding).
+    """
+    if key is None:
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname
+        except ValueError:  # half a bracket
+            host = None
+        if host not in LOOPBACK:
+            raise RequestRefused(
+                403, "wrong_host", "Without a key only loopback names are answered."
+            )
+        return
+    scheme, _, shown = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":  # a browser
+        try:
+            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            shown = ""
+    if not hmac.compare_digest(shown.strip().encode(), key.encode()):
+        raise RequestRefused(
+            401, "invalid_api_key", "The API key of this gateway is missing or wrong."
+        )
 
 
 class Patient(H11Protocol):
@@ -57,14 +239,14 @@ class Patient(H11Protocol):
         self._write = self._later(self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client goes on."""
+        """Stop to wait: the client goes on."""
         super().resume_writing()
         if self._write is not None:
             self._write.cancel()
             self._write = None
 
     def on_response_complete(self) -> None:
-        """Hang up on who never takes the end of what was sent."""
+        """Hang up on a client that never takes the end of what was sent."""
         super().on_response_complete()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._later(self.transport.abort)
@@ -79,11 +261,11 @@ class Patient(H11Protocol):
         return self.loop.call_later(self.client_s, act)
 
 
-def server(gate: Gate) -> uvicorn.Server:
-    """The server, not yet running."""
-    protocol = type("Patient", (Patient,), {"client_s": gate.config.client_s})
+def server(state: GatewayState) -> uvicorn.Server:
+    """Return the server, not yet running."""
+    protocol = type("Patient", (Patient,), {"client_s": state.config.client_s})
     config = uvicorn.Config(
-        application(gate),
+        application(state),
         http=protocol,
         ws="none",
         lifespan="on",
@@ -100,18 +282,17 @@ def server(gate: Gate) -> uvicorn.Server:
 
 
 @contextmanager
-def bound(gate: Gate) -> Iterator[tuple[socket.socket, str]]:
-    """A listening socket and its URL; the directory is this process's alone meanwhile."""
-    host, port = gate.config.host, gate.config.port
-    gate.directory.mkdir(parents=True, exist_ok=True)
-    with (gate.directory / "lock").open("w") as lock:
+def bound(state: GatewayState) -> Iterator[tuple[socket.socket, str]]:
+    """Yield a listening socket and its URL; the directory is this process's alone meanwhile."""
+    host, port = state.config.host, state.config.port
+    state.directory.mkdir(parents=True, exist_ok=True)
+    with (state.directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            there = running(gate.directory)
-            raise BadInput(
-                f"a gateway runs in {gate.directory} already: {there.url if there else 'it starts'}"
-            ) from None
+            there = running(state.directory)
+            where = there.url if there else "it starts"
+            raise BadInput(f"a gateway runs in {state.directory} already: {where}") from None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # By its number, or asyncio takes it for no TCP and leaves Nagle's delay of 40 ms on.
         with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
@@ -125,8 +306,8 @@ def bound(gate: Gate) -> Iterator[tuple[socket.socket, str]]:
                 ) from None
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{listening.getsockname()[1]}"
-            address = gate.directory / ADDRESS
-            said = {"url": url, "pid": os.getpid(), "key_env": gate.config.key_env}
+            address = state.directory / ADDRESS
+            said = {"url": url, "pid": os.getpid(), "key_env": state.config.key_env}
             write_atomically(address, json.dumps(said) + "\n")
             try:
                 yield listening, url
@@ -144,7 +325,7 @@ class Address:
 
 
 def running(directory: Path) -> Address | None:
-    """The gateway of a directory, as it has written it; None where none has."""
+    """Return the address that the gateway of a directory has written; None where none has."""
     try:
         return Address(**json.loads((directory / ADDRESS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -13,19 +13,18 @@ from typing import Any, NamedTuple, TypeGuard
 
 from understudy.config.service import Service
 from understudy.gateway import log
-from understudy.gateway.calls import Call
+from understudy.gateway.calls import ChatCall
 from understudy.services import money
 from understudy.services.base import Usage
 from understudy.services.money import MICRO, Purse
+from understudy.services.providers.openai.chat import LIMITS
 
-_OUTPUTS = ("max_completion_tokens", "max_tokens")
 
-
-class Cost(NamedTuple):
+class CallCost(NamedTuple):
     """Micro-dollars of one call."""
 
     microusd: int
-    is_bound: bool  # not known exactly: nobody said what it did, or the model is another
+    is_bound: bool  # not known exactly: no usage came, or the model is another
 
 
 @dataclass(slots=True)
@@ -63,8 +62,8 @@ class Spend:
         """Micro-dollars a day; None = none."""
         return self._cap
 
-    def bound(self, call: Call) -> int:
-        """The most that a call can cost: no token is shorter than a byte.
+    def bound(self, call: ChatCall) -> int:
+        """Return the most that a call can cost: no token is shorter than a byte.
 
         A request that sets no limit of its own is taken to have that of conf/service. What the
         request does not show is not in it: pictures that the service fetches from an address,
@@ -73,16 +72,16 @@ class Spend:
         service = self._service
         if service.prices is None:
             return 0
-        wanted = (call.body.get(name) for name in _OUTPUTS)
+        wanted = (call.body.get(name) for name in LIMITS)
         limit = next((value for value in wanted if _is_count(value)), service.max_output_tokens)
-        answers = call.body.get("n")
-        output = limit * (answers if _is_count(answers) else 1)
+        several = call.body.get("n")
+        output = limit * (several if _is_count(several) else 1)
         is_dearer = (service.prices.written or 0.0) > service.prices.input
         heard = len(call.raw)
         most = Usage(heard, output=output, written=heard if is_dearer else 0)
         return money.cost(most, service.prices)
 
-    def reserve(self, call: Call, model: str | None = None) -> Reservation | None:
+    def reserve(self, call: ChatCall, model: str | None = None) -> Reservation | None:
         """Set aside what a call can cost; None when it does not fit under the cap.
 
         `model` is asked in place of the one that the client names.
@@ -91,15 +90,15 @@ class Spend:
         is_priced = (model or call.model) == self._service.model
         return Reservation(purse, amount, is_priced) if purse.take(amount) else None
 
-    def settle(self, reserved: Reservation, usage: Usage | None, is_billed: bool) -> Cost:
+    def settle(self, reserved: Reservation, usage: Usage | None, is_billed: bool) -> CallCost:
         """Book a call: by its usage, at its bound where that is not known, or as free."""
         prices, amount = self._service.prices, reserved.amount
         if prices is None or not is_billed:
-            cost = Cost(0, False)
+            cost = CallCost(0, False)
         elif usage is None:
-            cost = Cost(amount, True)
+            cost = CallCost(amount, True)
         else:
-            cost = Cost(money.cost(usage, prices), not reserved.is_priced)
+            cost = CallCost(money.cost(usage, prices), not reserved.is_priced)
         reserved.purse.settle(amount, cost.microusd)
         return cost
 
@@ -119,5 +118,5 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def seconds_to_midnight() -> int:
-    """Until the next purse opens."""
+    """Return the seconds until the next purse opens."""
     return 86_400 - int(time.time()) % 86_400

@@ -1,20 +1,28 @@
-"""Asking a service or a local model over pooled connections; bytes go through as they are."""
+"""Asking a service or a local model over pooled connections; bytes go through as they are.
+
+Who fails again and again is left alone for a while, then tried by one call (a circuit breaker,
+after M. Nygard, Release It!, 2nd ed. 2018, chapter 5).
+"""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import aiohttp
 
 from understudy.config.service import Service
-from understudy.gateway import answers
-from understudy.gateway.calls import Call, Refused
-from understudy.gateway.choice import Who
-from understudy.services.base import MARK, Usage
-
-Headers = list[tuple[bytes, bytes]]
+from understudy.gateway.calls import ChatCall, Header, RequestRefused
+from understudy.gateway.control import Who
+from understudy.services.base import MARK
+from understudy.services.providers.openai import chat
+from understudy.services.providers.translation import (
+    BrokenOff,
+    CannotSay,
+    TranslatedStream,
+    Translation,
+)
 
 _CONNECT_S = 5.0
 _NAME_S = 0.5  # to name a model; a request may wait for it
@@ -43,42 +51,9 @@ class Lost(Exception):
         self.may_be_billed = may_be_billed
 
 
-class Translated(Protocol):
-    """A stream of another maker's events, as OpenAI's."""
-
-    @property
-    def usage(self) -> Usage | None:
-        """The tokens, as far as they are known."""
-
-    def feed(self, part: bytes) -> bytes:
-        """What the client gets for a part of the body."""
-
-
-class Wire(Protocol):
-    """Another maker's protocol, for a client that speaks OpenAI's."""
-
-    def path(self, body: dict[str, Any], service: Service) -> str:
-        """Below the base URL."""
-
-    def headers(self, key: str) -> dict[str, str]:
-        """With the key."""
-
-    def request(self, body: dict[str, Any], service: Service) -> dict[str, Any]:
-        """The body of a call; raises Refused for what cannot be said."""
-
-    def response(self, body: dict[str, Any], call: Call) -> dict[str, Any]:
-        """A whole answer as a chat completion."""
-
-    def error(self, body: dict[str, Any]) -> dict[str, Any]:
-        """An error as OpenAI's."""
-
-    def stream(self, call: Call) -> Translated:
-        """A translator of one streamed answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Somebody who can be asked."""
+    """A service or a local model that can be asked."""
 
     who: Who
     url: str
@@ -86,7 +61,7 @@ class Target:
     passes_key: bool = False  # without one of ours, the client's own goes through
     model: str | None = None  # in place of the one that the client names
     timeout_s: float = 120.0
-    wire: Wire | None = None
+    translation: Translation | None = None  # None = it speaks OpenAI's protocol
     service: Service | None = None
 
 
@@ -95,11 +70,11 @@ class Opened:
     """An answer that has begun: all of it, or its first part and what follows."""
 
     status: int
-    headers: Headers
+    headers: list[Header]
     body: bytes
     rest: AsyncIterator[bytes] | None  # None: `body` is all
     response: aiohttp.ClientResponse
-    translated: Translated | None = None  # which knows the usage
+    translated: TranslatedStream | None = None  # which knows the usage
 
     def close(self) -> None:
         """Hang up; a connection that was not read to its end is not used again."""
@@ -107,7 +82,7 @@ class Opened:
 
 
 class Upstream:
-    """The connections to everybody who is asked; stand-ins only when it `is_rehearsal`."""
+    """The connections to service and local model; to a stand-in only when it `is_rehearsal`."""
 
     def __init__(self, is_rehearsal: bool) -> None:
         self._is_rehearsal = is_rehearsal
@@ -123,7 +98,7 @@ class Upstream:
         await self._session.close()
 
     async def first_model(self, url: str, key: str | None) -> str | None:
-        """The first model that a server lists; None when it does not say."""
+        """Return the first model that a server lists; None when it does not say."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
             async with (
@@ -135,8 +110,8 @@ class Upstream:
             return None
         return model if isinstance(model, str) else None
 
-    async def ask(self, target: Target, call: Call, patience_s: float) -> Opened:
-        """The answer, once its first byte (streamed) or all of it is there; raises Lost."""
+    async def ask(self, target: Target, call: ChatCall, patience_s: float) -> Opened:
+        """Return the answer once its first byte (streamed) or all of it is there; raises Lost."""
         try:
             async with asyncio.timeout(patience_s):
                 response = await self._post(target, call)
@@ -153,12 +128,20 @@ class Upstream:
         except (aiohttp.ClientError, OSError):
             raise Lost("connection lost", may_be_billed=True) from None
 
-    async def _post(self, target: Target, call: Call) -> aiohttp.ClientResponse:
-        wire, service = target.wire, target.service
-        if wire is not None and service is not None:
-            path, data = wire.path(call.body, service), _translated_request(wire, call, service)
-        else:
-            path, data = "/chat/completions", _body(target, call)
+    async def _post(self, target: Target, call: ChatCall) -> aiohttp.ClientResponse:
+        path, data = "/chat/completions", call.raw
+        maker, service = target.translation, target.service
+        if maker is not None and service is not None:
+            path = maker.path(call.body, service)
+            try:
+                data = chat.dumps(maker.request(call.body, service))
+            except CannotSay as error:
+                raise RequestRefused(400, error.code, str(error)) from None
+            except _ODD as error:
+                message = f"The request cannot be passed on to {service.name}: {error!r}."
+                raise RequestRefused(400, "invalid_request", message[:300]) from None
+        elif target.model not in (None, call.model):
+            data = chat.dumps(call.body | {"model": target.model})
         return await self._session.post(
             f"{target.url.rstrip('/')}{path}",
             data=data,
@@ -169,7 +152,9 @@ class Upstream:
             ),
         )
 
-    async def _begin(self, target: Target, call: Call, response: aiohttp.ClientResponse) -> Opened:
+    async def _begin(
+        self, target: Target, call: ChatCall, response: aiohttp.ClientResponse
+    ) -> Opened:
         headers = [
             (name.lower(), value)
             for name, value in response.raw_headers
@@ -179,23 +164,29 @@ class Upstream:
         if MARK in response.headers and not self._is_rehearsal:
             raise Lost("a rehearsal server is there, and rehearsal.url is not given", False)
         if kind == "text/event-stream" and response.status < 300:
-            translated = target.wire.stream(call) if target.wire else None
+            maker = target.translation
+            translated = maker.stream(call.body, call.id) if maker is not None else None
             rest = _parts(response, translated)
             try:
                 first = await anext(rest)
             except StopAsyncIteration:
                 raise Lost("empty stream", may_be_billed=True) from None
             return Opened(response.status, headers, first, rest, response, translated)
-        body = await _whole(response)
-        if target.wire is not None:
+        body, status = await _whole(response), response.status
+        if (maker := target.translation) is not None:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
-            body = _translated_answer(target.wire, call, response.status, body)
-        return Opened(response.status, headers, body, None, response)
+            try:
+                values = json.loads(body)
+                said = maker.response(values, call.id) if status < 300 else maker.error(values)
+            except _ODD:
+                raise Lost("unreadable answer", may_be_billed=status < 300) from None
+            body = chat.dumps(said)
+        return Opened(status, headers, body, None, response)
 
 
 def is_failure(status: int, has_own_key: bool) -> bool:
-    """Whether a status says that somebody else should be asked, not that the call is wrong."""
+    """Return whether a status says that the other should be asked, not that the call is wrong."""
     return status >= 500 or status in _BUSY or (has_own_key and status in (401, 402, 403))
 
 
@@ -210,9 +201,9 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def _parts(
-    response: aiohttp.ClientResponse, translated: Translated | None
+    response: aiohttp.ClientResponse, translated: TranslatedStream | None
 ) -> AsyncIterator[bytes]:
-    """The parts of a body as they come, none empty; raises Lost when it breaks off."""
+    """Yield the parts of a body as they come, none empty; raises Lost when it breaks off."""
     try:
         async for part in response.content.iter_any():
             said = part if translated is None else translated.feed(part)
@@ -222,42 +213,66 @@ async def _parts(
         raise Lost("timeout", may_be_billed=True) from None
     except (aiohttp.ClientError, OSError):
         raise Lost("connection lost", may_be_billed=True) from None
+    except BrokenOff as error:
+        raise Lost(str(error), may_be_billed=True) from None
     except _ODD:
         raise Lost("unreadable answer", may_be_billed=True) from None
 
 
-def _body(target: Target, call: Call) -> bytes:
-    """As it came, but for the name of the model where the target has another."""
-    if target.model is None or target.model == call.model:
-        return call.raw
-    return answers.dumps(call.body | {"model": target.model})
-
-
-def _headers(target: Target, call: Call) -> dict[str, str]:
+def _headers(target: Target, call: ChatCall) -> dict[str, str]:
     sent = {"content-type": "application/json", "accept-encoding": "identity"}
-    if target.who == "service" and target.wire is None:
+    if target.who == "service" and target.translation is None:
         sent |= {k: v for k, v in call.headers.items() if k not in _TO_SERVICE_NEVER}
         if target.passes_key and "authorization" in call.headers:
             sent["authorization"] = call.headers["authorization"]
-    if target.wire is not None:
-        sent |= target.wire.headers(target.key or "none")
+    if target.translation is not None:
+        sent |= target.translation.headers(target.key or "none")
     elif target.key is not None:
         sent["authorization"] = f"Bearer {target.key}"
     return sent
 
 
-def _translated_request(wire: Wire, call: Call, service: Service) -> bytes:
-    try:
-        return answers.dumps(wire.request(call.body, service))
-    except _ODD as error:
-        message = f"The request cannot be passed on to {service.name}: {error!r}."
-        raise Refused(400, "invalid_request", message[:300]) from None
+class Breaker:
+    """Closed while calls succeed; open for `rest_s` after `failures` in a row."""
 
+    def __init__(
+        self, failures: int, rest_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most, self._rest_s, self._clock = failures, rest_s, clock
+        self._in_row = 0
+        self._until = 0.0
+        self._is_trying = False
 
-def _translated_answer(wire: Wire, call: Call, status: int, body: bytes) -> bytes:
-    try:
-        values = json.loads(body)
-        made = wire.response(values, call) if status < 300 else wire.error(values)
-    except _ODD:
-        raise Lost("unreadable answer", may_be_billed=status < 300) from None
-    return answers.dumps(made)
+    @property
+    def is_open(self) -> bool:
+        """Whether calls should go elsewhere if they can."""
+        return self._in_row >= self._most
+
+    def lets_in(self) -> bool:
+        """Return whether to try a call now; of those after a rest only the first is."""
+        if not self.is_open:
+            return True
+        if self._is_trying or self._clock() < self._until:
+            return False
+        self._is_trying = True
+        return True
+
+    def succeeded(self) -> None:
+        """Close it."""
+        self._in_row, self._is_trying = 0, False
+
+    def failed(self, is_trial: bool = False) -> None:
+        """Count a failure; it opens at the last one, and anew when the trial fails.
+
+        A call of before that fails late neither ends the trial nor makes the rest longer.
+        """
+        was_open = self.is_open
+        self._in_row += 1
+        self.gave_up(is_trial)
+        if self.is_open and (is_trial or not was_open):
+            self._until = self._clock() + self._rest_s
+
+    def gave_up(self, is_trial: bool) -> None:
+        """Forget a trial that ended for a reason of the client's."""
+        if is_trial:
+            self._is_trying = False

@@ -8,24 +8,20 @@ from typing import Any
 
 from understudy.config.gateway import Gateway
 from understudy.errors import BadInput
-from understudy.gateway.breaker import Breaker
-from understudy.gateway.choice import Who
-from understudy.gateway.control import Control, Local
-from understudy.gateway.live import LOOK_S, Live
+from understudy.gateway.control import LOOK_S, Control, Live, Local, Who
 from understudy.gateway.log import DayLog
 from understudy.gateway.numbers import Numbers
-from understudy.gateway.shadow import Shadow
 from understudy.gateway.spend import Spend
-from understudy.gateway.upstream import Target, Upstream
-from understudy.gateway.wires import wire_of
+from understudy.gateway.upstream import Breaker, Target, Upstream
 from understudy.services.providers import Endpoint
+from understudy.services.providers.translation import translation_of
 
 CONTROL = "control.json"
 _MARK = b"[key]"
 _SHORTEST = 16  # characters of what can be a key
 
 
-class Gate:
+class GatewayState:
     """Made before the event loop runs, so that what is wrong is said at once."""
 
     def __init__(
@@ -51,19 +47,19 @@ class Gate:
         self.spend = Spend(service, config.usd_per_day, directory / "requests")
         self.requests = DayLog(directory / "requests")
         self.pairs = DayLog(directory / "pairs")
-        self.upstream: Upstream  # these two need the loop
-        self.shadow: Shadow
+        self.upstream: Upstream  # it needs the loop
+        translation = translation_of(service)
         self._service = Target(
             who="service",
             url=endpoint.base_url,
             key=endpoint.key or None,
             passes_key=not endpoint.key and client_key is None,
-            model=service.model if wire_of(service) else None,
+            model=service.model if translation is not None else None,
             timeout_s=service.timeout_s,
-            wire=wire_of(service),
+            translation=translation,
             service=service,
         )
-        self.translates = self._service.wire is not None
+        self.translates = translation is not None
         self._local_key = _key(config.local_key_env)
         self._keys = [key.encode() for key in (endpoint.key, client_key, self._local_key) if key]
         self._models: dict[str, str] = {}  # the first that a server lists, by its address
@@ -73,21 +69,19 @@ class Gate:
     async def open(self) -> None:
         """Open connections, and begin to watch the control."""
         self.upstream = Upstream(self.service.rehearsal)
-        self.shadow = Shadow(self)
         await self._name_local()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Finish the shadows that are under way, and close everything."""
+        """Close connections and logs."""
         assert self._watching is not None, "it was opened"
         self._watching.cancel()
-        await self.shadow.close()
         await self.upstream.close()
         for file in (self.requests, self.pairs):
             file.close()
 
     async def target(self, who: Who, control: Control) -> Target:
-        """The service, or the local model of a control."""
+        """Return the service, or the local model of a control."""
         if who == "service":
             return self._service
         local = control.local
@@ -100,21 +94,16 @@ class Gate:
             self._models.pop(target.url, None)
 
     def breaker(self, target: Target) -> Breaker:
-        """The breaker of whoever is at this address."""
-        if target.url not in self._breakers:
-            self._breakers[target.url] = Breaker(
-                self.config.breaker_failures, self.config.breaker_s
-            )
-        return self._breakers[target.url]
+        """Return the breaker of an address."""
+        if (found := self._breakers.get(target.url)) is None:
+            found = Breaker(self.config.breaker_failures, self.config.breaker_s)
+            self._breakers[target.url] = found
+        return found
 
     def open_breakers(self) -> list[str]:
-        """Who is left alone at the moment."""
-        names = {self._service.url: "service"}
-        return [
-            names.get(url, f"local {url}")
-            for url, breaker in self._breakers.items()
-            if breaker.is_open
-        ]
+        """Return who is left alone at the moment."""
+        resting = [url for url, breaker in self._breakers.items() if breaker.is_open]
+        return ["service" if url == self._service.url else f"local {url}" for url in resting]
 
     def write(self, log: DayLog, line: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Append a line without any key in it; one that is not taken is counted."""
@@ -126,7 +115,7 @@ class Gate:
             self.numbers.lost_line()
 
     def health(self) -> dict[str, Any]:
-        """What `/health` says."""
+        """Return what `/health` says."""
         control = self.live.control
         return {
             "status": "ok" if self.numbers.unwritten == 0 else "log lines are lost",

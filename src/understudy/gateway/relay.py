@@ -1,4 +1,4 @@
-"""One request: whoever may answer is asked in turn, and the first answer goes to the client.
+"""One request: service and local model are asked in turn, and an answer goes to the client.
 
 It is in the log before the client has its last byte.
 """
@@ -7,37 +7,38 @@ import json
 import time
 from typing import Any
 
-from understudy.gateway import answers, spend
-from understudy.gateway.calls import Call, Refused, Send
-from understudy.gateway.choice import Who, choose
-from understudy.gateway.gate import Gate
-from understudy.gateway.replies import error_body, error_headers, refuse
-from understudy.gateway.spend import Cost, Reservation
-from understudy.gateway.upstream import Lost, Opened, Target, Translated, is_failure
+from understudy.gateway import spend
+from understudy.gateway.calls import ChatCall, Header, RequestRefused, Send, refuse, send_error
+from understudy.gateway.control import Who, choose
+from understudy.gateway.shadow import Shadows
+from understudy.gateway.spend import CallCost, Reservation
+from understudy.gateway.state import GatewayState
+from understudy.gateway.upstream import Lost, Opened, Target, is_failure
 from understudy.services.base import Usage
+from understudy.services.providers.openai import chat
+from understudy.services.providers.translation import TranslatedStream
 
 _MS = 1000
 _LONGEST = 200  # characters of a name that is logged
 _GONE = 499  # nginx's number for a client that left; it stands in logs only
-_NO_COST = Cost(0, False)
 
 
-class Exchange:
-    """Asks, relays, writes down."""
+class Relay:
+    """Asks, passes the answer on, writes it down."""
 
-    def __init__(self, gate: Gate, call: Call, send: Send) -> None:
-        self._gate, self._call, self._send = gate, call, send
-        self._control = gate.live.control  # it keeps this one to its end
-        self._choice = choose(self._control, call, gate.live.router)
+    def __init__(self, state: GatewayState, shadows: Shadows, call: ChatCall, send: Send) -> None:
+        self._state, self._shadows, self._call, self._send = state, shadows, call, send
+        self._control = state.live.control  # it keeps this one to its end
+        self._choice = choose(self._control, call, state.live.router)
         self._by: Who | None = None
         self._tried: list[tuple[str, str, int]] = []  # who, why not, milliseconds
         self._refusal: tuple[Who, Opened] | None = None
-        self._translated: Translated | None = None
+        self._translated: TranslatedStream | None = None
         self._reserved: Reservation | None = None
-        self._cost = _NO_COST
+        self._cost = CallCost(0, False)
         self._first_s: float | None = None
         self._is_written = False
-        gate.numbers.began()
+        state.numbers.began()
 
     async def run(self) -> None:
         """Answer; a client that leaves cancels it."""
@@ -47,12 +48,12 @@ class Exchange:
             if opened is None and self._refusal is not None:
                 self._by, opened = self._refusal
             if opened is None:
-                await self._apologise()
+                await self._give_up()
             elif opened.rest is None:
                 await self._relay(opened)
             else:
                 await self._stream(opened)
-        except Refused as refused:  # it cannot be put to this maker
+        except RequestRefused as refused:  # it cannot be put to this maker
             self._settle(None, False)
             self._write(refused.status, b"", False)
             await refuse(self._send, refused)
@@ -62,12 +63,12 @@ class Exchange:
             self._write(_GONE, b"", False)  # unless it is written
 
     async def _first_answer(self) -> Opened | None:
-        """The answer of the first in line who can; those whose breaker is open come last."""
+        """Return the answer of the first in line that can; those with an open breaker come last."""
         waiting, resting = list(self._choice.order), list[Target]()
         while waiting or resting:
             if waiting:
-                target = await self._gate.target(waiting.pop(0), self._control)
-                others, breaker = bool(waiting or resting), self._gate.breaker(target)
+                target = await self._state.target(waiting.pop(0), self._control)
+                others, breaker = bool(waiting or resting), self._state.breaker(target)
                 if others and not breaker.lets_in():
                     self._tried.append((target.who, "resting", 0))
                     resting.append(target)
@@ -81,16 +82,16 @@ class Exchange:
         return None
 
     async def _ask(self, target: Target, others: bool, is_trial: bool) -> Opened | None:
-        gate, call, began = self._gate, self._call, time.monotonic()
-        breaker = gate.breaker(target)
+        state, call, began = self._state, self._call, time.monotonic()
+        breaker = state.breaker(target)
         if target.who == "service":
-            self._reserved = gate.spend.reserve(call, target.model)
+            self._reserved = state.spend.reserve(call, target.model)
             if self._reserved is None:
                 breaker.gave_up(is_trial)
                 self._failed(target, "cap", began)
                 return None
         try:
-            opened = await gate.upstream.ask(target, call, self._patience(target, others))
+            opened = await state.upstream.ask(target, call, self._patience(target, others))
         except Lost as lost:
             self._settle(None, lost.may_be_billed)
             breaker.failed(is_trial)
@@ -109,8 +110,8 @@ class Exchange:
         else:
             breaker.succeeded()
             if target.who == "local" and opened.status == 404:  # another model may be there now
-                gate.forget(target)
-                renamed = await gate.target("local", self._control)
+                state.forget(target)
+                renamed = await state.target("local", self._control)
                 if renamed.model != target.model:
                     return await self._ask(renamed, others, is_trial=False)
             # What the local model cannot do is no mistake of the client's: the service could.
@@ -125,17 +126,17 @@ class Exchange:
         return None
 
     def _patience(self, target: Target, others: bool) -> float:
-        """Seconds to the first byte: as the client allows, with time left for the next in line."""
+        """Return the seconds to the first byte, with time left for the next in line."""
         if not others:
             return target.timeout_s
         allowed = self._call.patience_s
-        deadline = self._gate.config.deadline_s
+        deadline = self._state.config.deadline_s
         if allowed is not None:
             deadline = min(deadline, max(allowed - 1.0, allowed / 2))
         return max(0.05, deadline - (time.monotonic() - self._call.began))
 
     async def _relay(self, opened: Opened) -> None:
-        """An answer that is all here."""
+        """Send an answer that is all here."""
         self._first_s = time.monotonic() - self._call.began
         self._write(opened.status, opened.body, False, opened)
         headers = [*opened.headers, (b"content-length", str(len(opened.body)).encode())]
@@ -143,7 +144,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": opened.body})
 
     async def _stream(self, opened: Opened) -> None:
-        """An answer that comes in parts; one that breaks off ends with an error event."""
+        """Send an answer as it comes in parts; one that breaks off ends with an error event."""
         assert opened.rest is not None, "it comes in parts"
         self._first_s = time.monotonic() - self._call.began
         await self._start(opened.status, opened.headers)
@@ -152,7 +153,7 @@ class Exchange:
             while True:
                 whole, newline, held = held.rpartition(b"\n")  # half a line is of use to nobody
                 if newline:
-                    if answers.is_end(whole):
+                    if chat.is_end(whole):
                         self._write(opened.status, b"".join(parts), True, opened)
                     part = {"type": "http.response.body", "body": whole + newline}
                     await self._send(part | {"more_body": True})
@@ -165,57 +166,49 @@ class Exchange:
         except Lost as lost:
             self._tried.append((str(self._by), f"{lost.why} in the answer", self._ms()))
             if self._by is not None:
-                target = await self._gate.target(self._by, self._control)
-                self._gate.breaker(target).failed()
-                self._gate.numbers.failed(self._by, f"{lost.why} in the answer")
-            body = error_body(502, "upstream_broke_off", f"The answer broke off: {lost.why}.")
+                target = await self._state.target(self._by, self._control)
+                self._state.breaker(target).failed()
+                self._state.numbers.failed(self._by, f"{lost.why} in the answer")
+            error = chat.error(502, "upstream_broke_off", f"The answer broke off: {lost.why}.")
             self._write(opened.status, b"".join(parts), True)
-            last = b"\ndata: " + body + b"\n\n"
+            last = b"\ndata: " + chat.dumps(error) + b"\n\n"
         self._write(opened.status, b"".join(parts), True, opened)
         await self._send({"type": "http.response.body", "body": last})
 
-    async def _apologise(self) -> None:
-        """Nobody could answer."""
-        extra: list[tuple[bytes, bytes]] = []
+    async def _give_up(self) -> None:
+        """Tell the client why it gets no answer."""
+        headers = self._names()
         tried = [found for found in reversed(self._tried) if found[1] != "resting"]
         who, why, _ = max(tried, key=lambda found: found[0] == "service" and found[1] != "cap")
         if why == "cap":
             status, code = 429, "spend_cap"
-            text = f"The service has cost {self._gate.config.usd_per_day:g} USD today, the cap."
-            extra = [(b"retry-after", str(spend.seconds_to_midnight()).encode())]
+            text = f"The service has cost {self._state.config.usd_per_day:g} USD today, the cap."
+            headers.append((b"retry-after", str(spend.seconds_to_midnight()).encode()))
         else:
             status = 504 if why == "timeout" else 502
             code, text = "no_upstream", f"The {who} gave no answer: {why}."
-        body = error_body(status, code, text)
         self._write(status, b"", False)
-        await self._start(status, [*error_headers(body), *extra])
-        await self._send({"type": "http.response.body", "body": body})
+        await send_error(self._send, status, code, text, *headers)
 
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        ours = [
-            (b"x-understudy-by", (self._by or "nobody").encode()),
-            (b"x-understudy-id", self._call.id.encode()),
-        ]
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, *ours]}
-        )
+    async def _start(self, status: int, headers: list[Header]) -> None:
+        whole = [*headers, *self._names()]
+        await self._send({"type": "http.response.start", "status": status, "headers": whole})
+
+    def _names(self) -> list[Header]:
+        """Return the headers that say who has answered, and how the log calls it."""
+        by = (self._by or "nobody").encode()
+        return [(b"x-understudy-by", by), (b"x-understudy-id", self._call.id.encode())]
 
     def _failed(self, target: Target, why: str, began: float) -> None:
         self._tried.append((target.who, why, round((time.monotonic() - began) * _MS)))
-        self._gate.numbers.failed(target.who, why)
-
-    def _usage(self, content: bytes, is_stream: bool) -> Usage | None:
-        """The tokens of the answer; a translator knows them where the client does not ask."""
-        if self._translated is not None:
-            return self._translated.usage
-        return answers.usage_of(content, is_stream)
+        self._state.numbers.failed(target.who, why)
 
     def _settle(self, usage: Usage | None, is_billed: bool) -> None:
         """Book what the service is owed for the call that is under way, if there is one."""
         if self._reserved is not None:
-            found = self._gate.spend.settle(self._reserved, usage, is_billed)
+            found = self._state.spend.settle(self._reserved, usage, is_billed)
             is_bound = self._cost.is_bound or found.is_bound
-            self._cost = Cost(self._cost.microusd + found.microusd, is_bound)
+            self._cost = CallCost(self._cost.microusd + found.microusd, is_bound)
             self._reserved = None
 
     def _ms(self) -> int:
@@ -228,55 +221,63 @@ class Exchange:
         if self._is_written:
             return
         self._is_written = True
-        gate, call, control = self._gate, self._call, self._control
+        state, call, control = self._state, self._call, self._control
         by = self._by or "nobody"
         is_good = whole is not None and status < 300
-        usage = self._usage(content, is_stream) if is_good else None  # not of half an answer
+        usage: Usage | None = None  # of half an answer it is not known
+        if is_good and self._translated is not None:  # it knows even where the client does not ask
+            usage = self._translated.usage
+        elif is_good:
+            usage = chat.usage_of(content, is_stream)
         self._settle(usage, is_billed=status < 300 or status == _GONE)
-        about = self._about(status, is_stream)
-        if is_good and control.mode in ("record", "shadow"):
-            self._keep(about, content, is_stream)
-        if usage is not None:
-            about |= {"input": usage.input, "output": usage.output}
-            gate.numbers.billed(by, usage.input, usage.output, 0)
-        gate.numbers.billed(by, 0, 0, self._cost.microusd)
-        about |= {"microusd": self._cost.microusd, "is_bound": self._cost.is_bound}
-        if gate.config.log_prompts:
-            about["request"] = call.body
-        gate.write(gate.requests, answers.dumps(about), call.headers)
-        whole_s = time.monotonic() - call.began
-        gate.numbers.ended(by, control.mode, status, self._first_s, whole_s)
-        if is_good and control.mode == "shadow":
-            gate.shadow.begin(call, control, self._choice.place, content, is_stream)
-
-    def _about(self, status: int, is_stream: bool) -> dict[str, Any]:
-        return {
-            "id": self._call.id,
+        about = {
+            "id": call.id,
             "time": round(time.time(), 3),
-            "mode": self._control.mode,
-            "by": self._by or "nobody",
+            "mode": control.mode,
+            "by": by,
             "status": status,
-            "stream": is_stream or self._call.is_stream,
+            "stream": is_stream or call.is_stream,
             "first_ms": None if self._first_s is None else round(self._first_s * _MS),
             "ms": self._ms(),
             "place": round(self._choice.place, 4),
             "tried": self._tried,
-            "model": (self._call.model or "")[:_LONGEST],
-            "rehearsal": self._gate.service.rehearsal,
+            "model": (call.model or "")[:_LONGEST],
+            "rehearsal": state.service.rehearsal,
         }
+        if is_good and control.mode in ("record", "shadow"):
+            self._keep(about, content, is_stream)
+        if usage is not None:
+            about |= {"input": usage.input, "output": usage.output}
+            state.numbers.billed(by, usage.input, usage.output, 0)
+        state.numbers.billed(by, 0, 0, self._cost.microusd)
+        about |= {"microusd": self._cost.microusd, "is_bound": self._cost.is_bound}
+        if state.config.log_prompts:
+            about["request"] = call.body
+        state.write(state.requests, chat.dumps(about), call.headers)
+        whole_s = time.monotonic() - call.began
+        state.numbers.ended(by, control.mode, status, self._first_s, whole_s)
+        if is_good and control.mode == "shadow":
+            self._shadows.begin(call, control, self._choice.place, content, is_stream)
 
     def _keep(self, about: dict[str, Any], content: bytes, is_stream: bool) -> None:
-        """The pair, as `collect` reads it: the request as it came, the answer or its events."""
-        request = answers.one_line(self._call.raw)
+        """Write the pair for `collect`: the request as it came, the answer or its events."""
+        request = _one_line(self._call.raw)
         if is_stream:
             response: bytes | None = json.dumps(content.decode("utf-8", "replace")).encode()
         else:
-            response = answers.one_line(content)
+            response = _one_line(content)
         if request is None or response is None:
             return
         facts = {name: about[name] for name in ("time", "mode", "by", "rehearsal")}
         if self._call.talk is not None:
             facts["session_id"] = self._call.talk
-        head = answers.dumps({"request_id": self._call.id, "metadata": facts})[:-1]
+        head = chat.dumps({"request_id": self._call.id, "metadata": facts})[:-1]
         whole = head + b',"request":' + request + b',"response":' + response + b"}"
-        self._gate.write(self._gate.pairs, whole, self._call.headers)
+        self._state.write(self._state.pairs, whole, self._call.headers)
+
+
+def _one_line(content: bytes) -> bytes | None:
+    """Return a JSON object as it is, on one line; None when it is none."""
+    if not isinstance(chat.loads(content), dict):
+        return None
+    return content.replace(b"\r", b" ").replace(b"\n", b" ")  # no text of it holds a newline

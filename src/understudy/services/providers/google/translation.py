@@ -9,81 +9,79 @@ import json
 from typing import Any
 
 from understudy.config.service import Service
-from understudy.gateway import translating
-from understudy.gateway.calls import Call, Refused
-from understudy.gateway.replies import error_body
-from understudy.gateway.translating import Chunks, Events, Finish
-from understudy.gateway.upstream import Lost
 from understudy.services.base import Usage
 from understudy.services.providers.google.calls import usage_of
+from understudy.services.providers.openai import chat
+from understudy.services.providers.openai.chat import Chunks, Finish
+from understudy.services.providers.translation import BrokenOff, CannotSay, Events
 
 _NAME = "Gemini"
 _STOPS = ("STOP", "FINISH_REASON_UNSPECIFIED", "OTHER")  # others: content_filter
 _CHOICES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 
 
-class Google:
-    """POST /v1beta/models/MODEL:generateContent."""
-
-    def path(self, body: dict[str, Any], service: Service) -> str:
-        """Below the base URL."""
-        is_stream = body.get("stream") is True
-        verb = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
-        return f"/v1beta/models/{service.model}:{verb}"
-
-    def headers(self, key: str) -> dict[str, str]:
-        """With the key."""
-        return {"x-goog-api-key": key}
-
-    def request(self, body: dict[str, Any], service: Service) -> dict[str, Any]:
-        """The body of a call; raises Refused for what Gemini cannot be told."""
-        translating.check(body, _NAME)
-        system, contents, names = list[str](), list[dict[str, Any]](), dict[str, str]()
-        for turn in body["messages"]:
-            if turn["role"] in ("system", "developer"):
-                system.append(translating.text(turn["content"]))
-                continue
-            made = _turn(turn, names)
-            if contents and contents[-1]["role"] == made["role"]:
-                contents[-1]["parts"] += made["parts"]  # all results of tools stand together
-            else:
-                contents.append(made)
-        sent: dict[str, Any] = {"contents": contents, "generationConfig": _config(body, service)}
-        if system:
-            sent["systemInstruction"] = {"parts": [{"text": "\n\n".join(system)}]}
-        if functions := translating.functions(body, _NAME):
-            sent["tools"] = [{"functionDeclarations": [_declared(one) for one in functions]}]
-            if calling := _calling(body):
-                sent["toolConfig"] = {"functionCallingConfig": calling}
-        return sent
-
-    def response(self, body: dict[str, Any], call: Call) -> dict[str, Any]:
-        """A response as a chat completion."""
-        said, finish = _said(body, call.id, 0)
-        tools = said.pop("tool_calls", [])
-        tools = [{k: v for k, v in one.items() if k != "index"} for one in tools]
-        used = usage_of(body.get("usageMetadata")) or Usage()
-        id_, model = body.get("responseId") or call.id, body.get("modelVersion") or ""
-        ended = "tool_calls" if tools and finish == "stop" else finish or "stop"
-        return translating.completion(id_, model, said.get("content", ""), tools, ended, used)
-
-    def error(self, body: dict[str, Any]) -> dict[str, Any]:
-        """An error as OpenAI's."""
-        found = body["error"]
-        made: dict[str, Any] = json.loads(error_body(400, found["status"], found["message"]))
-        return made
-
-    def stream(self, call: Call) -> "Stream":
-        """A translator of one streamed answer."""
-        return Stream(call)
+def path(body: dict[str, Any], service: Service) -> str:
+    """Return the path of a call below the base URL."""
+    is_stream = body.get("stream") is True
+    verb = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
+    return f"/v1beta/models/{service.model}:{verb}"
 
 
-class Stream:
+def headers(key: str) -> dict[str, str]:
+    """Return the headers that carry the key."""
+    return {"x-goog-api-key": key}
+
+
+def request(body: dict[str, Any], service: Service) -> dict[str, Any]:
+    """Return the body of a call; raises CannotSay."""
+    chat.check(body, _NAME)
+    system, contents, names = list[str](), list[dict[str, Any]](), dict[str, str]()
+    for turn in body["messages"]:
+        if chat.is_system(turn):
+            system.append(chat.text(turn["content"]))
+            continue
+        made = _turn(turn, names)
+        if contents and contents[-1]["role"] == made["role"]:
+            contents[-1]["parts"] += made["parts"]  # all results of tools stand together
+        else:
+            contents.append(made)
+    sent: dict[str, Any] = {"contents": contents, "generationConfig": _config(body, service)}
+    if system:
+        sent["systemInstruction"] = {"parts": [{"text": "\n\n".join(system)}]}
+    if functions := chat.functions(body, _NAME):
+        sent["tools"] = [{"functionDeclarations": [_declared(one) for one in functions]}]
+        if calling := _calling(body):
+            sent["toolConfig"] = {"functionCallingConfig": calling}
+    return sent
+
+
+def response(body: dict[str, Any], call_id: str) -> dict[str, Any]:
+    """Return a response as a chat completion."""
+    said, finish = _said(body, call_id, 0)
+    tools = said.pop("tool_calls", [])
+    tools = [{k: v for k, v in one.items() if k != "index"} for one in tools]
+    used = usage_of(body.get("usageMetadata")) or Usage()
+    id_, model = body.get("responseId") or call_id, body.get("modelVersion") or ""
+    ended = "tool_calls" if tools and finish == "stop" else finish or "stop"
+    return chat.completion(id_, model, said.get("content", ""), tools, ended, used)
+
+
+def error(body: dict[str, Any]) -> dict[str, Any]:
+    """Return an error as OpenAI's."""
+    return chat.error(400, body["error"]["status"], body["error"]["message"])
+
+
+def stream(request: dict[str, Any], call_id: str) -> "GeminiStream":
+    """Return a translator of one streamed answer to a request."""
+    return GeminiStream(Chunks(request, call_id))
+
+
+class GeminiStream:
     """Responses in parts as chunks of a chat completion."""
 
-    def __init__(self, call: Call) -> None:
-        self._id = call.id
-        self._events, self._chunks = Events(), Chunks(call)
+    def __init__(self, chunks: Chunks) -> None:
+        self._id = chunks.id
+        self._events, self._chunks = Events(), chunks
         self._counts: dict[str, Any] = {}
         self._tools = 0
         self._has_begun = False
@@ -94,12 +92,12 @@ class Stream:
         return usage_of(self._counts)
 
     def feed(self, part: bytes) -> bytes:
-        """What the client gets for a part of the body."""
+        """Return what the client gets for a part of the body; raises BrokenOff."""
         return b"".join(map(self._event, self._events.feed(part)))
 
     def _event(self, event: dict[str, Any]) -> bytes:
         if "error" in event:
-            raise Lost(str(event["error"]["status"]), may_be_billed=True)
+            raise BrokenOff(str(event["error"]["status"]))
         self._counts = event.get("usageMetadata") or self._counts
         self._chunks.id = event.get("responseId") or self._id
         self._chunks.model = event.get("modelVersion") or self._chunks.model
@@ -116,7 +114,7 @@ class Stream:
 
 
 def _said(body: dict[str, Any], id_: str, tools: int) -> tuple[dict[str, Any], Finish | None]:
-    """Text and tool calls of a response or a part of one, and how it ended, if it did."""
+    """Return text and tool calls of a response or a part of one, and how it ended, if it did."""
     if not body.get("candidates"):
         is_blocked = "blockReason" in (body.get("promptFeedback") or {})
         return {}, "content_filter" if is_blocked else None
@@ -144,19 +142,19 @@ def _called(part: dict[str, Any], id_: str) -> dict[str, Any]:
     if signature := part.get("thoughtSignature"):
         more["extra_content"] = {"google": {"thought_signature": signature}}
     arguments = json.dumps(function.get("args") or {})
-    return translating.tool_call(function.get("id") or id_, function["name"], arguments, **more)
+    return chat.tool_call(function.get("id") or id_, function["name"], arguments, **more)
 
 
 def _turn(turn: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A turn; `names` remembers which function a call id means."""
+    """Return a turn; `names` remembers which function a call id means."""
     if turn["role"] == "tool":
         name = names.get(turn["tool_call_id"])
         if name is None:
             message = f"The tool call {turn['tool_call_id']} is in no turn before its result."
-            raise Refused(400, "invalid_request", message)
-        result = {"name": name, "response": {"result": translating.text(turn["content"])}}
+            raise CannotSay("invalid_request", message)
+        result = {"name": name, "response": {"result": chat.text(turn["content"])}}
         return {"role": "user", "parts": [{"functionResponse": result}]}
-    parts = [_part(part) for part in translating.parts(turn.get("content"))]
+    parts = [_part(part) for part in chat.parts(turn.get("content"), _NAME)]
     for call in turn.get("tool_calls") or ():
         function = call["function"]
         names[call["id"]] = function["name"]
@@ -170,11 +168,9 @@ def _turn(turn: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
-    if part.get("type") == "text":
+    if part["type"] == "text":
         return {"text": part["text"]}
-    if part.get("type") != "image_url":
-        raise translating.unknown_part(part, _NAME)
-    kind, data = translating.image(part)
+    kind, data = chat.image(part)
     if kind is None:
         return {"fileData": {"fileUri": data}}
     return {"inlineData": {"mimeType": kind, "data": data}}
@@ -195,17 +191,17 @@ def _calling(body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _config(body: dict[str, Any], service: Service) -> dict[str, Any]:
-    made: dict[str, Any] = {"maxOutputTokens": translating.most_output(body, service)}
+    made: dict[str, Any] = {"maxOutputTokens": chat.most_output(body, service)}
     for ours, theirs in (("temperature", "temperature"), ("top_p", "topP"), ("seed", "seed")):
         if body.get(ours) is not None:
             made[theirs] = body[ours]
-    if stop := translating.stops(body):
+    if stop := chat.stops(body):
         made["stopSequences"] = stop
     effort = body.get("reasoning_effort") or service.reasoning
     if isinstance(effort, int) or effort == "none":
         made["thinkingConfig"] = {"thinkingBudget": 0 if effort == "none" else effort}
     elif effort is not None:
         made["thinkingConfig"] = {"thinkingLevel": effort.upper()}
-    if (schema := translating.schema(body, _NAME)) is not None:
+    if (schema := chat.schema(body, _NAME)) is not None:
         made |= {"responseMimeType": "application/json", "responseJsonSchema": schema}
     return made

@@ -11,9 +11,8 @@ import pytest
 
 from support.gateways import KEY, Running, ask, gateway, played, service
 from support.wires import Answer, error, good
-from understudy.gateway.calls import Call, Refused
-from understudy.gateway.wires import wire_of
 from understudy.rehearsal.server import RehearsalServer
+from understudy.services.providers.translation import CannotSay, translation_of
 
 MAKERS = ("anthropic", "google")
 PATHS = {"anthropic": "/v1/messages", "google": "/v1beta/models/star-1:generateContent"}
@@ -47,7 +46,7 @@ TALK: Any = [
 def said(maker: str, **more: Any) -> dict[str, Any]:
     """What a maker is sent for a request."""
     of = service(provider=maker)
-    wire = wire_of(of)
+    wire = translation_of(of)
     assert wire is not None
     return wire.request(ask() | more, of)
 
@@ -191,9 +190,9 @@ def test_a_schema_is_passed_on(maker: str) -> None:
 def test_what_cannot_be_passed_on_is_refused_rather_than_left_out(
     maker: str, more: dict[str, Any]
 ) -> None:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(CannotSay) as error:
         said(maker, **more)
-    assert error.value.status == 400
+    assert error.value.code == "unsupported_parameter"
 
 
 # --- answers -------------------------------------------------------------------------------------
@@ -298,13 +297,13 @@ def test_a_streamed_answer_comes_in_openai_s_chunks(
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_events_torn_anywhere_give_the_same_chunks(maker: str) -> None:
-    wire = wire_of(service(provider=maker))
+    wire = translation_of(service(provider=maker))
     assert wire is not None
     body = events(*(ANTHROPIC if maker == "anthropic" else GOOGLE)).content
-    call = Call(b"", {"stream_options": {"include_usage": True}}, {}, id="x")
-    whole = wire.stream(call).feed(body)
+    call = {"stream_options": {"include_usage": True}}
+    whole = wire.stream(call, "x").feed(body)
     for size in (1, 7, 64):
-        stream = wire.stream(call)
+        stream = wire.stream(call, "x")
         torn = b"".join(stream.feed(body[at : at + size]) for at in range(0, len(body), size))
         assert torn == whole
     assert whole.endswith(b"data: [DONE]\n\n")
@@ -323,7 +322,7 @@ def test_an_error_within_a_stream_is_no_answer(maker: str, tmp_path: Path) -> No
         assert [line["is_bound"] for line in lines] == [True, True]  # the counts are not the end's
         assert "output" not in lines[1]
         assert running.lines("pairs") == []
-        assert len(running.gate.numbers.failovers) == 2
+        assert len(running.state.numbers.failovers) == 2
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -366,5 +365,5 @@ def test_the_rehearsal_server_s_bill_is_the_gateway_s(name: str, tmp_path: Path)
             for number in range(5):
                 body = ask(f"What is {number} plus 2?", model=of.model)
                 assert running.post(body).status_code == 200
-            assert running.gate.spend.spent == server.bill().microusd > 0
+            assert running.state.spend.spent == server.bill().microusd > 0
             assert all(line["rehearsal"] for line in running.lines("requests"))

@@ -1,0 +1,221 @@
+"""OpenAI's chat completions, as clients of the gateway send and read them.
+
+Where a service speaks this protocol itself, its answers go through as they are, and only their
+usage and their end are looked at. For other makers this is one side of the translation.
+"""
+
+import json
+import time
+from typing import Any, Literal, TypeGuard
+
+from understudy.config.service import Service
+from understudy.services.base import Usage
+from understudy.services.providers.translation import CannotSay
+
+Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+
+LIMITS = ("max_completion_tokens", "max_tokens")  # of a request; the first that is given counts
+_CANNOT = ("audio", "logprobs", "top_logprobs", "functions", "function_call", "prediction")
+_DONE = b"[DONE]"  # what ends a stream; a client reads no further
+_TAIL = 1 << 16  # bytes; the usage stands in one of the last events
+
+
+def dumps(values: dict[str, Any]) -> bytes:
+    """Return compact JSON; half a surrogate pair stays an escape."""
+    return json.dumps(values, separators=(",", ":")).encode()
+
+
+def loads(content: bytes) -> Any:
+    """Return what JSON in UTF-8 means; None where it is none."""
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+# --- answers that go through ---------------------------------------------------------------------
+
+
+def usage_of(content: bytes, is_stream: bool) -> Usage | None:
+    """Return the tokens that an answer says it took; None where it does not say."""
+    if not is_stream:
+        return _usage(loads(content))
+    lines = reversed(content[-_TAIL:].split(b"\n"))
+    events = (loads(x[5:]) for x in lines if x.startswith(b"data:") and b'"usage"' in x)
+    return next((found for event in events if (found := _usage(event)) is not None), None)
+
+
+def is_end(lines: bytes) -> bool:
+    """Return whether a stream ends in these whole lines; an answer may speak of [DONE] as well."""
+    return _DONE in lines and any(
+        line.startswith(b"data:") and line[5:].strip() == _DONE for line in lines.split(b"\n")
+    )
+
+
+def _usage(body: Any) -> Usage | None:
+    counts = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(counts, dict) or not _is_count(heard := counts.get("prompt_tokens")):
+        return None
+    said = counts.get("completion_tokens")
+    return Usage(
+        input=heard,
+        cached=min(_detail(counts, "prompt_tokens_details", "cached_tokens"), heard),
+        output=said if _is_count(said) else 0,
+        reasoning=_detail(counts, "completion_tokens_details", "reasoning_tokens"),
+    )
+
+
+def _detail(counts: dict[str, Any], group: str, name: str) -> int:
+    details = counts.get(group)
+    found = details.get(name) if isinstance(details, dict) else None
+    return found if _is_count(found) else 0
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def check(body: dict[str, Any], maker: str) -> None:
+    """Refuse what a maker cannot be told, rather than leave it out in silence."""
+    for name in _CANNOT:
+        if body.get(name):
+            raise _cannot(name, maker)
+    if body.get("n") not in (None, 1):
+        raise CannotSay("unsupported_parameter", f"n={body['n']}: {maker} gives one answer.")
+
+
+def is_system(turn: dict[str, Any]) -> bool:
+    """Return whether a turn instructs the model."""
+    return turn["role"] in ("system", "developer")
+
+
+def most_output(body: dict[str, Any], service: Service) -> int:
+    """Return the limit of the answer, by the request or by conf/service."""
+    given = (body.get(name) for name in LIMITS)
+    return next((limit for limit in given if isinstance(limit, int)), service.max_output_tokens)
+
+
+def stops(body: dict[str, Any]) -> list[str]:
+    """Return the stop strings."""
+    stop = body.get("stop") or []
+    return [stop] if isinstance(stop, str) else stop
+
+
+def parts(content: Any, maker: str = "") -> list[dict[str, Any]]:
+    """Return the parts of a turn's content; a string is one part.
+
+    With a maker's name, raises CannotSay where one is neither text nor image.
+    """
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    found = [
+        one if isinstance(one, dict) else {"type": "text", "text": one} for one in content or ()
+    ]
+    for part in found:
+        if maker and part.get("type") not in ("text", "image_url"):
+            raise _cannot(f"A part of type {part.get('type')}", maker)
+    return found
+
+
+def text(content: Any) -> str:
+    """Return the text of a turn's content."""
+    return "".join(part["text"] for part in parts(content) if part.get("type") == "text")
+
+
+def image(part: dict[str, Any]) -> tuple[str | None, str]:
+    """Return (media type, base64 data) of an image in a data: URL, or (None, URL)."""
+    url = part["image_url"]["url"]
+    head, comma, data = url.partition(",")
+    if head.startswith("data:") and head.endswith(";base64") and comma:
+        return head[5:-7], data
+    return None, url
+
+
+def schema(body: dict[str, Any], maker: str) -> dict[str, Any] | None:
+    """Return the JSON schema that the answer must follow, if one is asked for."""
+    wanted = body.get("response_format") or {"type": "text"}
+    if wanted["type"] == "text":
+        return None
+    if wanted["type"] != "json_schema":
+        raise _cannot(f"response_format {wanted['type']}", maker)
+    found: dict[str, Any] = wanted["json_schema"]["schema"]
+    return found
+
+
+def functions(body: dict[str, Any], maker: str) -> list[dict[str, Any]]:
+    """Return the functions among the tools; raises CannotSay where there are other tools."""
+    tools = body.get("tools") or []
+    for tool in tools:
+        if tool.get("type") != "function":
+            raise _cannot(f"A tool of type {tool.get('type')}", maker)
+    return [tool["function"] for tool in tools]
+
+
+def _cannot(what: str, maker: str) -> CannotSay:
+    return CannotSay("unsupported_parameter", f"{what} cannot be passed on to {maker}.")
+
+
+# --- answers that are made -----------------------------------------------------------------------
+
+
+def error(status: int, code: str, message: str) -> dict[str, Any]:
+    """Return the body of an error."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def tool_call(id_: str, name: str, arguments: str, **more: Any) -> dict[str, Any]:
+    """Return a tool call of an answer."""
+    function = {"name": name, "arguments": arguments}
+    return {"id": id_, "type": "function", "function": function} | more
+
+
+def completion(
+    id_: str, model: str, content: str, tools: list[dict[str, Any]], finish: Finish, used: Usage
+) -> dict[str, Any]:
+    """Return a whole answer."""
+    message: dict[str, Any] = {"role": "assistant", "content": content or None, "refusal": None}
+    if tools:
+        message["tool_calls"] = tools
+    elif not content:
+        message["content"] = ""
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    head = {"id": id_, "object": "chat.completion", "created": int(time.time()), "model": model}
+    return head | {"choices": [choice], "usage": _counts(used)}
+
+
+class Chunks:
+    """The chunks of one streamed answer."""
+
+    def __init__(self, request: dict[str, Any], id_: str) -> None:
+        options, model = request.get("stream_options"), request.get("model")
+        self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self._created = int(time.time())
+        self.id, self.model = id_, model if isinstance(model, str) else ""
+
+    def delta(self, finish: Finish | None = None, **delta: Any) -> bytes:
+        """Return a piece of the answer."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return self._event(choices=[choice])
+
+    def end(self, used: Usage) -> bytes:
+        """Return what follows the last piece."""
+        last = self._event(choices=[], usage=_counts(used)) if self._wants_usage else b""
+        return last + b"data: " + _DONE + b"\n\n"
+
+    def _event(self, **more: Any) -> bytes:
+        head = {"id": self.id, "object": "chat.completion.chunk", "created": self._created}
+        return b"data: " + dumps(head | {"model": self.model} | more) + b"\n\n"
+
+
+def _counts(used: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": used.input,
+        "completion_tokens": used.output,
+        "total_tokens": used.input + used.output,
+        "prompt_tokens_details": {"cached_tokens": used.cached},
+        "completion_tokens_details": {"reasoning_tokens": used.reasoning},
+    }

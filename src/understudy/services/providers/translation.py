@@ -1,0 +1,83 @@
+"""Translation between OpenAI's chat completions, which clients of the gateway speak, and a maker.
+
+Every maker whose protocol is another has a module `providers/MAKER/translation.py` with the
+functions of `Translation`. What they have in common on OpenAI's side is in
+`providers/openai/chat.py`.
+"""
+
+import json
+from typing import Any, Protocol, cast
+
+from understudy.config.service import Service
+from understudy.errors import BadInput
+from understudy.services.base import Usage
+from understudy.services.providers import facts_of, part
+
+
+class CannotSay(Exception):
+    """A request that has no counterpart in the maker's protocol; `code` as OpenAI's errors."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BrokenOff(Exception):
+    """An error of the maker's within a stream; its text is the maker's word for it."""
+
+
+class TranslatedStream(Protocol):
+    """A stream of a maker's events, as OpenAI's."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, as far as they are known."""
+
+    def feed(self, part: bytes) -> bytes:
+        """Return what the client gets for a part of the body; raises BrokenOff."""
+
+
+class Translation(Protocol):
+    """What the module of a maker must have."""
+
+    def path(self, body: dict[str, Any], service: Service) -> str:
+        """Return the path of a call below the base URL."""
+
+    def headers(self, key: str) -> dict[str, str]:
+        """Return the headers that carry the key."""
+
+    def request(self, body: dict[str, Any], service: Service) -> dict[str, Any]:
+        """Return the body of a call; raises CannotSay."""
+
+    def response(self, body: dict[str, Any], call_id: str) -> dict[str, Any]:
+        """Return a whole answer as a chat completion."""
+
+    def error(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return an error as OpenAI's."""
+
+    def stream(self, request: dict[str, Any], call_id: str) -> TranslatedStream:
+        """Return a translator of one streamed answer to a request."""
+
+
+def translation_of(service: Service) -> Translation | None:
+    """Return the maker's translation; None where a service speaks OpenAI's protocol itself."""
+    if facts_of(service).is_offline:
+        raise BadInput(
+            f"gateway.service={service.name} is no service on a wire; name another, or let "
+            "`understudy rehearse` play one and give rehearsal.url"
+        )
+    return cast(Translation | None, part(service.provider, "translation"))
+
+
+class Events:
+    """Server-sent events that come in parts (html.spec.whatwg.org, section 9.2)."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, part: bytes) -> list[dict[str, Any]]:
+        """Return the data of the events that are whole now."""
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        data = (line[5:].strip() for line in lines if line.startswith(b"data:"))
+        found = (json.loads(text) for text in data if text and text != b"[DONE]")
+        return [event for event in found if isinstance(event, dict)]
