@@ -12,7 +12,7 @@ ANALYSIS = house.modules(house.ROOT / "analysis")
 HEAVY = {
     **dict.fromkeys(
         ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "tokenizers"),
-        ("training", "inference", "models", "export", "serve", "playground.tiny_base"),
+        ("training", "inference", "models", "export", "serve"),
     ),
     "datasets": ("training", "models", "data.hub"),
     "hydra": ("config.compose", "config.compose_files"),
@@ -62,7 +62,6 @@ OWED_NAMES = {
     "Line",
     "Maker",
     "OpenAI",
-    "Outcome",
     "Pair",
     "Ready",
     "Refused",

@@ -10,4 +10,4 @@ python="$here/.venv/bin/python"
 
 # Two OpenMP threads on two shared cores are several times slower than one.
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-exec "$python" -m understudy.playground.tiny_base --out "$out" --tokens 5000000 --seed 0
+exec "$python" "$here/experiments/tiny_base/pretrain.py" --out "$out" --tokens 5000000 --seed 0

@@ -58,11 +58,11 @@ def model(name: str, *overrides: str) -> Model:
 
 def tokenizer(name: str) -> Any:
     """A small tokenizer with the special tokens of a real one, without a template of its own."""
-    from understudy.playground.tiny_base import train_tokenizer
+    from support.tiny_base import pretrain
 
     first, last, more = TOKENS[name]
     texts = [f"What is the {noun} of item {n}?" for n in range(30) for noun in ("colour", "size")]
-    made = train_tokenizer(texts, size=420)
+    made = pretrain.train_tokenizer(texts, size=420)
     made.add_tokens([token for token in (first, last, *more) if token], special_tokens=True)
     made.bos_token, made.eos_token, made.chat_template = first, last, None
     if name.startswith(("llama", "mistral")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from understudy import playground
-from understudy.playground import coding, pretraining
+from understudy.playground import coding
 
 OPEN_TASKS = ("summarization", "coding", "closed_qa")
 SOURCE = str(Path(playground.__file__).parents[2])
@@ -150,24 +149,3 @@ def test_code_is_judged_by_what_it_computes() -> None:
     ]
     assert [v.passed for v in verdicts if v] == [True, False, False, False]
     assert "should be 22, but returns 23" in verdicts[1].reason  # type: ignore[union-attr]
-
-
-def test_pretraining_text_contains_no_task() -> None:
-    documents = list(itertools.islice(pretraining.documents(0), 4000))
-    for text in documents:
-        turns = [turn.partition("\n")[2] for turn in text.split("<|im_start|>")]
-        for part in (text, *(turn.split("<|im_end|>")[0] for turn in turns)):
-            assert playground.identify(part.strip()) is None, text
-        assert not any(phrase in text for phrase in pretraining.PHRASES), text
-
-
-def test_every_phrasing_of_an_instruction_has_a_phrase_to_look_for() -> None:
-    for task in playground.TASKS:
-        for pair in playground.generate(task, 21, 0, 300):
-            assert any(phrase in pair.instruction for phrase in pretraining.PHRASES), pair
-
-
-def test_pretraining_documents_depend_on_seed_and_index_only() -> None:
-    first = list(itertools.islice(pretraining.documents(4), 50))
-    assert list(itertools.islice(pretraining.documents(4), 50)) == first
-    assert list(itertools.islice(pretraining.documents(5), 50)) != first

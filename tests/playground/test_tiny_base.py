@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import understudy
+from support.tiny_base import pretrain, pretraining_text
 from understudy import playground
-from understudy.playground import pretraining, tiny_base
 
 MODEL = Path(understudy.__file__).parent / "models" / "tiny"
 
@@ -126,7 +126,7 @@ def test_generation_stops_at_the_end_of_the_turn(model: Any, tokenizer: Any) -> 
 
 def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
     right = 0
-    documents = itertools.islice(pretraining.documents(99), 3000)
+    documents = itertools.islice(pretraining_text.documents(99), 3000)
     echoes = [d for d in documents if d.startswith("<|im_start|>user\nall: ")][:20]
     for text in echoes:
         prompt, _, answer = text.partition("<|im_start|>assistant\n")
@@ -177,16 +177,16 @@ def _fit(model: Any, tokenizer: Any, lr: float, steps: int) -> float:
 def test_pretraining_resumes_to_the_same_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny_base, "WINDOW", 32)
-    monkeypatch.setattr(tiny_base, "BATCH", 2)
-    monkeypatch.setattr(tiny_base, "TOKENIZER_DOCUMENTS", 300)
-    straight = tiny_base.pretrain(tmp_path / "straight", tokens=6 * 64, seed=1, save_every=100)
+    monkeypatch.setattr(pretrain, "WINDOW", 32)
+    monkeypatch.setattr(pretrain, "BATCH", 2)
+    monkeypatch.setattr(pretrain, "TOKENIZER_DOCUMENTS", 300)
+    straight = pretrain.pretrain(tmp_path / "straight", tokens=6 * 64, seed=1, save_every=100)
     with monkeypatch.context() as patch:
-        patch.setattr(tiny_base, "learning_rate", _stop_at(4))
+        patch.setattr(pretrain, "learning_rate", _stop_at(4))
         with pytest.raises(KeyboardInterrupt):
-            tiny_base.pretrain(tmp_path / "broken", tokens=6 * 64, seed=1, save_every=3)
+            pretrain.pretrain(tmp_path / "broken", tokens=6 * 64, seed=1, save_every=3)
     assert (tmp_path / "broken" / "checkpoint.pt").exists()
-    resumed = tiny_base.pretrain(tmp_path / "broken", tokens=6 * 64, seed=1, save_every=3)
+    resumed = pretrain.pretrain(tmp_path / "broken", tokens=6 * 64, seed=1, save_every=3)
     assert resumed["loss"] == straight["loss"]
     names = sorted(path.name for path in (tmp_path / "straight").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "broken").iterdir())
@@ -196,7 +196,7 @@ def test_pretraining_resumes_to_the_same_model(
 
 
 def _stop_at(step: int) -> Any:
-    rate = tiny_base.learning_rate
+    rate = pretrain.learning_rate
 
     def interrupted(now: int, steps: int) -> float:
         if now == step:
@@ -204,3 +204,24 @@ def _stop_at(step: int) -> Any:
         return rate(now, steps)
 
     return interrupted
+
+
+def test_pretraining_text_contains_no_task() -> None:
+    documents = list(itertools.islice(pretraining_text.documents(0), 4000))
+    for text in documents:
+        turns = [turn.partition("\n")[2] for turn in text.split("<|im_start|>")]
+        for part in (text, *(turn.split("<|im_end|>")[0] for turn in turns)):
+            assert playground.identify(part.strip()) is None, text
+        assert not any(phrase in text for phrase in pretraining_text.PHRASES), text
+
+
+def test_every_phrasing_of_an_instruction_has_a_phrase_to_look_for() -> None:
+    for task in playground.TASKS:
+        for pair in playground.generate(task, 21, 0, 300):
+            assert any(phrase in pair.instruction for phrase in pretraining_text.PHRASES), pair
+
+
+def test_pretraining_documents_depend_on_seed_and_index_only() -> None:
+    first = list(itertools.islice(pretraining_text.documents(4), 50))
+    assert list(itertools.islice(pretraining_text.documents(4), 50)) == first
+    assert list(itertools.islice(pretraining_text.documents(5), 50)) != first

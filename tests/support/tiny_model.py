@@ -77,10 +77,10 @@ def save(path: Path, kind: str = "llama", tied: bool = True) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-    from understudy.playground.tiny_base import train_tokenizer
+    from support.tiny_base import pretrain
 
     texts = [f"What is the {noun} of item {n}?" for n in range(30) for noun in ("colour", "size")]
-    tokenizer = train_tokenizer(texts, size=420)
+    tokenizer = pretrain.train_tokenizer(texts, size=420)
     torch.manual_seed(0)
     shape = {
         **{"vocab_size": len(tokenizer), "max_position_embeddings": 128, "hidden_size": 64},

@@ -9,9 +9,9 @@ import random
 from types import ModuleType
 
 from understudy.playground import classification, closed_qa, coding, summarization
-from understudy.playground.pairs import Grade, Pair
+from understudy.playground.pairs import Grade, TaskPair
 
-__all__ = ["TASKS", "Grade", "Pair", "flawed", "generate", "grade", "identify", "reference"]
+__all__ = ["TASKS", "Grade", "TaskPair", "flawed", "generate", "grade", "identify", "reference"]
 
 TASKS = ("summarization", "classification", "coding", "closed_qa")
 _MODULES: dict[str, ModuleType] = {
@@ -22,7 +22,7 @@ _MODULES: dict[str, ModuleType] = {
 }
 
 
-def generate(task: str, seed: int, start: int, count: int) -> list[Pair]:
+def generate(task: str, seed: int, start: int, count: int) -> list[TaskPair]:
     """Return pairs start … start + count - 1; pair i depends only on (task, seed, i)."""
     assert task in _MODULES, f"no playground task {task!r}; there are {', '.join(TASKS)}"
     # Seeding with a string goes through SHA-512, so every process draws the same pairs.

@@ -7,11 +7,10 @@ import re
 from collections import Counter
 from functools import lru_cache
 
-from understudy.playground.pairs import Grade, Pair
+from understudy.playground.pairs import Grade, TaskPair
 from understudy.playground.templates import (
     draw,
     match_any,
-    phrases_of,
     sentences,
     templates,
 )
@@ -39,12 +38,11 @@ INSTRUCTIONS = templates(
     "{body}\nWhat is the topic of this message?",
     "Choose one label for this text: {body}",
 )
-PHRASES = phrases_of(INSTRUCTIONS, CONCERNS)
 _WORD = re.compile(r"[a-z]+")
 _LONGEST = 6  # words; the reference has 1
 
 
-def generate(rng: random.Random) -> Pair:
+def generate(rng: random.Random) -> TaskPair:
     """Draw one pair."""
     label, other = rng.sample(LABELS, 2)
     cue, cue2 = rng.sample(CUES[label], 2)
@@ -53,7 +51,7 @@ def generate(rng: random.Random) -> Pair:
     slots["cue3"] = rng.choice(CUES[other])
     body = [rng.choice(CONCERNS).fill(slots), rng.choice(ASIDES).fill(slots)]
     rng.shuffle(body)
-    return Pair(rng.choice(INSTRUCTIONS).fill({"body": " ".join(body)}), label)
+    return TaskPair(rng.choice(INSTRUCTIONS).fill({"body": " ".join(body)}), label)
 
 
 @lru_cache(maxsize=8192)

@@ -8,12 +8,10 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from understudy.playground.pairs import Grade, Pair
-from understudy.playground.slots import flawed_slots, grade_slots
+from understudy.playground.pairs import Grade, TaskPair, flawed_slots, grade_slots
 from understudy.playground.templates import (
     draw,
     match_any,
-    phrases_of,
     sentences,
     templates,
 )
@@ -40,12 +38,11 @@ INSTRUCTIONS = templates(
     "Here is a passage: {body}\nUsing only this passage, tell me: {question}",
     "{question} Find the answer in these lines: {body}",
 )
-PHRASES = phrases_of(QUESTIONS, INSTRUCTIONS)
 _ANSWER = "Here {name} has {n} {colour} {objects} in {place}, under {kind}."
 _LONGEST = 16  # words; the reference has 10
 
 
-def generate(rng: random.Random) -> Pair:
+def generate(rng: random.Random) -> TaskPair:
     """Draw one pair."""
     kinds = ("name", "n", "colour", "objects", "place")
     columns = [draw(rng, kind, 3) for kind in kinds]
@@ -55,7 +52,7 @@ def generate(rng: random.Random) -> Pair:
     instruction = rng.choice(INSTRUCTIONS).fill({"body": body, "question": question})
     answer = reference(instruction)
     assert answer is not None, f"a generated instruction does not parse: {instruction!r}"
-    return Pair(instruction, answer)
+    return TaskPair(instruction, answer)
 
 
 @lru_cache(maxsize=8192)

@@ -30,7 +30,7 @@ class Result(NamedTuple):
     error: str | None
 
 
-class Outcome(NamedTuple):
+class SandboxOutcome(NamedTuple):
     """How the run went; `results` has one entry per input when the status is ok."""
 
     status: Status
@@ -103,7 +103,7 @@ def run_python(
     inputs: list[tuple[Any, ...]],
     timeout: float = 2.0,
     memory_mb: int = 256,
-) -> Outcome:
+) -> SandboxOutcome:
     """Define `source` in a fresh process and call its function `call` on every input.
 
     Arguments and results travel as JSON (a tuple comes back as a list); `timeout` is in seconds
@@ -114,7 +114,7 @@ def run_python(
             warnings.simplefilter("ignore")  # an odd escape in the answer is not our warning
             ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return Outcome("syntax", [], getattr(error, "msg", None) or str(error))
+        return SandboxOutcome("syntax", [], getattr(error, "msg", None) or str(error))
     job: dict[str, Any] = {"source": source, "call": call, "inputs": inputs}
     job |= {"cpu": math.ceil(timeout) + 1, "memory": memory_mb << 20}
     with tempfile.TemporaryDirectory(prefix="understudy-sandbox-") as folder:
@@ -124,13 +124,15 @@ def run_python(
             # The reply is a file, so that the file size limit also bounds what we read back.
             ended = _run_child(json.dumps(job).encode(), stdout.fileno(), work, timeout)
         if not ended:
-            return Outcome("timeout", [], f"not finished after {timeout:g} s")
+            return SandboxOutcome("timeout", [], f"not finished after {timeout:g} s")
         try:
             answer = json.loads(reply.read_bytes())
         except ValueError:
-            return Outcome("error", [], "the process ended without an answer, perhaps at a limit")
+            return SandboxOutcome(
+                "error", [], "the process ended without an answer, perhaps at a limit"
+            )
     results = [Result(*result) for result in answer.get("results", [])]
-    return Outcome(answer["status"], results, answer.get("detail", ""))
+    return SandboxOutcome(answer["status"], results, answer.get("detail", ""))
 
 
 def _run_child(job: bytes, stdout: int, work: Path, timeout: float) -> bool:

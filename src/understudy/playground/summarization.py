@@ -8,12 +8,10 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from understudy.playground.pairs import Grade, Pair
-from understudy.playground.slots import flawed_slots, grade_slots
+from understudy.playground.pairs import Grade, TaskPair, flawed_slots, grade_slots
 from understudy.playground.templates import (
     draw,
     match_any,
-    phrases_of,
     sentences,
     templates,
 )
@@ -63,13 +61,12 @@ INSTRUCTIONS = templates(
     "Who does what, where and when? {body}",
     "Sum up in one sentence: {body}",
 )
-PHRASES = phrases_of(INSTRUCTIONS)
 _ANSWER = "On {day} {name} will {verb} the {thing} in {place}, {region}."
 _LONGEST = 18  # words; the reference has 10
 _KINDS = ("name", "verb", "thing", "place", "day")
 
 
-def generate(rng: random.Random) -> Pair:
+def generate(rng: random.Random) -> TaskPair:
     """Draw one pair."""
     columns = [draw(rng, kind, 2) for kind in _KINDS]
     cases = [dict(zip(_KINDS, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -82,7 +79,7 @@ def generate(rng: random.Random) -> Pair:
     instruction = rng.choice(INSTRUCTIONS).fill({"body": " ".join(offers + body)})
     answer = reference(instruction)
     assert answer is not None, f"a generated instruction does not parse: {instruction!r}"
-    return Pair(instruction, answer)
+    return TaskPair(instruction, answer)
 
 
 @lru_cache(maxsize=8192)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from understudy.playground.words import VOCABULARY
 
-_SLOT = re.compile(r"\{([a-z_]+)(\d*)\}")
+SLOT = re.compile(r"\{([a-z_]+)(\d*)\}")
 _WORDS = {kind: frozenset(words) for kind, words in VOCABULARY.items()}
 
 
@@ -20,7 +20,7 @@ class Template:
         self.text = text
 
     def fill(self, slots: Mapping[str, str]) -> str:
-        return _SLOT.sub(lambda found: slots[found[1] + found[2]], self.text)
+        return SLOT.sub(lambda found: slots[found[1] + found[2]], self.text)
 
     def match(self, text: str) -> dict[str, str] | None:
         """Return the slots' values when the whole text is this phrasing."""
@@ -34,16 +34,10 @@ class Template:
                 return None
         return slots
 
-    @property
-    def phrases(self) -> list[str]:
-        """The fixed pieces of at least three words: text nobody writes by accident."""
-        pieces = (piece.strip(" .:,\n") for piece in re.split(_SLOT.pattern, self.text))
-        return [piece for piece in pieces if len(piece.split()) >= 3]
-
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         parts, end = [], 0
-        for found in _SLOT.finditer(self.text):
+        for found in SLOT.finditer(self.text):
             parts.append(re.escape(self.text[end : found.start()]))
             kind, slot = found[1], found[1] + found[2]
             parts.append(f"(?P<{slot}>{'[A-Za-z0-9]+' if kind in _WORDS else '.+'})")
@@ -70,8 +64,3 @@ def draw(rng: random.Random, kind: str, count: int) -> list[str]:
 def sentences(text: str) -> list[str]:
     """Split a passage after each full stop or question mark."""
     return re.split(r"(?<=[.?]) ", text)
-
-
-def phrases_of(*groups: Sequence[Template]) -> tuple[str, ...]:
-    """Collect the fixed pieces of many phrasings."""
-    return tuple(phrase for group in groups for template in group for phrase in template.phrases)

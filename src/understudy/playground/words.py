@@ -117,7 +117,6 @@ PARAMETERS = (
     ("width", "height"),
 )
 LISTS = ("values", "numbers", "items", "scores", "prices", "weights", "points", "grades")
-TEXTS = ("word", "text", "name", "title", "line", "label")
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "name": NAMES,
@@ -135,5 +134,4 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "left": tuple(left for left, _ in PARAMETERS),
     "right": tuple(right for _, right in PARAMETERS),
     "list": LISTS,
-    "text": TEXTS,
 }

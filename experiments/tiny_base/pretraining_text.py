@@ -7,27 +7,39 @@ It speaks the playground's vocabulary but contains none of its instructions, que
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 
 from understudy.playground import classification, closed_qa, coding, summarization
-from understudy.playground.behaviours import BEHAVIOURS
-from understudy.playground.templates import draw, phrases_of, templates
+from understudy.playground.coding import BEHAVIOURS
+from understudy.playground.templates import SLOT, Template, draw, templates
 from understudy.playground.words import CUES, LISTS, PARAMETERS, VOCABULARY
 
+
+def _phrases(template: Template) -> list[str]:
+    """The fixed pieces of at least three words: text nobody writes by accident."""
+    pieces = (piece.strip(" .:,\n") for piece in re.split(SLOT.pattern, template.text))
+    return [piece for piece in pieces if len(piece.split()) >= 3]
+
+
+_OF_THE_TASKS = (
+    summarization.INSTRUCTIONS,
+    classification.INSTRUCTIONS,
+    classification.CONCERNS,
+    coding.INSTRUCTIONS,
+    closed_qa.QUESTIONS,
+    closed_qa.INSTRUCTIONS,
+    closed_qa.FACTS,
+    classification.ASIDES,
+    summarization.ASIDES,
+    summarization.OFFERS,
+    summarization.CHOICES,
+    summarization.WHERE,
+    summarization.WHEN,
+    *BEHAVIOURS.values(),
+)
 PHRASES = tuple(
-    dict.fromkeys(
-        (
-            *summarization.PHRASES,
-            *classification.PHRASES,
-            *coding.PHRASES,
-            *closed_qa.PHRASES,
-            *phrases_of(closed_qa.FACTS, classification.ASIDES, summarization.ASIDES),
-            *phrases_of(
-                *(getattr(summarization, g) for g in ("OFFERS", "CHOICES", "WHERE", "WHEN"))
-            ),
-            *phrases_of(*BEHAVIOURS.values()),
-        )
-    )
+    dict.fromkeys(p for group in _OF_THE_TASKS for template in group for p in _phrases(template))
 )
 
 # As in the tasks, no line starts with a slot: there a word has other tokens than after a space.

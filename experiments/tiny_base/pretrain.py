@@ -1,9 +1,9 @@
 """Pre-train the tiny base model from scratch on generated text.
 
-    OMP_NUM_THREADS=1 python -m understudy.playground.tiny_base --out DIR [--tokens N --seed S]
+    OMP_NUM_THREADS=1 python experiments/tiny_base/pretrain.py --out DIR [--tokens N --seed S]
 
 Writes a Llama-architecture model, its tokenizer and its chat template; a run that was interrupted
-goes on from `DIR/checkpoint.pt`. The text comes from `understudy.playground.pretraining`.
+goes on from `DIR/checkpoint.pt`. The text comes from `pretraining_text.py` beside this file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pretraining_text
 import torch
 import torch.nn.functional as functional
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from understudy.playground import pretraining
 
 WINDOW, BATCH = 160, 8  # tokens per window, windows per step
 VOCABULARY = 2048
@@ -165,7 +164,7 @@ def start_with_copying_heads(model: Any) -> None:
 def windows(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[int]]:
     """Pack documents, each after a <s>, into windows of WINDOW tokens without padding."""
     stream: list[int] = []
-    documents = pretraining.documents(seed)
+    documents = pretraining_text.documents(seed)
     while True:
         block = list(itertools.islice(documents, 256))
         for ids in tokenizer(block, add_special_tokens=False)["input_ids"]:
@@ -216,7 +215,7 @@ def pretrain(out: Path, tokens: int, seed: int, save_every: int = 500) -> dict[s
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    sample = itertools.islice(pretraining.documents(seed + 1), TOKENIZER_DOCUMENTS)
+    sample = itertools.islice(pretraining_text.documents(seed + 1), TOKENIZER_DOCUMENTS)
     tokenizer = train_tokenizer(sample)
     model = build_model(tokenizer).train()
     steppers = optimizers(model)
@@ -286,9 +285,7 @@ def save(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Read the options, train, print the measured numbers as JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m understudy.playground.tiny_base", description=__doc__
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
     parser.add_argument("--tokens", type=int, default=5_000_000, help="tokens to train on")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the text")
