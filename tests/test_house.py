@@ -34,9 +34,7 @@ EXTRA = {"tokenizers": ("rehearsal",)}
 
 
 # What issue H still owes; a name is taken out when it is paid, and none is added.
-OWED_UP = {
-    "pipeline.standing imports sweep.slurm",
-}
+OWED_UP: set[str] = set()
 OWED_CIRCLES = {
     "config · config.agreement · config.agreement_recipe",
     "services.batch · services.client",
@@ -50,17 +48,14 @@ OWED_NAMES = {
     "Asked",
     "Batch",
     "Batches",
-    "Calls",
     "Cell",
     "Coverage",
     "Decision",
     "Evaluation",
     "Exchange",
     "Google",
-    "Item",
     "Limits",
     "Line",
-    "Maker",
     "OpenAI",
     "Pair",
     "Ready",

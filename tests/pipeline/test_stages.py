@@ -11,7 +11,8 @@ import pytest
 from understudy import config as schema
 from understudy.cli.main import compose
 from understudy.config import Config, Gateway, Serve
-from understudy.pipeline.flow import Flow, block_ends, flow_of
+from understudy.data.subset import block_ends
+from understudy.pipeline.flow import Flow, flow_of
 from understudy.pipeline.stages import Stage, science
 
 # Leaf prefix → the stages that read it. Written by hand, not read from the code under test.

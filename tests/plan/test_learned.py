@@ -9,7 +9,7 @@ from support.plans import ONE_ROUND, Make, answers_of, items, planned, priced, r
 from understudy.config import Config
 from understudy.evaluation.judge import index_of
 from understudy.pipeline import flow, run
-from understudy.plan.cost import Cost
+from understudy.plan.calls import StageCost
 from understudy.plan.learned import TOKENS_PER_BYTE, Fact, Learned
 from understudy.plan.ranges import Range, exactly
 from understudy.prompts import judge
@@ -96,7 +96,7 @@ def test_calls_in_the_journal_are_not_planned_again_and_tell_what_others_cost(
     assert after.online_usd.expected == pytest.approx((2 * 14000 + 8 * 1000) / 1e6, rel=0.05)
 
 
-def _cost(config: Config) -> Cost:
+def _cost(config: Config) -> StageCost:
     (item,) = items(planned(config), "evaluation")
     assert item.cost is not None
     return item.cost

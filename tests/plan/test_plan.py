@@ -81,7 +81,7 @@ def test_a_stage_that_several_cells_need_is_planned_once(composed: Make) -> None
 def test_what_is_done_is_skipped_and_what_is_begun_counts(composed: Make) -> None:
     config = composed(*ONE_ROUND)
     work_off(config, "coverage", "split")
-    done = [item.kind for item in planned(config).items if item.state == "done"]
+    done = [item.stage.kind for item in planned(config).items if item.state == "done"]
     assert done == ["coverage", "split"]
     work_off(config, "coverage", "split", "baseline")
     baseline = flow.flow_of(config).baseline["baseline"]

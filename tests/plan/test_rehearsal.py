@@ -10,6 +10,7 @@ from understudy.config import Config, Prices
 from understudy.plan import Plan
 from understudy.plan.ranges import Range, total
 from understudy.rehearsal.server import RehearsalServer
+from understudy.store.artifacts import StageDir
 
 PRICES = {
     "dear-1": Prices(input=3.0, output=15.0, date="2026-11-21", source="a test", batch=0.5),
@@ -56,7 +57,11 @@ def test_calls_are_exact_and_dollars_within_a_tenth_once_synthesis_is_done(
         work_off(cell, *ALL)
     assert planned(*sweep).open == []
     # An answer that equals another generator's is asked about, and answered by the journal.
-    counts = [i.directory.read("meta.json")["calls"] for i in half.open if i.cost is not None]
+    counts = [
+        StageDir(i.root / i.stage.path).read("meta.json")["calls"]
+        for i in half.open
+        if i.cost is not None
+    ]
     reached = sum(count["calls"] + count.get("from_journal", 0) for count in counts)
     assert asked(half).expected == reached
     assert asked(half).low <= len(server.log) - calls <= reached

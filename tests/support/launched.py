@@ -29,7 +29,7 @@ def prepare(
 def start(stage: StageDir, **env: str) -> "subprocess.Popen[str]":
     """Start the command of a Slurm job; what it says is on its stderr."""
     return subprocess.Popen(
-        [sys.executable, "-m", "understudy.training.accelerate", str(stage.path)],
+        [sys.executable, "-m", "understudy.pipeline.start", str(stage.path)],
         env=os.environ | {"TORCH_EXTENSIONS_DIR": str(EXTENSIONS)} | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ from understudy.config import Config, Prices, Service
 from understudy.pipeline import flow, stages, worker
 from understudy.pipeline import run as pipeline
 from understudy.pipeline.stages import Stage
-from understudy.plan import Item, Plan
+from understudy.plan import Plan, PlannedStage
 from understudy.plan.ranges import Range, total
 from understudy.records import Answer, Coverage, read_rows
 from understudy.store.artifacts import RowLog, StageDir
@@ -46,8 +46,8 @@ def planned(*cells: Config) -> Plan:
     return plan.make(cells, "run/x")
 
 
-def items(made: Plan, kind: str, *states: str) -> list[Item]:
-    return [i for i in made.items if i.kind == kind and (not states or i.state in states)]
+def items(made: Plan, kind: str, *states: str) -> list[PlannedStage]:
+    return [i for i in made.items if i.stage.kind == kind and (not states or i.state in states)]
 
 
 def calls(made: Plan, kind: str) -> Range:

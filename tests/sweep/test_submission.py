@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from understudy.cli.main import main
-from understudy.config.cluster import Allocation, Cluster
+from understudy.config.cluster import Cluster, Resources
 from understudy.sweep import slurm
 from understudy.sweep.slurm import Array
 from understudy.sweep.submission_arrays import arrange, sinks, without
@@ -125,13 +125,13 @@ def line(cluster: Cluster, array: Array) -> list[str]:
 
 
 def test_an_allocation_becomes_options_and_null_asks_for_nothing() -> None:
-    asked = Allocation("a100", "me", None, "ib", 4, "h100", 8, 1.5, 0.75)
+    asked = Resources("a100", "me", None, "ib", 4, "h100", 8, 1.5, 0.75)
     assert slurm.flags(asked, 4, 2) == (
         *("--partition=a100", "--account=me", "--constraint=ib", "--nodes=2"),
         *("--ntasks-per-node=1", "--cpus-per-task=8", "--gres=gpu:h100:4"),
         *("--mem=1536M", "--time=45"),
     )
-    none = Allocation()
+    none = Resources()
     assert slurm.flags(none, 0, 1) == ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1")
 
 

@@ -140,7 +140,7 @@ def stage_of(config: Config, root: Path) -> StageDir:
     split = StageDir(root / flow.split.path)
     split.path.mkdir(parents=True)
     split_rows(config, split.out, 1100)  # equal prompts would get equal replies here
-    made = stages.Maker(config)("synthesis", {"block": 0, "rows": 5000}, {"split": flow.split})
+    made = stages.StageMaker(config)("synthesis", {"block": 0, "rows": 5000}, {"split": flow.split})
     stage = StageDir(root / made.path)
     inputs = {"command": "test", "inputs": {"split": flow.split.path}, "purse": "run/test"}
     stage.prepare(stages.frozen(made, config), inputs)

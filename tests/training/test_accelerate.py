@@ -1,4 +1,4 @@
-"""How a stage is started: which command, which files, which environment, and what is refused."""
+"""A launch on several devices: which files, which environment, and what is refused."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support import launched, tiny_model
+from support import tiny_model
 from understudy import config
 from understudy.config.accelerate import Accelerate, split_batch
 from understudy.errors import BadInput, EnvironmentFailed
@@ -21,9 +21,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-def made(path: Path, kind: str, stage: str = "finetune", **changes: Any) -> accelerate.Start:
-    changes |= {"accelerate__kind": kind}
-    return accelerate.start(launched.prepare(path, path, stage=stage, **changes).path)
+def prepare(path: Path, kind: str, **changes: Any) -> dict[str, str]:
+    return accelerate.prepare(path, tiny_model.build(None, accelerate__kind=kind, **changes))
 
 
 @pytest.mark.parametrize(
@@ -56,28 +55,6 @@ def test_an_uneven_batch_is_refused_when_the_config_is_composed() -> None:
         tiny_model.build(None, accelerate__kind="ddp", accelerate__processes=3, accelerate__nodes=2)
     with pytest.raises(BadInput, match=r"per_device_batch=3 does not divide"):
         tiny_model.build(None, trainer__per_device_batch=3)
-
-
-@pytest.mark.parametrize("kind", ["cpu", "single"])
-def test_one_process_is_the_plain_worker(tmp_path: Path, kind: str) -> None:
-    how = made(tmp_path, kind)
-    assert how.argv[1:3] == ["-m", "understudy.pipeline.worker"]
-    stage = tmp_path / "finetune" / "0123456789abcdef"
-    assert {path.name for path in stage.iterdir()} == {"config.json", "inputs.json"}
-
-
-def test_only_fine_tuning_is_distributed(tmp_path: Path) -> None:
-    assert made(tmp_path, "ddp", "inference").argv[2] == "understudy.pipeline.worker"
-    assert made(tmp_path, "ddp").argv[2] == "understudy.training.accelerate"
-
-
-def test_cpu_hides_the_gpus_and_single_shows_the_trainer_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert made(tmp_path, "cpu").env["CUDA_VISIBLE_DEVICES"] == ""
-    assert made(tmp_path, "single").env["CUDA_VISIBLE_DEVICES"] == "4"
-    assert made(tmp_path, "single", "inference").env["CUDA_VISIBLE_DEVICES"] == "4,7"
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -124,16 +101,16 @@ def test_what_the_machine_cannot_do_is_refused_at_second_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BadInput, match="accelerate=fsdp needs GPUs; on a CPU choose ddp"):
-        made(tmp_path, "fsdp")
+        prepare(tmp_path, "fsdp")
     with pytest.raises(BadInput, match="accelerate=ddp needs two processes or more"):
-        made(tmp_path, "ddp", accelerate__processes=1)
+        prepare(tmp_path, "ddp", accelerate__processes=1)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "which", lambda *_, **__: None)
         with pytest.raises(EnvironmentFailed, match=r"needs a C\+\+ compiler and ninja here"):
-            made(tmp_path, "zero2")
+            prepare(tmp_path, "zero2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(BadInput, match=r"processes=4 but only 2 GPUs are visible; choose 1 to 2"):
-        made(tmp_path, "ddp", accelerate__processes=4)
+        prepare(tmp_path, "ddp", accelerate__processes=4)
 
 
 def test_without_fine_tuning_nothing_is_asked_of_the_machine() -> None:
@@ -146,23 +123,6 @@ def test_how_it_is_spread_is_in_no_fingerprint() -> None:
     one, many = (tiny_model.build(None, accelerate__kind=kind) for kind in ("single", "zero3"))
     assert isinstance(one, config.Config)
     assert stages.science(one) == stages.science(many)
-
-
-def test_a_worker_that_is_alone_where_two_were_asked_for_says_so(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    stage = launched.prepare(tmp_path, tmp_path, accelerate__kind="ddp")
-    done = subprocess.run(
-        [sys.executable, "-m", "understudy.pipeline.worker", str(stage.path)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert done.stderr == (
-        "understudy: accelerate=ddp asks for 2 processes and this is one of 1; "
-        f"start it with python -m understudy.training.accelerate {stage.path}\n"
-    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.cli.table import table
 
 if TYPE_CHECKING:
-    from understudy.plan import Item, Plan
+    from understudy.plan import Plan, PlannedStage
     from understudy.plan.ranges import Range
 
 _HELP = "show what a run or sweep would do and cost, touching nothing"
@@ -75,7 +75,7 @@ def to_dict(plan: "Plan") -> dict[str, Any]:
     }
 
 
-def _calls(item: "Item") -> dict[str, Any]:
+def _calls(item: "PlannedStage") -> dict[str, Any]:
     assert item.cost is not None, f"{item.stage.path} has calls"
     values = item.cost._asdict()
     names = {"calls": "number", "repairs": "repairs_at_most", "input": "input_tokens"}
@@ -114,9 +114,9 @@ def to_text(plan: "Plan") -> str:
 def _stages(plan: "Plan") -> str:
     from understudy.plan.ranges import total
 
-    groups: dict[str, list[Item]] = defaultdict(list)
+    groups: dict[str, list[PlannedStage]] = defaultdict(list)
     for item in plan.items:
-        groups[item.kind].append(item)
+        groups[item.stage.kind].append(item)
     rows = []
     for kind, items in groups.items():
         counts = [sum(i.state == state for i in items) for state in ("done", "to run", "perhaps")]
@@ -131,10 +131,10 @@ def _stages(plan: "Plan") -> str:
 def _services(plan: "Plan") -> str:
     from understudy.plan.ranges import total
 
-    groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[PlannedStage]] = defaultdict(list)
     for item in plan.open:
         if item.service is not None:
-            groups[item.kind, item.service.name].append(item)
+            groups[item.stage.kind, item.service.name].append(item)
     rows = []
     for names, items in groups.items():
         costs = [item.cost for item in items if item.cost is not None]

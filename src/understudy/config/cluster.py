@@ -12,7 +12,7 @@ Room = Literal["gpu", "cpu", "api"]
 
 
 @dataclass(config=STRICT)
-class Allocation:
+class Resources:
     """What one job asks for; null = what the cluster gives to those who do not ask."""
 
     partition: str | None = None
@@ -33,9 +33,9 @@ class Cluster:
     kind: Literal["local", "dry_run", "slurm"]
     threads: PositiveInt  # per process
     processes: PositiveInt = 1  # cells of a sweep at a time, on this machine
-    gpu: Allocation = field(default_factory=Allocation)  # finetune, inference
-    cpu: Allocation = field(default_factory=Allocation)
-    api: Allocation = field(default_factory=Allocation)  # stages that wait for a service
+    gpu: Resources = field(default_factory=Resources)  # finetune, inference
+    cpu: Resources = field(default_factory=Resources)
+    api: Resources = field(default_factory=Resources)  # stages that wait for a service
     setup: str | None = None  # a script that every job sources first; null = the shell as it is
     throttle: PositiveInt | None = None  # jobs of one array at a time
     max_array: PositiveInt | None = None  # jobs of one array; null = what Slurm allows

@@ -7,9 +7,7 @@ from understudy.config import Config
 from understudy.data import answers
 from understudy.data.subset import block_ends
 from understudy.errors import BadInput
-from understudy.pipeline.stages import Maker, Stage
-
-__all__ = ["Flow", "ReadyMade", "block_ends", "flow_of"]
+from understudy.pipeline.stages import Stage, StageMaker
 
 _FOLDS = 3  # of the probe; each model sees two thirds of the human rows
 
@@ -21,7 +19,7 @@ class Flow:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._make = Maker(config)
+        self._make = StageMaker(config)
         self._blocks: dict[int, list[Stage]] = {}
 
     @property
@@ -109,10 +107,6 @@ class Flow:
             stages |= {f"probe.{fold}.{role}": stage for role, stage in found.items()}
         return stages
 
-    @property
-    def _verdicts_of_probe(self) -> dict[str, Stage]:
-        return {role: stage for role, stage in self.probe.items() if stage.name == "evaluation"}
-
     def blocks(self, rows: int) -> list[Stage]:
         """The synthetic blocks that hold the first `rows` rows; a ready-made set is one stage."""
         if rows and self.config.synthesis.kind in ("file", "hub"):
@@ -120,9 +114,10 @@ class Flow:
         if rows in self._blocks:
             return self._blocks[rows]
         blocks: list[Stage] = []
+        verdicts = {r: stage for r, stage in self.probe.items() if stage.name == "evaluation"}
         start = 0
         for number, end in enumerate(block_ends(rows)):
-            inputs = {"split": self.split} | self._verdicts_of_probe
+            inputs = {"split": self.split} | verdicts
             inputs |= {f"block.{b}": block for b, block in enumerate(blocks)}
             params = {"block": number, "rows": end - start}
             blocks.append(self._make("synthesis", params, inputs))
@@ -250,6 +245,10 @@ class ReadyMade(Flow):
         return stages
 
 
+# Kind of `inference` → the flow of a run.
+FLOWS: dict[str, type[Flow]] = {"local": Flow, "file": ReadyMade, "hub": ReadyMade}
+
+
 def flow_of(config: Config) -> Flow:
     """The flow of a config."""
-    return Flow(config) if config.inference.kind == "local" else ReadyMade(config)
+    return FLOWS[config.inference.kind](config)

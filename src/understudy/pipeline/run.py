@@ -17,9 +17,9 @@ from understudy.data.prepare import prepare
 from understudy.inference import vllm
 from understudy.pipeline import stages
 from understudy.pipeline.flow import flow_of
-from understudy.pipeline.local import Workers
 from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunDecision, RunRecord
 from understudy.pipeline.stages import Stage
+from understudy.pipeline.start import Workers
 from understudy.pipeline.status import closing_table
 from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows

@@ -1,13 +1,19 @@
-"""Facts per stage: what it reads of the config, which function runs it, its meaning's version."""
+"""Everything that is known of a stage, in its `Spec`; no other file asks for a stage by its name.
+
+A stage is three places: its `run`, its Spec here, and its place in `flow`.
+"""
 
 import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from understudy import locations
-from understudy.config import Config
+from understudy.config import Config, Service
+from understudy.config.cluster import Room
 from understudy.errors import BadInput
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
@@ -15,18 +21,74 @@ from understudy.records import SCHEMA_VERSION
 from understudy.store.artifacts import digest, fingerprint
 
 
+def _no_files(config: Config) -> dict[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Spec:
-    """`leaves` are prefixes of dotted config names; `{judge}` is filled from the params."""
+    """The facts of a stage; functions of other rooms as `module:name`, imported when used."""
 
     run: str
-    leaves: tuple[str, ...]
+    leaves: tuple[str, ...]  # prefixes of dotted config names; `{judge}` is filled from the params
     version: int = 1  # raise it when the stage's meaning changes
+    files: Callable[[Config], dict[str, str]] = _no_files  # digests of what else it reads
+    service: Callable[[Config, Mapping[str, Any]], Service | None] | None = None  # which it asks
+    gpus: Literal["none", "one", "all"] = "none"  # all: a process for each, as `accelerate` says
+    is_quick: bool = False  # a plan may do it, to see its rows
+    # For plans: of a stage that asks a service, what counts its calls; of others, its `Work`.
+    estimate: str | None = None
+
+    @property
+    def room(self) -> Room:
+        """The allocation that it needs on a cluster."""
+        if self.service is not None:
+            return "api"
+        return "cpu" if self.gpus == "none" else "gpu"
+
+
+def named(place: str) -> Any:
+    """What `module:name` is."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _source(group: str, *more: str) -> tuple[str, ...]:
     """The leaves that say where rows come from; a file counts by its contents."""
     return *(f"{group}.{leaf}" for leaf in ("kind", "repo", "revision", "subset", "parts")), *more
+
+
+def _rows_of(group: str) -> Callable[[Config], dict[str, str]]:
+    """The digest of the file that a config group reads rows from."""
+
+    def files(config: Config) -> dict[str, str]:
+        source = getattr(config, group)
+        return {"rows": _digest(Path(source.path).expanduser())} if source.kind == "file" else {}
+
+    return files
+
+
+def _model_files(config: Config) -> dict[str, str]:
+    model, files = config.model, dict[str, str]()
+    if model.path is not None:
+        path = locations.model(model.path)
+        stats = [file.stat() for file in sorted(path.rglob("*"))]
+        stamp = ((stat.st_mtime_ns, stat.st_size) for stat in stats)
+        files["model"] = _digest_once(path, *stamp)
+    if model.chat_template is not None:
+        files["chat_template"] = _digest(locations.chat_template(model.chat_template))
+    return files
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist")
+    return _digest_once(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@lru_cache(maxsize=16)  # a sweep asks for every cell
+def _digest_once(path: Path, *_stamp: object) -> str:
+    return digest(path)
 
 
 _COVERAGE = ("rows", "seed", "licence", "format", "columns", "categories")
@@ -36,38 +98,71 @@ SPECS = {
         "understudy.data.coverage:run",
         _source("coverage", *(f"coverage.{leaf}" for leaf in _COVERAGE), "task.name"),
         version=2,  # near-duplicate prompts by MinHash, word sets and ROUGE-L
+        files=_rows_of("coverage"),
+        is_quick=True,
     ),
-    "split": Spec("understudy.data.split:run", ("coverage.split", "coverage.seed")),
-    "fold": Spec("understudy.data.folds:run", ()),
+    "split": Spec("understudy.data.split:run", ("coverage.split", "coverage.seed"), is_quick=True),
+    "fold": Spec("understudy.data.folds:run", (), is_quick=True),
     "synthesis": Spec(
         "understudy.synthesis:run",
         ("synthesis", "task.name", "task.topic"),
         version=2,  # prompts of the task, quotas, filters, near-duplicates and decontamination
+        files=lambda c: {"prompt": fingerprint(synthesis_prompt.template(c.task.name))},
+        service=lambda config, _: config.synthesis.service,
+        estimate="understudy.plan.calls:synthesis",
     ),
     "cleaning": Spec(
         "understudy.data.cleaning:run",
         _source("synthesis", "synthesis.format", "synthesis.dedup", "task.name"),
         version=2,  # near-duplicates and what is held out
+        files=_rows_of("synthesis"),
     ),
     "subset": Spec("understudy.data.subset:run", ("loop.subsets",)),
-    "finetune": Spec("understudy.training.finetune:run", ("model", "trainer", "seed")),
-    "inference": Spec("understudy.inference.inference:run", ("model", "inference", "seed")),
-    "baseline": Spec("understudy.inference.baseline:run", ("baseline", "inference.k")),
+    "finetune": Spec(
+        "understudy.training.finetune:run",
+        ("model", "trainer", "seed"),
+        files=_model_files,
+        gpus="all",
+        estimate="understudy.plan.compute:TRAINING",
+    ),
+    "inference": Spec(
+        "understudy.inference.inference:run",
+        ("model", "inference", "seed"),
+        files=_model_files,
+        gpus="one",
+        estimate="understudy.plan.compute:SAMPLING",
+    ),
+    "baseline": Spec(
+        "understudy.inference.baseline:run",
+        ("baseline", "inference.k"),
+        service=lambda config, _: config.baseline.service,
+        estimate="understudy.plan.calls:baseline",
+    ),
     "evaluation": Spec(
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),
         version=3,  # limits where only a few prompts failed; 2: unreadable verdicts once more
+        files=lambda c: {"prompt": fingerprint(judge_prompt.template(c.evaluation.prompt))},
+        service=lambda config, params: config.judges[params["judge"]],
+        estimate="understudy.plan.calls:evaluation",
     ),
     "split.imported": Spec(
-        "understudy.data.answers:run_prompts", _source("inference", "task.name")
+        "understudy.data.answers:run_prompts",
+        _source("inference", "task.name"),
+        files=_rows_of("inference"),
+        is_quick=True,
     ),
     "inference.imported": Spec(
-        "understudy.data.answers:run_answers", _source("inference", "inference.families")
+        "understudy.data.answers:run_answers",
+        _source("inference", "inference.families"),
+        files=_rows_of("inference"),
+        is_quick=True,
     ),
     "evaluation.imported": Spec(
         "understudy.evaluation.imported:run",
         _source("inference", "inference.families", "inference.repeats"),
         version=2,  # limits where only a few prompts failed
+        files=_rows_of("inference"),
     ),
     "gate": Spec(
         "understudy.evaluation.gate:run",
@@ -87,12 +182,21 @@ class Stage:
     leaves: dict[str, Any]
     files: dict[str, str]  # what -> digest of its contents
 
+    @property
+    def spec(self) -> Spec:
+        """The facts of its kind."""
+        return SPECS[self.name]
+
+    def service(self, config: Config) -> Service | None:
+        """The service that it asks."""
+        return self.spec.service(config, self.params) if self.spec.service is not None else None
+
     @cached_property
     def document(self) -> dict[str, Any]:
         """What is hashed."""
         return {
             "stage": self.name,
-            "version": SPECS[self.name].version,
+            "version": self.spec.version,
             "schema": SCHEMA_VERSION,
             "params": self.params,
             "config": self.leaves,
@@ -106,9 +210,14 @@ class Stage:
         return fingerprint(self.document)
 
     @property
+    def kind(self) -> str:
+        """The stage's name without where its rows come from."""
+        return self.name.partition(".")[0]
+
+    @property
     def path(self) -> str:
         """The stage's directory, below the run root."""
-        return f"{self.name.partition('.')[0]}/{self.fingerprint}"
+        return f"{self.kind}/{self.fingerprint}"
 
 
 def science(value: Any, name: str = "") -> dict[str, Any]:
@@ -138,7 +247,7 @@ def _is_unhashed(item: "dataclasses.Field[Any]", value: Any) -> bool:
     return is_old or bool(item.metadata.get("machine"))
 
 
-class Maker:
+class StageMaker:
     """Makes the stages of one config, which must not change meanwhile."""
 
     def __init__(self, config: Config) -> None:
@@ -157,7 +266,8 @@ class Maker:
     ) -> Stage:
         """The stage `name` with these parameters and upstream stages."""
         params = params or {}
-        wanted = tuple(leaf.format(**params) for leaf in SPECS[name].leaves)
+        spec = SPECS[name]
+        wanted = tuple(leaf.format(**params) for leaf in spec.leaves)
         if (name, *wanted) not in self._read:
             below = tuple(f"{leaf}." for leaf in wanted)
             leaves = {
@@ -165,48 +275,8 @@ class Maker:
                 for leaf, value in self._science.items()
                 if leaf in wanted or leaf.startswith(below)
             }
-            self._read[name, *wanted] = leaves, _files(name, self._config)
+            self._read[name, *wanted] = leaves, spec.files(self._config)
         return Stage(name, params, inputs or {}, *self._read[name, *wanted])
-
-
-def _files(name: str, config: Config) -> dict[str, str]:
-    """Digests of what a stage reads beside config and upstream: prompts, rows, model files."""
-    if name == "synthesis":
-        return {"prompt": fingerprint(synthesis_prompt.template(config.task.name))}
-    if name == "evaluation":
-        return {"prompt": fingerprint(judge_prompt.template(config.evaluation.prompt))}
-    if name in ("finetune", "inference"):
-        return _model_files(config)
-    sources: dict[str, Any] = {"coverage": config.coverage, "cleaning": config.synthesis}
-    source: Any = config.inference if name.endswith(".imported") else sources.get(name)
-    if source is not None and source.kind == "file":
-        return {"rows": _digest(Path(source.path).expanduser())}
-    return {}
-
-
-def _model_files(config: Config) -> dict[str, str]:
-    model, files = config.model, dict[str, str]()
-    if model.path is not None:
-        files["model"] = _model_digest(locations.model(model.path))
-    if model.chat_template is not None:
-        files["chat_template"] = _digest(locations.chat_template(model.chat_template))
-    return files
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise BadInput(f"{path} does not exist")
-    return _digest_once(path, path.stat().st_mtime_ns, path.stat().st_size)
-
-
-def _model_digest(path: Path) -> str:
-    stats = [file.stat() for file in sorted(path.rglob("*"))]
-    return _digest_once(path, *((stat.st_mtime_ns, stat.st_size) for stat in stats))
-
-
-@lru_cache(maxsize=16)  # a sweep asks for every cell
-def _digest_once(path: Path, *_stamp: object) -> str:
-    return digest(path)
 
 
 def frozen(stage: Stage, config: Config) -> dict[str, Any]:

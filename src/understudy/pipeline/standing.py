@@ -1,16 +1,14 @@
 """How a stage stands: done, running, queued, failed, blocked by one that failed, or missing."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from understudy.errors import EnvironmentFailed
 from understudy.store import locks
 from understudy.store.artifacts import StageDir
-from understudy.sweep import slurm
-from understudy.sweep.slurm import JobState
 
 STATES = ("done", "running", "queued", "failed", "blocked", "missing")
 
@@ -20,6 +18,26 @@ class Standing(NamedTuple):
 
     state: str
     reason: str = ""
+
+
+class JobState(NamedTuple):
+    """A job that has not ended, in Slurm's words."""
+
+    state: str
+    reason: str
+
+
+class Scheduler(Protocol):
+    """What knows of the jobs that stages were submitted as."""
+
+    def queue(self) -> Mapping[str, JobState]:
+        """The user's jobs that have not ended, by id; EnvironmentFailed when nobody answers."""
+
+    def ending(self, job: str) -> str | None:
+        """How a job has ended, as long as that is remembered."""
+
+
+SCHEDULERS: list[Scheduler] = []  # what submits stages adds itself
 
 
 class Standings:
@@ -36,7 +54,7 @@ class Standings:
         return self._known[stage]
 
     def outline(self, stages: Iterable[str]) -> str:
-        """How many are in which state, and the first reason why one is not to be had."""
+        """How many are in which state, and the first reason why one failed or waits."""
         found = [self.of(stage) for stage in dict.fromkeys(stages)]
         counts = Counter(standing.state for standing in found)
         text = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
@@ -49,7 +67,8 @@ class Standings:
         if directory.is_done:
             return Standing("done")
         record = _read(directory, "slurm.json")
-        job = self._queue.get(record["job"]) if record and self._queue is not None else None
+        scheduler, queue = self._scheduler if record else (None, {})
+        job = queue.get(record["job"]) if record else None
         if record and job is not None:
             held = f"job {record['job']}: {job.reason}; scontrol release {record['job']} lets it go"
             reason = held if "held" in job.reason.lower() else ""
@@ -64,19 +83,22 @@ class Standings:
             above = self.of(upstream)
             if above.state in ("failed", "blocked"):
                 return Standing("blocked", above.reason)
-        if self._queue is None:
+        if scheduler is None:
             return Standing(
                 "queued", f"job {record['job']}, as far as known: no Slurm answers here"
             )
-        ended = slurm.ending(record["job"]) or "Slurm does not remember it"
+        ended = scheduler.ending(record["job"]) or "Slurm does not remember it"
         return Standing("failed", f"{stage}: job {record['job']}: {ended}; see {record['log']}")
 
     @cached_property
-    def _queue(self) -> dict[str, JobState] | None:
-        try:
-            return slurm.queue()
-        except EnvironmentFailed:  # not a machine of the cluster, or a controller that is away
-            return None
+    def _scheduler(self) -> tuple[Scheduler | None, Mapping[str, JobState]]:
+        """The one that answers, and its queue."""
+        for scheduler in SCHEDULERS:
+            try:
+                return scheduler, scheduler.queue()
+            except EnvironmentFailed:  # not a machine of the cluster, or a controller that is away
+                continue
+        return None, {}
 
 
 def _read(directory: StageDir, name: str) -> dict[str, Any] | None:

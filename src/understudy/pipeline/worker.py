@@ -5,7 +5,6 @@ several ranks, the first holds the lock, opens the attempt, and publishes; the o
 """
 
 import contextlib
-import importlib
 import importlib.metadata
 import json
 import logging
@@ -22,7 +21,7 @@ from typing import Any
 from understudy import __version__, config
 from understudy.errors import BadInput, Internal, UnderstudyError, from_system
 from understudy.models import ranks
-from understudy.pipeline.stages import SPECS
+from understudy.pipeline.stages import SPECS, Spec, named
 from understudy.store import locks
 from understudy.store.artifacts import Job, StageDir, write_atomically
 from understudy.training.accelerate import processes
@@ -109,18 +108,21 @@ def _check_count(stage: StageDir) -> None:
     """Refuse to train alone what several should: `accelerate launch --cpu` starts one process."""
     frozen = stage.read("config.json")
     accelerate = config.build(frozen["config"]).accelerate
-    asked = processes(accelerate) if frozen["hashed"]["stage"] == "finetune" else 1
+    asked = processes(accelerate) if _spec(stage).gpus == "all" else 1
     if ranks.count() != asked:
         raise BadInput(
             f"accelerate={accelerate.kind} asks for {asked} processes and this is one of "
-            f"{ranks.count()}; start it with python -m understudy.training.accelerate {stage.path}"
+            f"{ranks.count()}; start it with python -m understudy.pipeline.start {stage.path}"
         )
     ranks.use_own_device()
 
 
 def _compute(job: Job, stage: StageDir) -> None:
-    module, _, function = SPECS[stage.read("config.json")["hashed"]["stage"]].run.partition(":")
-    getattr(importlib.import_module(module), function)(job)
+    named(_spec(stage).run)(job)
+
+
+def _spec(stage: StageDir) -> Spec:
+    return SPECS[stage.read("config.json")["hashed"]["stage"]]
 
 
 def _job(stage: StageDir, attempt: Path) -> Job:

@@ -1,7 +1,7 @@
 """What a run or a sweep would do and cost; nothing below the runs' root is written.
 
 Exact where it is known, else an interval: rounds are needed only while the gate says no, a
-teacher's yield is a guess until a block is done, and how long replies are, the journal tells.
+teacher's yield is a guess until a block is done, and the journal tells how long replies are.
 """
 
 import shutil
@@ -15,54 +15,43 @@ from understudy.config import Config, Service
 from understudy.data.prepare import prepare
 from understudy.pipeline import run
 from understudy.pipeline.flow import flow_of
-from understudy.pipeline.stages import Stage
-from understudy.plan.calls import Known, accepted, calls_of
-from understudy.plan.compute import Compute, Load, load_of, uses_gpu
-from understudy.plan.cost import Cost, cost_of
+from understudy.pipeline.stages import Stage, named
+from understudy.plan.calls import Known, StageCalls, StageCost, cost_of
+from understudy.plan.compute import Compute, uses_gpu
 from understudy.plan.inputs import Inputs
-from understudy.plan.journal import Paid, opened
-from understudy.plan.learned import Learned
+from understudy.plan.learned import Learned, Paid
 from understudy.plan.ranges import NOTHING, Range, total
 from understudy.records import Coverage
+from understudy.services.journal import open_journal
 from understudy.store.artifacts import StageDir
 
 State = Literal["done", "to run", "perhaps"]
 
 
 @dataclass
-class Item:
-    """One stage of the plan, whoever of the cells comes first."""
+class PlannedStage:
+    """One stage of the plan, with the config of the first cell that needs it."""
 
     stage: Stage
     config: Config
     root: Path
     state: State
     cells: int = 1  # number of cells that use it
-    cost: Cost | None = None  # of its calls
+    cost: StageCost | None = None  # of its calls
     seconds: Range = NOTHING
     gpu_hours: Range = NOTHING
 
     @property
-    def kind(self) -> str:
-        """The stage's name without where its rows come from."""
-        return self.stage.name.partition(".")[0]
-
-    @property
     def role(self) -> str:
-        """What its calls have in common with others."""
+        """What its calls have in common with others: answers of a service have their own."""
         of = self.stage.inputs.get("answers")
-        return f"{self.kind}.baseline" if of and of.name == "baseline" else self.kind
+        asks = of is not None and of.service(self.config) is not None
+        return f"{self.stage.kind}.baseline" if asks else self.stage.kind
 
     @property
     def service(self) -> Service | None:
-        """Who is asked."""
-        if self.stage.name == "evaluation":
-            return self.config.judges[self.stage.params["judge"]]
-        roles = {
-            "synthesis": self.config.synthesis.service,
-            "baseline": self.config.baseline.service,
-        }
-        return roles.get(self.stage.name)
+        """The service that it asks."""
+        return self.stage.service(self.config)
 
     @property
     def usd(self) -> Range | None:
@@ -71,17 +60,12 @@ class Item:
             return NOTHING
         return self.cost.batch_usd if self.service.mode == "batch" else self.cost.online_usd
 
-    @property
-    def directory(self) -> StageDir:
-        """Where it is, or will be."""
-        return StageDir(self.root / self.stage.path)
-
 
 @dataclass
 class Plan:
     """All stages, in the order to run them."""
 
-    items: list[Item]
+    items: list[PlannedStage]
     cells: int
     processes: int
     is_rehearsal: bool
@@ -90,7 +74,7 @@ class Plan:
     spent_usd: float  # by this run or sweep so far
 
     @property
-    def open(self) -> list[Item]:
+    def open(self) -> list[PlannedStage]:
         """The stages that are not done."""
         return [item for item in self.items if item.state != "done"]
 
@@ -101,7 +85,7 @@ class Plan:
 
     @property
     def unpriced(self) -> list[str]:
-        """The services of which nobody has stated a price."""
+        """The services without a stated price."""
         return sorted({i.service.name for i in self.open if i.usd is None and i.service})
 
     @property
@@ -129,10 +113,10 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
         inputs = Inputs(Path(scratch) / "rows")
         spent = 0.0
         for root in sorted({item.root for item in items}):
-            with opened(root / "journal") as paid:
-                _estimate(
-                    [item for item in items if item.root == root], inputs, paid, Compute(root)
-                )
+            with open_journal(root / "journal") as journal:
+                paid = Paid(journal)
+                below = [item for item in items if item.root == root]
+                _estimate(below, inputs, paid, Compute(root))
                 spent += paid.spent_usd(purse)
     first = cells[0]
     return Plan(
@@ -150,9 +134,9 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
     )
 
 
-def _items(cells: Sequence[Config]) -> list[Item]:
+def _items(cells: Sequence[Config]) -> list[PlannedStage]:
     """Every stage once; needed for sure when any cell needs it for sure."""
-    found: dict[Path, Item] = {}
+    found: dict[Path, PlannedStage] = {}
     for config in cells:
         root = run.run_root(config)
         mine: set[Path] = set()
@@ -163,7 +147,7 @@ def _items(cells: Sequence[Config]) -> list[Item]:
             mine.add(directory.path)
             state: State = "done" if directory.is_done else "to run" if is_sure else "perhaps"
             if (item := found.get(directory.path)) is None:
-                found[directory.path] = Item(stage, config, root, state)
+                found[directory.path] = PlannedStage(stage, config, root, state)
             else:
                 item.cells += 1
                 item.state = "to run" if "to run" in (item.state, state) else state
@@ -188,45 +172,36 @@ def _walk(config: Config, root: Path) -> Iterator[tuple[Stage, bool]]:
             is_sure = is_sure and decision is not None
 
 
-def _estimate(items: Sequence[Item], inputs: Inputs, paid: Paid, compute: Compute) -> None:
+def _estimate(items: Sequence[PlannedStage], inputs: Inputs, paid: Paid, compute: Compute) -> None:
     """Fill in what every stage that is not done takes, learning from those that are."""
-    yields: dict[str, Range] = {}
-    for item in items:
-        if item.state == "done" and item.stage.name == "synthesis":
-            assert item.service is not None, f"{item.stage.path} has a teacher"
-            yields[item.service.name] = accepted(item.directory.out, item.config)
-    judged: set[tuple[str, str]] = set()
-    asked = Known(inputs, lambda *_: False, set(), judged, yields)
-    mine = Known(inputs, paid.has_reply, set(), judged, yields)
-    calls = {
-        item.stage.path: calls_of(
-            item.root, item.stage, item.config, asked if item.state == "done" else mine
-        )
-        for item in items
-    }
+    finished = Known(inputs, lambda *_: False, set(), set(), {})
+    known = finished._replace(has_reply=paid.has_reply, seen=set())
+    calls: dict[str, StageCalls] = {}
+    for item in sorted(items, key=lambda item: item.state != "done"):
+        spec, of = item.stage.spec, finished if item.state == "done" else known
+        if spec.service is not None and spec.estimate is not None:
+            found = named(spec.estimate)(item.root, item.stage, item.config, of)
+            if found is not None:
+                calls[item.stage.path] = found
     seen = {
-        item.stage.path: (item.role, found.size)
+        item.stage.path: (item.role, calls[item.stage.path].size)
         for item in items
-        if (found := calls[item.stage.path]) is not None
+        if item.stage.path in calls
     }
     learned = Learned(paid.facts(seen))
     for item in items:
         if item.state == "done":
             continue
-        if (found := calls[item.stage.path]) is not None:
-            item.cost = cost_of(found, item.role, learned)
+        if item.stage.path in calls:
+            item.cost = cost_of(calls[item.stage.path], item.role, learned)
             item.seconds = item.cost.seconds
         else:
-            item.seconds = compute.seconds(_load(item, inputs), item.kind, item.config)
-            if item.kind in ("finetune", "inference") and uses_gpu(item.config):
+            split, rows = item.stage.inputs.get("split"), None
+            if split is not None:
+                rows = inputs.rows(item.root, split, item.config, Coverage)
+            item.seconds = compute.seconds(item.stage, item.config, rows)
+            if item.stage.spec.room == "gpu" and uses_gpu(item.config):
                 item.gpu_hours = item.seconds * (1 / 3600)
         if item.state == "perhaps":
             item.seconds, item.gpu_hours = item.seconds.or_nothing(), item.gpu_hours.or_nothing()
             item.cost = item.cost and item.cost.or_nothing()
-
-
-def _load(item: Item, inputs: Inputs) -> Load | None:
-    split = item.stage.inputs.get("split")
-    if split is None:
-        return None
-    return load_of(item.stage, item.config, inputs.rows(item.root, split, item.config, Coverage))

@@ -1,10 +1,10 @@
-"""What the stages that ask a service will send: how many calls, and how long.
+"""What the stages that ask a service will send, and what that costs.
 
 Sizes are those of the rendered messages, in bytes of UTF-8; what an answer that does not exist yet
-adds is estimated by its reference.
+adds is estimated by its reference. `evaluation`, `baseline` and `synthesis` count the calls that a
+stage still has to make; None = cannot be known yet. Their names stand in the Spec of the stage.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,21 +16,33 @@ from understudy.config import Config, Service
 from understudy.evaluation.judge import conversation, index_of
 from understudy.pipeline.stages import Stage
 from understudy.plan.inputs import Inputs, begun
-from understudy.plan.ranges import Range, exactly
+from understudy.plan.learned import Learned
+from understudy.plan.ranges import NOTHING, Range, exactly
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import Answer, Coverage
-from understudy.services.base import Request
+from understudy.services import money
+from understudy.services.base import Request, Usage
+from understudy.store.artifacts import StageDir
 
 BYTES_PER_TOKEN = 4.0  # English with today's tokenizers, the makers' own rule of thumb
 JUDGE_TOKENS = Range(60, 130, 400)  # two reasons of one or two sentences, and the JSON around
 YIELD = Range(0.25, 0.9, 1.0)  # share of the pairs of a reply that are accepted
 _LEAST_YIELD = 0.01  # where no floor is set
 _JSON = 1.15  # names, quotes and escapes around the text of a pair
+# Hidden reasoning before a short answer, in tokens: guesses, until the journal knows.
+REASONING = {
+    "none": NOTHING,
+    "minimal": Range(0, 50, 300),
+    "low": Range(0, 150, 1000),
+    "medium": Range(50, 500, 3000),
+}
+MUCH_REASONING = Range(200, 1500, 8000)
+BATCH_S = Range(300, 3600, 86400)  # the makers promise a day and often need an hour
 
 
 @dataclass(frozen=True)
-class Calls:
+class StageCalls:
     """The calls of one stage."""
 
     service: Service
@@ -50,15 +62,11 @@ class Known(NamedTuple):
     yields: dict[str, Range]  # accepted share of a teacher's pairs, by service
 
 
-def calls_of(root: Path, stage: Stage, config: Config, known: Known) -> Calls | None:
-    """The calls that a stage still has to make; None where it asks nobody, or cannot be known."""
-    if (of := _OF.get(stage.name)) is None:
-        return None
-    return of(root, stage, config, known)
+def evaluation(root: Path, stage: Stage, config: Config, known: Known) -> StageCalls | None:
+    """Count the verdicts; an answer that equals another generator's is judged once.
 
-
-def _evaluation(root: Path, stage: Stage, config: Config, known: Known) -> Calls | None:
-    """An answer that equals another generator's is judged once; which will, nobody knows yet."""
+    Before there are answers, it is not known which will.
+    """
     service = config.judges[stage.params["judge"]]
     prompts = _prompts(root, stage, config, known)
     if prompts is None:
@@ -81,11 +89,11 @@ def _evaluation(root: Path, stage: Stage, config: Config, known: Known) -> Calls
     may_be_known = answers is None and pair in known.judged and service.provider != "offline"
     known.judged.add(pair)
     asked = Range(0 if may_be_known else len(sizes), len(sizes), len(sizes))
-    return Calls(service, asked, len(sizes), _mean(sizes), JUDGE_TOKENS)
+    return StageCalls(service, asked, len(sizes), _mean(sizes), JUDGE_TOKENS)
 
 
 def _is_new(service: Service, request: Request, known: Known) -> bool:
-    """Whether nobody has asked or will have asked this already."""
+    """Whether this is not answered yet, and no stage before asks it."""
     if service.provider == "offline":  # which is free, and keeps no journal
         return True
     key = service.name, request.messages[-1]["content"], request.index
@@ -108,7 +116,8 @@ def _answers(
             yield by_id[answer.prompt_id], answer.k, answer.text
 
 
-def _baseline(root: Path, stage: Stage, config: Config, known: Known) -> Calls | None:
+def baseline(root: Path, stage: Stage, config: Config, known: Known) -> StageCalls | None:
+    """Count the answers of the service."""
     service = config.baseline.service
     assert service is not None, "a baseline stage has a service"
     if (prompts := _prompts(root, stage, config, known)) is None:
@@ -123,12 +132,18 @@ def _baseline(root: Path, stage: Stage, config: Config, known: Known) -> Calls |
     sizes = [_size(r) for r in requests if not known.has_reply(service, r)]
     expected = _mean([len(row.response.encode()) for row in prompts]) / BYTES_PER_TOKEN
     reply = Range(expected / 4, expected, max(expected * 8, 300))  # services like to say more
-    return Calls(service, exactly(len(sizes)), 0, _mean(sizes), reply)
+    return StageCalls(service, exactly(len(sizes)), 0, _mean(sizes), reply)
 
 
-def _synthesis(root: Path, stage: Stage, config: Config, known: Known) -> Calls | None:
+def synthesis(root: Path, stage: Stage, config: Config, known: Known) -> StageCalls | None:
+    """Count the prompts to the teacher; a finished block tells what share of pairs is accepted."""
     settings, service = config.synthesis, config.synthesis.service
     assert service is not None, "synthesis.kind=service has a service"
+    if (directory := StageDir(root / stage.path)).is_done:
+        summary: dict[str, Any] = directory.read("out/summary.json")
+        share = summary["rows"] / max(1, summary["calls"] * settings.pairs_per_call)
+        of_pairs = Range(share / 2, share, 1.0) if share <= 1 else exactly(1)
+        known.yields[service.name] = of_pairs
     split = known.inputs.rows(root, stage.inputs["split"], config, Coverage)
     if split is None:
         return None
@@ -148,7 +163,7 @@ def _synthesis(root: Path, stage: Stage, config: Config, known: Known) -> Calls 
     calls = (math.ceil(rows / per_call) for per_call in (made.high, made.expected, made.low))
     asked = Range(*(max(0, min(most, number) - had) for number in calls))
     tokens = settings.pairs_per_call * _mean(pairs) * _JSON / BYTES_PER_TOKEN
-    return Calls(service, asked, 0, _mean(sizes), Range.around(tokens, 2))
+    return StageCalls(service, asked, 0, _mean(sizes), Range.around(tokens, 2))
 
 
 def _prompts(root: Path, stage: Stage, config: Config, known: Known) -> list[Coverage] | None:
@@ -167,15 +182,80 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else 0.0
 
 
-def accepted(out: Path, config: Config) -> Range:
-    """The share of a finished block's pairs that were accepted."""
-    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    share = summary["rows"] / max(1, summary["calls"] * config.synthesis.pairs_per_call)
-    return Range(share / 2, share, 1.0) if share <= 1 else exactly(1)
+class StageCost(NamedTuple):
+    """The calls of one stage, in what they take; dollars are None where nobody states a price."""
+
+    calls: Range
+    repairs: int  # at most as many more
+    input: Range  # tokens
+    output: Range
+    online_usd: Range | None
+    batch_usd: Range | None  # None also where there is no batch API
+    seconds: Range
+    basis: str  # of what lengths and speed are estimated
+
+    def or_nothing(self) -> "StageCost":
+        """The same of a stage that may not be needed."""
+        changed: dict[str, Any] = {
+            name: part.or_nothing()
+            for name, part in self._asdict().items()
+            if isinstance(part, Range)
+        }
+        return self._replace(**changed)
 
 
-_OF: dict[str, Callable[[Path, Stage, Config, Known], Calls | None]] = {
-    "evaluation": _evaluation,
-    "baseline": _baseline,
-    "synthesis": _synthesis,
-}
+def cost_of(calls: StageCalls, role: str, learned: Learned) -> StageCost:
+    """The cost of a stage's calls; the upper ends hold a repair of each."""
+    service = calls.service
+    effort = service.reasoning
+    if isinstance(effort, int):
+        reasoning = Range(0, effort / 2, effort)
+    else:
+        reasoning = NOTHING if effort is None else REASONING.get(effort, MUCH_REASONING)
+    per_byte = learned.tokens_per_byte(service, role)
+    reply = learned.reply_tokens(service, role, calls.reply + reasoning)
+    reply = reply.at_most(service.max_output_tokens)  # hidden reasoning included
+    again = Range(0, 0, calls.repairs)  # a repair sends the request again, and the bad reply
+    sent = calls.asked + again
+    tokens_in = sent * (per_byte * calls.size) + again * reply
+    tokens_out = sent * reply
+    latency = learned.latency_s(service, role, reply)
+    return StageCost(
+        calls=calls.asked,
+        repairs=calls.repairs,
+        input=tokens_in,
+        output=tokens_out,
+        online_usd=_usd(service, tokens_in, tokens_out, "online"),
+        batch_usd=_usd(service, tokens_in, tokens_out, "batch"),
+        seconds=_seconds(service, sent, tokens_in + tokens_out, latency),
+        basis=learned.basis(service, role),
+    )
+
+
+def _usd(service: Service, tokens_in: Range, tokens_out: Range, mode: money.Mode) -> Range | None:
+    prices = service.prices
+    if service.provider == "offline" and mode == "online":
+        return NOTHING
+    if prices is None or (mode == "batch" and prices.batch is None):
+        return None
+    ends = (
+        Usage(input=math.ceil(getattr(tokens_in, end)), output=math.ceil(getattr(tokens_out, end)))
+        for end in ("low", "expected", "high")
+    )
+    return Range(*(money.cost(usage, prices, mode) / money.MICRO for usage in ends))
+
+
+def _seconds(service: Service, calls: Range, tokens: Range, latency: Range) -> Range:
+    if not calls.high:
+        return NOTHING
+    if service.mode == "batch":
+        return BATCH_S
+    at_once = 1 if service.provider == "offline" else service.concurrency
+    seconds = calls * latency * (1 / at_once)
+    for amount, limit in (
+        (calls, service.requests_per_minute),
+        (tokens, service.tokens_per_minute),
+    ):
+        if limit is not None:
+            seconds = seconds.at_least(amount * (60 / limit))
+    return seconds.at_least(latency if calls.low else exactly(0))

@@ -8,6 +8,8 @@ in batches (a guess); one CPU thread at 2e10 (model=tiny generates 1,821 tokens/
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from typing import NamedTuple
 from understudy import locations
 from understudy.config import Config
 from understudy.data.subset import rows_of
-from understudy.pipeline.stages import Stage
+from understudy.pipeline.stages import SPECS, Stage, named
 from understudy.plan.ranges import Range
 from understudy.records import Coverage
 from understudy.store.artifacts import StageDir
@@ -23,21 +25,34 @@ from understudy.training.data import plan_steps
 
 BYTES_PER_TOKEN = 4.0
 _A100 = 312e12
-_TRAINING, _GENERATING = 0.35, 0.05
 _CPU = 2e10
-_START_S = {"finetune": 12.0, "inference": 6.0}  # importing and loading, on two cores
 _OTHER_S = Range(0.5, 2.0, 60.0)
 _WITHIN = 4.0  # the factor that the priors are right within
 _LEARNT = 2.0  # and what is learnt of the same model
 
 
 class Load(NamedTuple):
-    """The work of a stage."""
+    """What a stage has to do."""
 
-    kind: str
-    model: str
     units: float  # sequences to train on, or answers to sample
     tokens: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is known of a kind of stage in which a local model works; a Spec names it."""
+
+    load: Callable[[Stage, Config, list[Coverage]], Load]  # of the rows of its split
+    done: Callable[[StageDir], float]  # units of a finished stage
+    start_s: float  # importing and loading, on two cores
+    operations: int  # floating-point operations a token and parameter
+    efficiency: float  # share of a GPU's peak
+
+    def prior_s(self, load: Load, config: Config) -> float:
+        """Seconds by the stated priors."""
+        work = self.operations * _parameters(config) * load.tokens
+        speed = _A100 * self.efficiency if uses_gpu(config) else _CPU
+        return self.start_s + work / speed
 
 
 class Compute:
@@ -52,44 +67,30 @@ class Compute:
 
     def _learn(self, directory: StageDir) -> None:
         kind, seconds = directory.path.parent.name, directory.read("meta.json")["seconds"]
-        if kind not in _START_S:
+        if (work := work_of(kind)) is None:
             self._seconds[kind].append(seconds)
-            return
-        config = directory.read("config.json")["config"]
-        if kind == "inference":
-            units = (directory.out / "rows.jsonl").read_bytes().count(b"\n")
         else:
-            units = directory.read("out/summary.json")["steps"] * config["trainer"]["batch_size"]
-        self._paces[kind, config["model"]["name"]].append(seconds / max(1, units))
+            model = directory.read("config.json")["config"]["model"]["name"]
+            self._paces[kind, model].append(seconds / max(1, work.done(directory)))
 
-    def seconds(self, load: Load | None, kind: str, config: Config) -> Range:
-        """How long a stage will take."""
-        if load is None:
-            known = self._seconds.get(kind)
+    def seconds(self, stage: Stage, config: Config, split: list[Coverage] | None) -> Range:
+        """How long a stage will take; `split` = the rows of its split, None = not known."""
+        if (work := work_of(stage.name)) is None or split is None:
+            known = self._seconds.get(stage.kind)
             return Range.around(max(0.1, median(known)), 3.0) if known else _OTHER_S
-        if paces := self._paces.get((load.kind, load.model)):
+        load = work.load(stage, config, split)
+        if paces := self._paces.get((stage.kind, config.model.name)):
             return Range.around(median(paces) * load.units, _LEARNT)
-        return Range.around(_START_S[kind] + _prior(load, config), _WITHIN)
+        return Range.around(work.prior_s(load, config), _WITHIN)
 
 
-def load_of(stage: Stage, config: Config, rows: list[Coverage] | None) -> Load | None:
-    """What a stage that trains or samples has to do; None for all others."""
-    if rows is None or stage.name not in _START_S:
+def work_of(name: str) -> Work | None:
+    """What is known of a stage in which a local model works; None of any other."""
+    spec = SPECS.get(name)  # another version's stage may have none
+    if spec is None or spec.room != "gpu" or spec.estimate is None:
         return None
-    size = sum(len(m["content"].encode()) for row in rows for m in row.messages) / len(rows)
-    if stage.name == "inference":
-        prompts = sum(row.split == "test" for row in rows)
-        answers = prompts * config.inference.k
-        return Load("inference", config.model.name, answers, answers * size / BYTES_PER_TOKEN)
-    human = sum(row.split == "train" for row in rows)
-    size = int(stage.inputs["subset"].params["data_size"])
-    sequences = rows_of(human, size, config.loop)
-    tokens = size / BYTES_PER_TOKEN
-    if config.trainer.packing:
-        sequences = max(1, round(sequences * tokens / config.trainer.max_length))
-        tokens = float(config.trainer.max_length)
-    units = plan_steps(sequences, config.trainer).total * config.trainer.batch_size
-    return Load("finetune", config.model.name, units, units * tokens)
+    work: Work = named(spec.estimate)
+    return work
 
 
 def uses_gpu(config: Config) -> bool:
@@ -97,11 +98,35 @@ def uses_gpu(config: Config) -> bool:
     return Path("/dev/nvidiactl").exists() or _parameters(config) >= 5e8
 
 
-def _prior(load: Load, config: Config) -> float:
-    work = (6 if load.kind == "finetune" else 2) * _parameters(config) * load.tokens
-    if not uses_gpu(config):
-        return work / _CPU
-    return work / (_A100 * (_TRAINING if load.kind == "finetune" else _GENERATING))
+def _training(stage: Stage, config: Config, split: list[Coverage]) -> Load:
+    human = sum(row.split == "train" for row in split)
+    size = int(stage.inputs["subset"].params["data_size"])
+    sequences = rows_of(human, size, config.loop)
+    tokens = size / BYTES_PER_TOKEN
+    if config.trainer.packing:
+        sequences = max(1, round(sequences * tokens / config.trainer.max_length))
+        tokens = float(config.trainer.max_length)
+    units = plan_steps(sequences, config.trainer).total * config.trainer.batch_size
+    return Load(units, units * tokens)
+
+
+def _trained(directory: StageDir) -> float:
+    batch_size: int = directory.read("config.json")["config"]["trainer"]["batch_size"]
+    return float(directory.read("out/summary.json")["steps"] * batch_size)
+
+
+def _sampling(stage: Stage, config: Config, split: list[Coverage]) -> Load:
+    size = sum(len(m["content"].encode()) for row in split for m in row.messages) / len(split)
+    answers = sum(row.split == stage.params["split"] for row in split) * config.inference.k
+    return Load(answers, answers * size / BYTES_PER_TOKEN)
+
+
+def _sampled(directory: StageDir) -> float:
+    return (directory.out / "rows.jsonl").read_bytes().count(b"\n")
+
+
+TRAINING = Work(_training, _trained, start_s=12.0, operations=6, efficiency=0.35)
+SAMPLING = Work(_sampling, _sampled, start_s=6.0, operations=2, efficiency=0.05)
 
 
 def _parameters(config: Config) -> float:

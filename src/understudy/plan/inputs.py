@@ -4,17 +4,14 @@ Nothing below the root is written: what costs a moment (the real pairs, their sp
 answers) is made by the stage's own function in a temporary directory.
 """
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 from understudy.config import Config
-from understudy.pipeline.stages import SPECS, Stage
+from understudy.pipeline.stages import Stage, named
 from understudy.records import R, read_rows
 from understudy.store.artifacts import Job, StageDir
-
-_IN_A_MOMENT = {"coverage", "split", "fold", "split.imported", "inference.imported"}
 
 
 class Inputs:
@@ -30,7 +27,7 @@ class Inputs:
         directory = StageDir(root / stage.path)
         if directory.is_done:
             return directory.out
-        if stage.name not in _IN_A_MOMENT:
+        if not stage.spec.is_quick:
             return None
         if stage.path not in self._made:
             self._made[stage.path] = self._make(root, stage, config)
@@ -53,8 +50,7 @@ class Inputs:
         job = Job(config, stage.params, known, place / "out", place / "scratch")
         job.out.mkdir(parents=True)
         job.scratch.mkdir()
-        module, _, function = SPECS[stage.name].run.partition(":")
-        getattr(importlib.import_module(module), function)(job)
+        named(stage.spec.run)(job)
         return job.out
 
 

@@ -1,7 +1,8 @@
-"""How long and how dear a call is: learnt from the journal's calls, else a stated prior.
+"""What the call journal of a root tells a plan: replies there are already, and what calls take.
 
-What is learnt of the same model in the same role comes first, then in a role of the same kind, then
-the same of any model, then anything.
+How long and how dear a call is, is learnt from the journal's calls, else a stated prior. What is
+learnt of the same model in the same role comes first, then in a role of the same kind, then the
+same of any model, then anything.
 """
 
 from collections.abc import Callable
@@ -10,13 +11,18 @@ from typing import NamedTuple
 
 from understudy.config import Service
 from understudy.plan.ranges import Range
+from understudy.services.base import Request
+from understudy.services.journal import Journal, key_of
+from understudy.services.money import MICRO
 
 TOKENS_PER_BYTE = Range(0.15, 0.25, 0.5)  # of the size; 4 bytes a token, as makers say of English
 FIRST_TOKEN_S = Range(0.2, 0.7, 3.0)  # until a hosted model begins, and
 TOKENS_PER_S = 60.0  # how fast it goes on
 OFFLINE_S = Range(0.0003, 0.002, 0.02)  # an offline stand-in, one call after the other
-_WEAKER = 1.1  # a judge has that much more to say about the local model's answers (measured with
-# the offline judges: 1.01 to 1.08 on flawed answers, 1.4 on nonsense)
+# A judge has that much more to say about the local model's answers than about the service's, whose
+# role has a name of its own (measured with the offline judges: 1.01 to 1.08 on flawed answers, 1.4
+# on nonsense)
+_WEAKER = 1.1
 _SURE = 1.08  # what is learnt of the same model and role is right within this factor,
 _RELATED = 1.4  # of a kind of role within this,
 _VAGUE = 2.0  # and of anything else within this
@@ -32,6 +38,37 @@ class Fact(NamedTuple):
     input: int  # tokens
     output: int  # tokens
     latency_s: float
+
+
+class Paid:
+    """A journal, read only."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._totals = journal.totals("model", "stage")
+        self._is_empty = not self._totals
+
+    def has_reply(self, service: Service, request: Request) -> bool:
+        """Whether asking this would cost nothing."""
+        if self._is_empty or service.provider == "offline":
+            return False
+        return self._journal.find(key_of(service, request)) is not None
+
+    def facts(self, seen: dict[str, tuple[str, float]]) -> list[Fact]:
+        """Sums per model and stage; `seen` has role and mean bytes of a request by stage path."""
+        facts = []
+        for total in self._totals:
+            model, stage = total.by
+            role, size = seen.get(stage, (stage.partition("/")[0], 0.0))
+            tokens = total.usage.input, total.usage.output
+            if total.calls:
+                whole = size * total.calls
+                facts.append(Fact(model, role, total.calls, whole, *tokens, total.latency_s))
+        return facts
+
+    def spent_usd(self, purse: str) -> float:
+        """What a run or sweep has spent so far, at most."""
+        return self._journal.purse_total(purse) / MICRO
 
 
 @dataclass
@@ -55,7 +92,7 @@ class Learned:
             return prior
         facts, factor = known
         mean = sum(f.output for f in facts) / sum(f.calls for f in facts)
-        if role == "evaluation" and all(fact.role != role for fact in facts):
+        if role == _kind(role) and all(fact.role != role for fact in facts):
             mean *= _WEAKER
         return Range.around(mean, factor)
 

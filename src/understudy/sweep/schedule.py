@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from understudy.errors import UnderstudyError
-from understudy.pipeline.local import Workers
 from understudy.pipeline.run import Run, Task
+from understudy.pipeline.start import Workers
 from understudy.store import locks
 from understudy.store.artifacts import StageDir
 

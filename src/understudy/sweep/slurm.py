@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
 
 from understudy import locations
-from understudy.config.cluster import Allocation, Cluster, Room
+from understudy.config.cluster import Cluster, Resources, Room
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.pipeline.standing import JobState
 
 _INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)
 # Not the user's to mend, and the same line may pass later; every other refusal is bad input.
@@ -42,14 +42,7 @@ class Array:
         return ",".join([*parts, *(["singleton"] if self.service else [])])
 
 
-class JobState(NamedTuple):
-    """A job that has not ended, in Slurm's words."""
-
-    state: str
-    reason: str
-
-
-def flags(allocation: Allocation, gpus: int, nodes: int) -> tuple[str, ...]:
+def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
     """The options of `sbatch` that ask for an allocation."""
     given = {
         "partition": allocation.partition,

@@ -20,9 +20,10 @@ from typing import NamedTuple
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.pipeline.record import RunRecord
 from understudy.pipeline.run import Run
+from understudy.pipeline.standing import JobState
 from understudy.store.artifacts import write_atomically
 from understudy.sweep import slurm
-from understudy.sweep.slurm import Array, JobState
+from understudy.sweep.slurm import Array
 from understudy.sweep.submission_arrays import arrange, sinks, without
 from understudy.sweep.submission_cells import Ahead, ahead, cells
 

@@ -79,26 +79,14 @@ class _Places:
         self._config = config
         cluster, gpu, spread = config.cluster, config.cluster.gpu, config.accelerate
         nodes = spread.nodes if spread.is_distributed else 1
-        self._gpu = {  # sampling takes one device, fine-tuning all of them
-            "finetune": slurm.flags(gpu, gpu.gpus, nodes),
-            "inference": slurm.flags(gpu, min(1, gpu.gpus), 1),
+        self._flags = {
+            ("gpu", "all"): slurm.flags(gpu, gpu.gpus, nodes),
+            ("gpu", "one"): slurm.flags(gpu, min(1, gpu.gpus), 1),
+            ("cpu", "none"): slurm.flags(cluster.cpu, 0, 1),
+            ("api", "none"): slurm.flags(cluster.api, 0, 1),
         }
-        self._cpu = slurm.flags(cluster.cpu, 0, 1)
-        self._api = slurm.flags(cluster.api, 0, 1)
 
     def cell(self, path: Path, stage: Stage, needs: tuple[Path, ...]) -> Cell:
-        service = self._service(stage)
-        if stage.name in self._gpu:
-            return Cell(path, stage.name, "gpu", self._gpu[stage.name], None, needs)
-        if service is None:
-            return Cell(path, stage.name, "cpu", self._cpu, None, needs)
-        return Cell(path, stage.name, "api", self._api, service, needs)
-
-    def _service(self, stage: Stage) -> str | None:
-        """The name of the service that a stage asks; None when it asks nobody."""
-        asked = {
-            "synthesis": self._config.synthesis.service,
-            "baseline": self._config.baseline.service,
-            "evaluation": self._config.judges.get(stage.params.get("judge", "")),
-        }
-        return service.name if (service := asked.get(stage.name)) else None
+        spec, service = stage.spec, stage.service(self._config)
+        flags = self._flags[spec.room, spec.gpus]
+        return Cell(path, stage.name, spec.room, flags, service.name if service else None, needs)

@@ -1,10 +1,4 @@
-"""Start one prepared stage directory as its config says: one plain worker, or a rank per device.
-
-    python -m understudy.training.accelerate STAGE_DIR
-
-is what a Slurm job runs. With several ranks it writes accelerate.json (and deepspeed.json) into
-the stage directory and becomes `accelerate launch`; else it becomes the plain worker.
-"""
+"""Fine-tuning on several devices: what `accelerate launch` is given, what is refused at once."""
 
 import importlib.util
 import json
@@ -14,17 +8,15 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
-from understudy import config
 from understudy.config import Config
 from understudy.config.accelerate import Accelerate, split_batch
-from understudy.errors import BadInput, EnvironmentFailed, UnderstudyError
+from understudy.errors import BadInput, EnvironmentFailed
 from understudy.models import ranks
-from understudy.store.artifacts import StageDir, write_atomically
+from understudy.store.artifacts import write_atomically
 
 FILE = "accelerate.json"
-_ME = "understudy.training.accelerate"
 _OFFLOAD = {"device": "cpu", "pin_memory": False}  # pinned memory is a GPU's, and cannot be swapped
 _SHARDS_WEIGHTS = ("fsdp", "zero3", "zero3_offload")
 _ZERO: dict[str, dict[str, Any]] = {
@@ -35,58 +27,31 @@ _ZERO: dict[str, dict[str, Any]] = {
 }
 
 
-class Start(NamedTuple):
-    """A command, and the environment to start it in."""
-
-    argv: list[str]
-    env: dict[str, str]
-
-
-def start(stage_dir: Path) -> Start:
-    """How to start the stage; files that the launch needs are written into its directory.
+def prepare(stage_dir: Path, made: Config) -> dict[str, str]:
+    """Write accelerate.json (and deepspeed.json) for a launch; returns what the environment adds.
 
     Raises BadInput or EnvironmentFailed when this machine cannot do what the config asks for.
     """
-    stage = StageDir(stage_dir)
-    frozen = stage.read("config.json")
-    made, name = config.build(frozen["config"]), frozen["hashed"]["stage"]
-    accelerate, gpus = made.accelerate, visible_gpus(os.environ)
-    env = environment(made.cluster.threads)
-    if name != "finetune" or not accelerate.is_distributed:
-        if accelerate.kind == "cpu":
-            env["CUDA_VISIBLE_DEVICES"] = ""
-        elif name == "finetune" and len(gpus) > 1:  # else the trainer takes them all
-            env["CUDA_VISIBLE_DEVICES"] = gpus[0]
-        return Start([sys.executable, "-m", "understudy.pipeline.worker", str(stage_dir)], env)
     check(made)
-    if not gpus:  # with the second, Accelerate would drop DeepSpeed in silence and train as ddp
+    accelerate, env = made.accelerate, dict[str, str]()
+    if not visible_gpus(os.environ):
+        # with the second, Accelerate would drop DeepSpeed in silence and train as ddp
         is_zero = accelerate.uses_deepspeed
         env |= {"DS_ACCELERATOR": "cpu"} if is_zero else {"ACCELERATE_USE_CPU": "true"}
     env[ranks.SHARDED] = str(accelerate.kind in _SHARDS_WEIGHTS).lower()
     env["PATH"] = _path()
-    env.setdefault("TORCH_EXTENSIONS_DIR", str(_root(made) / "torch_extensions"))
+    if "TORCH_EXTENSIONS_DIR" not in os.environ:
+        root = Path(made.paths.root).expanduser().absolute()
+        env["TORCH_EXTENSIONS_DIR"] = str(root / "torch_extensions")
     env["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # its warnings are about host names
     for file, content in files(stage_dir, accelerate, processes(accelerate)).items():
         write_atomically(stage_dir / file, json.dumps(content, indent=1))
-    return Start([sys.executable, "-m", _ME, str(stage_dir)], env)
-
-
-def _root(made: Config) -> Path:
-    return Path(made.paths.root).expanduser().absolute()
+    return env
 
 
 def _path() -> str:
     """PATH, and before it the directory of this Python, where pip puts ninja."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-
-
-def environment(threads: int) -> dict[str, str]:
-    """A worker's environment: more OpenMP threads than given only spin against each other."""
-    return os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
 
 
 def visible_gpus(env: Mapping[str, str]) -> list[str]:
@@ -229,31 +194,3 @@ def arguments(stage_dir: Path, accelerate: Accelerate, env: Mapping[str, str]) -
             )
         made += ["--machine_rank", env["SLURM_NODEID"], "--main_process_ip", env["MASTER_ADDR"]]
     return [*made, "-m", "understudy.pipeline.worker", str(stage_dir)]
-
-
-def main(stage_dir: Path) -> NoReturn:
-    """Become the worker, or the launcher of the workers."""
-    try:
-        if StageDir(stage_dir).is_done:
-            raise SystemExit(0)
-        if not StageDir(stage_dir).is_prepared:
-            raise BadInput(f"{stage_dir} is no stage directory: it has no config.json")
-        how = start(stage_dir)
-        if how.argv[2] != _ME:
-            os.execve(how.argv[0], how.argv, how.env)
-        os.environ.update(how.env)
-        ranks.die_with_parent()
-        accelerate = config.build(StageDir(stage_dir).read("config.json")["config"]).accelerate
-        given = arguments(stage_dir, accelerate, os.environ)
-        code, why = ranks.launch(given, builders(accelerate))
-    except UnderstudyError as error:
-        code, why = error.exit_code, str(error)
-    except KeyboardInterrupt:
-        code, why = 130, ""
-    if why:
-        print(f"understudy: {why}", file=sys.stderr)
-    raise SystemExit(code)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
