@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,9 +65,9 @@ def test_a_task_of_several_can_be_chosen_as_the_summary_says(
     rule = ["--task-rule", "even=What is [0-9]*[02468] "]
     assert main(["collect", str(log), "--out", str(out), *rule]) == 0
     hint = capsys.readouterr().out.splitlines()[-1]
-    words = hint.replace("'", "").partition("add ")[2].replace("NAME", "coding")
-    choice, categories = words.split(" ", 1)
-    config = composed("coverage=file", f"coverage.path={out}", choice, categories, "task=coding")
+    words = shlex.split(hint.partition(": ")[2].replace("NAME", "coding"))
+    assert words[:2] == ["understudy", "run"]
+    config = composed(*words[2:])
     job = files.job(config, tmp_path / "stage")
     coverage.run(job)
     assert len(rows_of(job.out / "rows.jsonl")) == 6

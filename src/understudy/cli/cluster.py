@@ -50,6 +50,8 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from understudy.config.command_line import command
+
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
     table = Table("job", "stage", "cells", "waits for", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -65,12 +67,10 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
     if done.planning is not None:
         console.print(f"job {done.planning} goes on when these have ended")
     elif not job.cluster.resubmit:
-        console.print(
-            "cluster.resubmit=false: when these jobs have ended, the same command goes on here: "
-            f"{job.command}",
-            soft_wrap=True,
-        )
-    console.print(f"watch: understudy status {job.name}; stop: understudy cancel {job.name}")
+        told = "when these jobs have ended, the same command goes on here"
+        print(f"cluster.resubmit=false: {told}: {job.command}")
+    watch, stop = command("status", job.name), command("cancel", job.name)
+    print(f"watch: {watch}; stop: {stop}")
 
 
 def register(verbs: Any) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -170,6 +169,8 @@ def _progress(logs: list[str]) -> AbstractContextManager[Any]:
 
 def _show(summary: "Summary", settings: "Settings", out: Path) -> None:
     """Print what became of the lines, and how to use the file."""
+    from understudy.config.command_line import command, override
+
     rows = [(f"format of {path}", name) for path, name in summary.formats.items()]
     rows.append(("lines read", f"{summary.lines:,}"))
     if summary.joined:
@@ -195,11 +196,9 @@ def _show(summary: "Summary", settings: "Settings", out: Path) -> None:
             "split keeps a group together; name a finer field with --group"
         )
     print(f"written: {out}")
-    path = shlex.quote(str(out))
-    print(f"to use it: understudy run coverage=file coverage.path={path} task=NAME")
+    words = ["run", "coverage=file", override("coverage.path", str(out)), "task=NAME"]
+    print(f"to use it: {command(*words)}")
     if len(summary.tasks) > 1:
         name = summary.tasks.most_common(1)[0][0]
-        print(
-            "  for the rows of one task add coverage.columns.category=task "
-            + shlex.quote(f"+coverage.categories.NAME={name}")
-        )
+        words += ["coverage.columns.category=task", override("+coverage.categories.NAME", name)]
+        print(f"the rows of one task only: {command(*words)}")

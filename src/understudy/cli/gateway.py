@@ -88,11 +88,12 @@ def _pairs(verb: str, words: list[str]) -> dict[str, str]:
 def _config(overrides: list[str], arguments: argparse.Namespace) -> "Config":
     """The composed config; `gateway.service=NAME` borrows a file of conf/service."""
     from understudy import config
+    from understudy.config.command_line import override
     from understudy.config.compose import compose
 
     name = "gateway.service="
     told = [f"+service@{word}" if word.startswith(name) else word for word in overrides]
-    told += [f"paths.root={arguments.root}"] if arguments.root else []
+    told += [override("paths.root", arguments.root)] if arguments.root else []
     return config.build(compose(told, arguments.config_dir).values)
 
 

@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"understudy: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print(f"\ninterrupted; nothing is lost. To go on: {_command(argv)}", file=sys.stderr)
+        again = _command(_words(argv))
+        print(f"\ninterrupted; nothing is lost. To go on: {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output left
         sys.stderr.close()
@@ -64,13 +65,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"understudy: {machine}", file=sys.stderr)
         code = machine.exit_code
     if code == BudgetSpent.exit_code:
-        print(f"nothing is lost. To go on: {_command(_raised(argv))}", file=sys.stderr)
+        print(f"nothing is lost. To go on: {_command(_raised(_words(argv)))}", file=sys.stderr)
     return code
 
 
-def _raised(argv: list[str] | None) -> list[str]:
+def _words(argv: list[str] | None) -> list[str]:
+    return sys.argv[1:] if argv is None else argv
+
+
+def _raised(words: list[str]) -> list[str]:
     """The command with twice the budget that it names; a provider's quota has nothing to raise."""
-    words = sys.argv[1:] if argv is None else argv
     usd = [float(word.partition("=")[2]) for word in words if word.startswith("budget.usd=")]
     return [f"budget.usd={2 * usd[-1]:g}" if w.startswith("budget.usd=") else w for w in words]
 
@@ -133,10 +137,10 @@ def _add_config_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-dir", metavar="DIR", help="a directory with options of your own")
 
 
-def _command(argv: list[str] | None) -> str:
-    import shlex
+def _command(words: list[str]) -> str:
+    from understudy.config.command_line import command  # late, for it loads pydantic
 
-    return shlex.join(["understudy", *(sys.argv[1:] if argv is None else argv)])
+    return command(*words)
 
 
 # --- verbs ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from understudy.collect import init_files
 from understudy.config import Config, Coverage, Split
+from understudy.config.command_line import command
 from understudy.data import coverage
 from understudy.data.clusters import clusters
 from understudy.data.coverage import Found
@@ -63,7 +64,7 @@ def main(file: str, out: str, force: bool, config: Config) -> int:
     name = init_files.option(proposal.path)
     for path in files:
         print(f"wrote {path}")
-    print(f"next: understudy run experiment={name} --config-dir {out}")
+    print(f"next: {command('run', f'experiment={name}', '--config-dir', out)}")
     return 0
 
 

@@ -1,11 +1,14 @@
 """The option files that `understudy init` writes: a coverage and an experiment."""
 
-import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from understudy import locations
+from understudy.config.command_line import quoted, without_interpolation
 from understudy.errors import BadInput
 from understudy.store.artifacts import write_atomically
 
@@ -18,7 +21,8 @@ def option(path: Path) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", path.name.partition(".")[0].casefold()).strip("_") or "data"
     conf = locations.shared("conf")
     taken = [(conf / group / f"{name}.yaml").is_file() for group in ("coverage", "experiment")]
-    return f"my_{name}" if any(taken) or name[0].isdigit() else name
+    is_text = quoted(name) == name  # null.jsonl makes no option called null
+    return name if is_text and not any(taken) else f"my_{name}"
 
 
 def files(proposal: "Proposal", out: Path) -> dict[Path, str]:
@@ -51,17 +55,16 @@ def coverage(proposal: "Proposal") -> str:
     if licences:
         licence = "null         # every row of the file can say it in its own column"
     lines = [
-        f"# {proposal.rows} rows of {proposal.path.name}, as `understudy init` found them",
+        f"# {proposal.rows} rows of {_shown(proposal.path)}, as `understudy init` found them",
         "defaults:",
         "  - file",
         "  - _self_",
-        f"path: {json.dumps(str(proposal.path.absolute()), ensure_ascii=False)}",
+        f"path: {_text(str(proposal.path.absolute()))}",
         f"format: {found.format}",
         f"licence: {licence}",
     ]
     if proposal.category is not None:
-        kept = json.dumps(proposal.category, ensure_ascii=False)
-        lines += ["categories:", f"  {proposal.task}: {kept}"]
+        lines += ["categories:", f"  {proposal.task}: {_text(proposal.category)}"]
     if found.bad:
         share = len(found.bad) / found.total
         lines.append(f"# {len(found.bad)} bad rows ({share:.1%}): tolerance is 0.01 unless raised")
@@ -72,10 +75,22 @@ def coverage(proposal: "Proposal") -> str:
     return "\n".join(lines) + "\n"
 
 
+def _shown(path: Path) -> str:
+    """A file's name on one line."""
+    return path.name if path.name.isprintable() else ascii(path.name)
+
+
+def _text(text: str) -> str:
+    """A text as YAML that neither YAML nor Hydra reads anything into."""
+    text = without_interpolation(text)
+    line = yaml.dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return line.rstrip("\n")
+
+
 def experiment(proposal: "Proposal", name: str) -> str:
     """The option file of the group `experiment`: a first run on the human rows alone."""
     return f"""# @package _global_
-# {proposal.path.name}: human rows only, judged by the offline stand-in, so it costs nothing;
+# {_shown(proposal.path)}: human rows only, judged by the offline stand-in, so it costs nothing;
 # then choose a judge, a synthesis and a baseline, and drop data_size to climb the ladder
 defaults:
   - override /coverage: {name}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy import config, locations
-from understudy.config import schema
+from understudy.config import command_line, schema
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def config_dirs(config_dir: str | None) -> list[Path]:
     path = Path(config_dir).expanduser().absolute()
     if not path.is_dir():
         raise BadInput(f"--config-dir={config_dir} is not a directory")
+    if "${" in str(path):
+        raise BadInput(f"--config-dir={config_dir} has ${{ in it, which Hydra reads; rename it")
     return [path, *own]
 
 
@@ -154,8 +156,8 @@ def multirun(
     def task(composed: Any) -> None:
         job(list(HydraConfig.get().overrides.task), _plain(composed))
 
-    quoted = str(directory).replace("\\", "\\\\").replace("'", "\\'")
-    places = [f"hydra.{mode}.dir='{quoted}'" for mode in ("run", "sweep")]
+    modes = ("run", "sweep")
+    places = [command_line.override(f"hydra.{mode}.dir", str(directory)) for mode in modes]
     with _hydra(config_dir) as hydra:
         _parse(overrides, config_dir, hydra)
         given = [*overrides, *_searchpath(config_dir), *places]
@@ -215,7 +217,7 @@ def _plain(composed: Any) -> dict[str, Any]:
 
 def _searchpath(config_dir: str | None) -> list[str]:
     directories = config_dirs(config_dir)[:-1]
-    paths = ",".join(f"file://{path}" for path in directories)
+    paths = ",".join(command_line.quoted(f"file://{path}") for path in directories)
     return [f"hydra.searchpath=[{paths}]"] if directories else []
 
 

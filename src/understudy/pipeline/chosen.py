@@ -8,6 +8,7 @@ from typing import Any
 
 from understudy import config
 from understudy.config import Config
+from understudy.config.command_line import command
 from understudy.errors import BadInput
 from understudy.pipeline.record import RoundRecord, RunRecord
 from understudy.store.artifacts import StageDir
@@ -42,6 +43,7 @@ class Chosen:
     def decision(self) -> tuple[str, str]:
         """The word of `understudy decide`, or UNDECIDED, and why; only MIGRATE is a yes."""
         run, number, said = self.run, self.step.round, self._decided
+        decide = command("decide", run.name)
         if run.decision is None:
             return "UNDECIDED", f"the run is not finished; go on with {run.command}"
         if not run.decision.passed:
@@ -49,10 +51,9 @@ class Chosen:
         if number != run.decision.round:
             return "UNDECIDED", f"the run chose round {run.decision.round}, not {number}"
         if said is None:
-            return "UNDECIDED", f"nobody looked at the holdout: understudy decide {run.name}"
+            return "UNDECIDED", f"nobody looked at the holdout: {decide}"
         if not self._is_of_this:
-            why = "it was decided on another model of this name: understudy decide"
-            return "UNDECIDED", f"{why} {run.name}"
+            return "UNDECIDED", f"it was decided on another model of this name: {decide}"
         return said["decision"], said["reason"]
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 from understudy import __version__
 from understudy.config import Config, agreement_recipe
+from understudy.config.command_line import command
 from understudy.data.prepare import prepare
 from understudy.inference import vllm
 from understudy.pipeline import stages
@@ -153,7 +154,7 @@ class Run:
         self.record.holdout = HoldoutRecord(number, {})
         self.say(f"holdout: round {number}")
         yield from self._stages(plan, self.record.holdout.stages)
-        self.say(f"judged; to decide: understudy decide {self.directory.name}")
+        self.say(f"judged; to decide: {command('decide', self.directory.name)}")
 
     def holdout(self, number: int) -> dict[str, Stage]:
         """The stages that judge a round on the holdout; empty where there is none."""

@@ -37,7 +37,7 @@ def show(run_json: Path) -> None:
         if gate.is_done:
             closing_table(gate.read("out/summary.json"), run.rehearsal)
     if run.decision is None:
-        console.print(f"to go on: {escape(run.command)}", soft_wrap=True)
+        print(f"to go on: {run.command}")
     else:
         word = "passed" if run.decision.passed else "did not pass"
         console.print(f"[bold]{word}[/]: {escape(run.decision.reason)}", soft_wrap=True)

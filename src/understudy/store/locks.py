@@ -77,7 +77,10 @@ def read(path: Path) -> dict[str, Any] | None:
 def _words(holder: dict[str, Any], path: Path) -> str:
     text = f"process {holder['pid']} on {holder['host']}, which works on {path.parent}"
     if _is_dead(holder) is None:
-        text += f"; whether it lives cannot be known here: if not, understudy unlock {path.parent}"
+        from understudy.config.command_line import command  # late, for it loads pydantic
+
+        text += "; whether it lives cannot be known here: if not, "
+        text += command("unlock", str(path.parent))
     return text
 
 

@@ -155,7 +155,7 @@ def show(sweep_json: Path) -> None:
         table.add_row(*map(escape, columns))
     console.print(table)
     if any(run is None or run.decision is None for run in runs):
-        console.print(f"to go on: {escape(record['command'])}", soft_wrap=True)
+        print(f"to go on: {record['command']}")
 
 
 def _run_of(run_json: Path) -> RunRecord | None:

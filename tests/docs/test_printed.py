@@ -1,0 +1,187 @@
+"""What the program prints to go on with can be pasted, whatever the files and runs are called."""
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from support import fake_runs, files, house
+from understudy.cli import cluster
+from understudy.cli.main import main, parser
+from understudy.config.command_line import command, override
+from understudy.config.compose import Composed, compose
+from understudy.pipeline import chosen
+from understudy.pipeline.record import RunDecision, RunRecord, find_run
+from understudy.store import locks
+
+NASTY = (
+    *("my file, 1.jsonl", "a=b.jsonl", "it's.jsonl", 'say "hi".jsonl', "größe 漢字.jsonl"),
+    *("${seed}.jsonl", "\\${x}\\'y\\\\", "a[0],{b: c}(d)~#@!?*", "null", "1e5", " b "),
+    *("$HOME `id`", "%20;&|<>", ":cat: [bold]x[red]", "line\nbreak\ttab"),
+)
+_LETTERS = "ab 1.,='\"\\$`{}[]()~#@!?*:;&|<>%+-\n\té漢🙂"
+_PARTS = st.sampled_from([*_LETTERS, "${", "${seed}", "null", "\\'"])
+texts = st.lists(_PARTS, min_size=1, max_size=9).map("".join).filter(lambda text: text != "???")
+
+
+def parsed(line: str) -> SimpleNamespace:
+    """A printed line's command as the shell and the real parser understand it."""
+    program, *words = shlex.split(line)
+    assert program == "understudy"
+    return SimpleNamespace(words=words, **vars(parser().parse_args(words)))
+
+
+def composed(line: str) -> Composed:
+    """What the command of a printed line composes."""
+    found = parsed(line)
+    return compose(found.overrides, found.config_dir)
+
+
+def after(mark: str, said: str) -> str:
+    """The command that stands behind a mark, which may go over several lines."""
+    assert mark in said, said
+    return said.partition(mark)[2]
+
+
+# --- the two grammars ----------------------------------------------------------------------------
+
+
+@given(texts)
+@settings(max_examples=300, deadline=None)
+def test_a_quoted_text_comes_through_shell_and_hydra_unchanged(text: str) -> None:
+    (word,) = parsed(command("config", override("coverage.path", text))).overrides
+    (read,) = OverridesParser.create().parse_overrides([word])
+    assert OmegaConf.create({"path": read.value()}).path == text
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_path_that_is_composed_is_the_path_that_was_printed(text: str) -> None:
+    line = command("run", "coverage=file", override("coverage.path", text))
+    assert composed(line).values["coverage"]["path"] == text
+
+
+def test_a_plain_path_is_printed_plainly() -> None:
+    line = command("run", override("coverage.path", "logs/tickets-1.jsonl"), "seed=1")
+    assert line == "understudy run coverage.path=logs/tickets-1.jsonl seed=1"
+
+
+# --- the places that print -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    turns = ({"prompt": f"What is {n} + 1?", "response": f"{n + 1}"} for n in range(12))
+    return files.write(tmp_path / "log.jsonl", turns)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_collect_prints_a_command_that_reads_its_file(
+    name: str, tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    out = f"{name}.jsonl"
+    rules = [] if "=" in name else ["--task-rule", f"{name}=is ([0-9]|10) "]
+    assert main(["collect", str(log), "--out", out, *rules]) == 0
+    whole, _, part = after("to use it: ", capsys.readouterr().out).partition(
+        "\nthe rows of one task only: "
+    )
+    values = composed(whole.replace("NAME", "coding")).values
+    assert (values["coverage"]["path"], values["task"]["name"]) == (out, "coding")
+    if part:
+        made = composed(part.replace("NAME", "coding")).values["coverage"]
+        assert (made["path"], made["categories"]) == (out, {"coding": name})
+
+
+@given(name=texts, folder=texts.filter(lambda text: "${" not in text))
+@example(name="my file, 1", folder="a=b, 'c'")
+@example(name="null", folder="null")
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.generate],  # an example takes a second: no shrinking
+)
+def test_init_prints_a_command_that_finds_its_options_and_the_file(
+    name: str, folder: str, tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    home = tmp_path_factory.mktemp("init")
+    rows = [
+        files.llamaduo(number) | {"category": "Chat" if number else name} for number in range(9)
+    ]
+    file = files.write(home / f"{name}.jsonl", rows)
+    assert main(["init", str(file), "--out", str(home / folder)]) == 0
+    line = after("next: ", capsys.readouterr().out)
+    assert composed(line).values["coverage"]["path"] == str(file)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_what_is_said_of_a_run_names_it_so_that_it_is_found(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["run", override("run.name", name), "data_size=0"]
+    config = {**fake_runs.CONFIG, "inference": {"kind": "local"}}
+    changed = {"config": config, "command": command(*again)}
+    undecided = fake_runs.write_run(tmp_path, name, decision=None, **changed)
+    assert main(["status", name, "--root", str(tmp_path)]) == 0
+    line = after("to go on: ", capsys.readouterr().out)
+    assert parsed(line).words == again
+    assert composed(line).values["run"]["name"] == name
+    run = RunRecord.read(undecided)
+    run.decision = RunDecision(True, 0, "it is good")
+    found = chosen.Chosen(run, run.rounds[0], None, None)  # type: ignore[arg-type]
+    line = after("nobody looked at the holdout: ", found.decision[1])
+    assert find_run(tmp_path, parsed(line).run) == undecided
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_submission_says_how_to_watch_and_to_stop_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = SimpleNamespace(name=name, cluster=SimpleNamespace(resubmit=True))
+    done = SimpleNamespace(lines=[], reused=0, lost=0, planning=None)
+    cluster._print_table(job, done)  # type: ignore[arg-type]
+    watch, stop = after("watch: ", capsys.readouterr().out).split("; stop: ")
+    assert parsed(watch).run == parsed(stop).run == name
+
+
+def test_a_lock_that_nobody_can_judge_names_the_command_that_removes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = tmp_path / "my stage, 1"
+    stage.mkdir()
+    other = {"host": "elsewhere", "boot": "?", "pid": 1, "started": 1, "slurm_job": None}
+    (stage / "LOCK").write_text(json.dumps(other))
+    waited = iter([False, True])
+    with locks.hold(stage / "LOCK", give_up=lambda: next(waited)) as is_ours:
+        assert not is_ours
+    line = after("if not, ", capsys.readouterr().err)
+    assert parsed(line).stage == str(stage)
+
+
+# --- no other place ------------------------------------------------------------------------------
+
+
+def _formatted() -> Iterator[tuple[str, str]]:
+    """Place and text of every f-string of the package, `{}` for what is put into it."""
+    for path in sorted(house.SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)
+                yield f"{path.relative_to(house.SOURCE)}:{node.lineno}", "".join(map(str, parts))
+
+
+def test_no_f_string_writes_a_command_of_its_own() -> None:
+    verbs = "|".join(next(a for a in parser()._actions if a.choices).choices)
+    own = re.compile(rf"understudy (?:{verbs}) [^`\n]*\{{\}}")
+    assert [place for place, text in _formatted() if own.search(text)] == []
