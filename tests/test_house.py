@@ -51,7 +51,6 @@ OWED_NAMES = {
     "Cell",
     "Coverage",
     "Decision",
-    "Evaluation",
     "Exchange",
     "Google",
     "Limits",
@@ -60,16 +59,11 @@ OWED_NAMES = {
     "Pair",
     "Ready",
     "Refused",
-    "Reply",
-    "Request",
     "Row",
     "Run",
     "Settings",
     "Shift",
     "Task",
-    "Trainer",
-    "Turn",
-    "Wanted",
 }
 
 

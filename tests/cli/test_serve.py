@@ -15,7 +15,7 @@ from support.served_models import NO_END, a_run, process
 from support.servers import chat, get, post
 from understudy.cli.main import compose, main
 from understudy.models import load
-from understudy.serve import serving
+from understudy.serve.process import key_for
 
 REPO, REVISION = "acme/tiny-base", "0123456789abcdef" * 2 + "01234567"
 
@@ -111,9 +111,9 @@ def test_an_open_address_needs_a_key_from_the_environment(
 
 def test_a_key_from_a_file_with_a_last_newline_is_that_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_API_KEY", "sesame\n")
-    assert serving.key_for("0.0.0.0") == "sesame"
+    assert key_for("0.0.0.0") == "sesame"
     monkeypatch.setenv("UNDERSTUDY_API_KEY", " ")
-    assert serving.key_for("127.0.0.1") is None
+    assert key_for("127.0.0.1") is None
 
 
 def test_wrong_settings_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from support import tiny_model
 from understudy import config, locations
 from understudy.config import Model
 from understudy.config.compose import Composer
-from understudy.inference import inference
+from understudy.inference import stage
 from understudy.models import load
 from understudy.training import finetune
 from understudy.training.data import encode
@@ -154,5 +154,5 @@ def test_a_small_model_of_the_architecture_trains_and_answers(name: str, tmp_pat
     assert one is not None
     assert words.decode(one.ids).endswith(f"0 red{facts.stop[0]}")
     answering = tiny_model.job(tmp_path / "answers", made, split=inputs["split"], finetune=job.out)
-    inference.run(answering)
+    stage.run(answering)
     assert len(tiny_model.read(answering.out / "rows.jsonl")) == 2 * made.inference.k

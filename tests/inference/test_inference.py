@@ -10,8 +10,8 @@ import torch
 
 from support import tiny_model
 from understudy.errors import BadInput
-from understudy.inference import inference
-from understudy.inference.generate import pick, uniforms
+from understudy.inference import stage
+from understudy.inference.decode import pick, uniforms
 from understudy.models import load
 from understudy.records import Coverage
 
@@ -35,7 +35,7 @@ def infer(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     split = tiny_model.upstream(root / "split", rows)
     job = tiny_model.job(root, tiny_model.build(base, **changes), split=split)
-    inference.run(job, dtype)
+    stage.run(job, dtype)
     return tiny_model.read(job.out / "rows.jsonl"), job.notes
 
 

@@ -14,7 +14,7 @@ import pytest
 from support import tiny_model
 from understudy.config import Config
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.inference import inference, vllm, vllm_worker
+from understudy.inference import stage, vllm, vllm_worker
 from understudy.models import load
 from understudy.pipeline.run import Run
 from understudy.records import Coverage
@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
-    vllm._check_python.cache_clear()
+    vllm.check_python.cache_clear()
 
 
 pytestmark = pytest.mark.usefixtures("_stand_in")
@@ -52,7 +52,7 @@ def infer(
     if finetuned is not None:
         inputs["finetune"] = finetuned
     job = tiny_model.job(root, tiny_model.build(base, **changes), **inputs)
-    inference.run(job)
+    stage.run(job)
     return tiny_model.read(job.out / "rows.jsonl"), job.notes
 
 

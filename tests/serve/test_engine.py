@@ -12,10 +12,10 @@ import pytest
 from support import tiny_model
 from understudy.config.serve import Serve
 from understudy.errors import EnvironmentFailed
-from understudy.inference import generate
-from understudy.pipeline.asked import Asked, Piece
+from understudy.inference import DecodeRequest, Generated, PromptSample, Sampling, decode
+from understudy.serve import Piece
 from understudy.serve.engine import TransformersEngine
-from understudy.serve.served import Served, of_directory
+from understudy.serve.model import Served, of_directory
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,10 @@ def prompts(count: int) -> list[tuple[int, ...]]:
 
 
 def answer(
-    served: Served, settings: Serve, requests: list[Asked], wait: Callable[[int], float] | None
+    served: Served,
+    settings: Serve,
+    requests: list[DecodeRequest],
+    wait: Callable[[int], float] | None,
 ) -> list[list[list[Piece]]]:
     """The pieces of each answer to each request; `wait(n)` seconds pass before the n-th."""
 
@@ -66,17 +69,17 @@ def answer(
     return asyncio.run(everything())
 
 
-def alone(served: Served, model: Any, asked: Asked, k: int) -> generate.Generated:
-    sampling = generate.Sampling(
+def alone(served: Served, model: Any, asked: DecodeRequest, k: int) -> Generated:
+    sampling = Sampling(
         asked.seed, asked.temperature, asked.max_tokens, served.stop_ids, asked.stop
     )
-    wanted = generate.Wanted(asked.key, k, asked.ids)
-    return generate.generate(model, served.tokenizer, [wanted], sampling)[0]
+    wanted = PromptSample(asked.key, "", asked.ids, (k,))
+    return decode.generate(model, served.tokenizer, [wanted], sampling)[0]
 
 
-def mixed(count: int) -> list[Asked]:
+def mixed(count: int) -> list[DecodeRequest]:
     return [
-        Asked(
+        DecodeRequest(
             ids=ids,
             max_tokens=3 + 7 * (number % 5),
             n=1 + number % 3,
@@ -136,7 +139,7 @@ def sliding(path: Path) -> Path:
 
 def single(served: Served, **options: Any) -> Piece:
     """One answer to a fixed prompt."""
-    asked = Asked(ids=prompts(1)[0], **({"max_tokens": 12, "temperature": 0.0} | options))
+    asked = DecodeRequest(ids=prompts(1)[0], **({"max_tokens": 12, "temperature": 0.0} | options))
     (((piece,),),) = answer(served, Serve(), [asked], None)
     return piece
 
@@ -182,7 +185,9 @@ def test_a_narrow_nucleus_is_greedy_and_a_wide_one_is_not(base: Path) -> None:
 
 def test_an_answer_that_is_cancelled_gives_its_room_to_others(base: Path) -> None:
     served, _ = loaded(base)
-    asked = Asked(ids=(7, 8, 9), max_tokens=100, seed=1, bias={t: -100.0 for t in served.stop_ids})
+    asked = DecodeRequest(
+        ids=(7, 8, 9), max_tokens=100, seed=1, bias={t: -100.0 for t in served.stop_ids}
+    )
 
     async def play() -> None:
         engine = TransformersEngine(served, Serve(batch_size=2))
@@ -202,7 +207,7 @@ def test_an_answer_that_is_cancelled_gives_its_room_to_others(base: Path) -> Non
 
 def test_answers_that_are_cancelled_while_the_batch_is_full_are_forgotten(base: Path) -> None:
     served, _ = loaded(base)
-    asked = Asked(ids=(7, 8, 9), max_tokens=100, bias={t: -100.0 for t in served.stop_ids})
+    asked = DecodeRequest(ids=(7, 8, 9), max_tokens=100, bias={t: -100.0 for t in served.stop_ids})
 
     async def play() -> None:
         engine = TransformersEngine(served, Serve(batch_size=1))
@@ -245,7 +250,9 @@ def test_a_step_that_fails_ends_its_answers_and_the_next_one_is_served(base: Pat
         told: asyncio.Queue[Piece] = asyncio.Queue()
         found = []
         for _ in range(2):
-            engine.start(Asked(ids=(7, 8, 9), max_tokens=5, temperature=0.0), told.put_nowait)
+            engine.start(
+                DecodeRequest(ids=(7, 8, 9), max_tokens=5, temperature=0.0), told.put_nowait
+            )
             found.append(await asyncio.wait_for(told.get(), 30))
         await engine.close()
         return found
@@ -259,7 +266,7 @@ def test_a_model_whose_cache_is_of_another_kind_is_refused_in_words(base: Path) 
     import torch
     from transformers.cache_utils import Cache, StaticLayer
 
-    from understudy.serve.slots import Slots
+    from understudy.inference.caches import Slots
 
     layer = StaticLayer(max_cache_len=8)
     layer.lazy_initialization(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4))

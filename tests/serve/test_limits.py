@@ -17,9 +17,9 @@ from support import servers
 from support.servers import QUESTION, Answer, Server, chat, get, metric, post
 from understudy import locations
 from understudy.config.serve import Serve
-from understudy.serve.served import of_directory
-from understudy.serve.serving import serving
-from understudy.serve.wire import Body
+from understudy.serve.chat import Body
+from understudy.serve.model import of_directory
+from understudy.serve.process import serving
 
 NO_END = {"2": -100}  # the tiny model's stop token
 

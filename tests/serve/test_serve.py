@@ -12,7 +12,7 @@ import pytest
 
 from support import servers
 from support.servers import QUESTION, Server, chat, get, post
-from understudy.inference import generate
+from understudy.inference import Generated, PromptSample, Sampling, decode
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,15 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture(scope="module")
-def alone(server: Server) -> generate.Generated:
+def alone(server: Server) -> Generated:
     """The greedy answer to the question, decoded by itself."""
     import torch
 
     ids = prompt_ids(server)
-    sampling = generate.Sampling(0, 0.0, 16, server.served.stop_ids, ())
+    sampling = Sampling(0, 0.0, 16, server.served.stop_ids, ())
     model = server.served.load(torch.float32)
-    wanted = generate.Wanted("", 0, tuple(ids))
-    return generate.generate(model, server.served.tokenizer, [wanted], sampling)[0]
+    wanted = PromptSample("", "", tuple(ids), (0,))
+    return decode.generate(model, server.served.tokenizer, [wanted], sampling)[0]
 
 
 def prompt_ids(server: Server) -> list[int]:
@@ -46,13 +46,13 @@ def prompt_ids(server: Server) -> list[int]:
     return ids
 
 
-def counted(server: Server, made: generate.Generated) -> tuple[int, int, int]:
+def counted(server: Server, made: Generated) -> tuple[int, int, int]:
     prompt, completion = len(prompt_ids(server)), len(made.tokens) + made.is_stopped
     return prompt, completion, prompt + completion
 
 
 def test_openai_gets_the_answer_of_the_model_and_its_usage(
-    server: Server, client: openai.OpenAI, alone: generate.Generated
+    server: Server, client: openai.OpenAI, alone: Generated
 ) -> None:
     made = client.chat.completions.create(**chat())
     assert made.choices[0].message.content == alone.text
@@ -64,7 +64,7 @@ def test_openai_gets_the_answer_of_the_model_and_its_usage(
 
 
 def test_openai_streams_the_same_answer_and_the_usage_at_its_end(
-    server: Server, client: openai.OpenAI, alone: generate.Generated
+    server: Server, client: openai.OpenAI, alone: Generated
 ) -> None:
     options: Any = {"include_usage": True}
     chunks = list(client.chat.completions.create(**chat(), stream=True, stream_options=options))
@@ -124,7 +124,7 @@ def test_streamed_choices_are_those_of_one_response(client: openai.OpenAI) -> No
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_stop_string_across_tokens_ends_the_answer_before_it(
-    client: openai.OpenAI, alone: generate.Generated, is_streamed: bool
+    client: openai.OpenAI, alone: Generated, is_streamed: bool
 ) -> None:
     stop = alone.text[5:12]
     made: Any = client.chat.completions.create(**chat(stop=[stop, "\x00"]), stream=is_streamed)
@@ -146,7 +146,7 @@ def test_max_tokens_by_either_name_cuts_the_answer(client: openai.OpenAI) -> Non
 
 
 def test_log_probabilities_come_with_bytes_and_the_likeliest_tokens(
-    client: openai.OpenAI, alone: generate.Generated
+    client: openai.OpenAI, alone: Generated
 ) -> None:
     made = client.chat.completions.create(**chat(logprobs=True, top_logprobs=2))
     logprobs = made.choices[0].logprobs
@@ -222,7 +222,7 @@ print(json.dumps([made.choices[0].message.content, counted, text]))
 
 
 def test_huggingface_hubs_client_is_answered_and_streamed_to(
-    server: Server, alone: generate.Generated
+    server: Server, alone: Generated
 ) -> None:
     stop = alone.text[4:9]
     # A process of its own: offline, as the tests are, the library asks no server, ours neither.
@@ -242,7 +242,7 @@ def curl(*arguments: str) -> str:
     ).stdout
 
 
-def test_curl_is_answered_and_streamed_to(server: Server, alone: generate.Generated) -> None:
+def test_curl_is_answered_and_streamed_to(server: Server, alone: Generated) -> None:
     url = f"{server.url}/v1/chat/completions"
     told = json.loads(curl(url, "-d", json.dumps(chat())))
     assert told["choices"][0]["message"]["content"] == alone.text

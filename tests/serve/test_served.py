@@ -16,8 +16,8 @@ from understudy.errors import BadInput
 from understudy.export import merge
 from understudy.models import load
 from understudy.pipeline import chosen
-from understudy.serve.served import of_directory, of_run
-from understudy.serve.serving import serving
+from understudy.serve.model import of_directory, of_run
+from understudy.serve.process import serving
 
 
 def a_copy(path: Path, **generation: Any) -> Path:

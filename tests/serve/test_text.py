@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from understudy import locations
-from understudy.inference import generate
-from understudy.serve.detokenizer import Detokenizer
-from understudy.serve.replies import token_bytes
+from understudy.inference.decode import Detokenizer, text_of
+from understudy.serve.chat import token_bytes
 
 
 @cache
@@ -56,7 +55,7 @@ def test_a_stream_never_tells_half_a_character_and_adds_up_to_the_text(
 ) -> None:
     tokens = make().encode(text, add_special_tokens=False)
     parts, _ = streamed(make(), tokens, ())
-    assert "".join(parts) == generate.decode(make(), tokens)
+    assert "".join(parts) == text_of(make(), tokens)
     assert not any("\ufffd" in part for part in parts)
 
 
@@ -66,7 +65,7 @@ def test_no_part_of_a_stop_string_is_told_wherever_it_is_cut_into_tokens(
     make: Any, text: str
 ) -> None:
     tokens = make().encode(text, add_special_tokens=False)
-    whole = generate.decode(make(), tokens)
+    whole = text_of(make(), tokens)
     draw = random.Random(0)
     for _ in range(60):
         start = draw.randrange(len(whole))

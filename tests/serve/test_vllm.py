@@ -22,10 +22,12 @@ from understudy import locations
 from understudy.cli.main import main
 from understudy.config.serve import Serve
 from understudy.errors import EnvironmentFailed
-from understudy.pipeline.asked import Asked, Piece
-from understudy.serve.engine_vllm import VllmEngine
-from understudy.serve.served import Served, of_directory
-from understudy.serve.serving import serving
+from understudy.inference import DecodeRequest
+from understudy.inference.vllm import VllmServer
+from understudy.serve import Piece
+from understudy.serve.model import Served, of_directory
+from understudy.serve.process import serving
+from understudy.serve.vllm import VllmEngine
 
 STAND_INS = Path(__file__).parents[1] / "support" / "stand_ins"
 NO_END = {"2": -100}
@@ -134,10 +136,10 @@ def test_whatever_vllm_says_the_request_hears_of_it_and_no_proxy_does(
 
     async def told(url: str) -> Piece:
         served = Served("tiny", None, 64, frozenset(), (), 1.0, lambda kind: None, None)
-        engine = VllmEngine(url, "key", served, child)
+        engine = VllmEngine(VllmServer(url, "key", child), served)
         await engine.open()
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
-        engine.start(Asked(ids=(1,), max_tokens=3), pieces.put_nowait)
+        engine.start(DecodeRequest(ids=(1,), max_tokens=3), pieces.put_nowait)
         try:
             return await asyncio.wait_for(pieces.get(), 10)
         finally:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from understudy import locations
 from understudy.config.serve import Serve
-from understudy.serve.served import Served, of_directory
-from understudy.serve.serving import serving
+from understudy.serve.model import Served, of_directory
+from understudy.serve.process import serving
 
 QUESTION = [{"role": "user", "content": "What is the colour of the sky?"}]
 

@@ -8,6 +8,7 @@ import pytest
 from support import tiny_model
 from understudy.errors import BadInput, Internal
 from understudy.models import load
+from understudy.training.checkpoints import best, is_stale
 from understudy.training.data import (
     IGNORED,
     Conversation,
@@ -16,7 +17,6 @@ from understudy.training.data import (
     encode,
     plan_steps,
 )
-from understudy.training.history import best, is_stale
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from support import tiny_model
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.inference import inference
+from understudy.inference import stage
 from understudy.models import load
 from understudy.store.artifacts import Job
 from understudy.training import finetune
@@ -83,7 +83,7 @@ def test_a_fine_tuned_model_answers_as_taught_and_stops(
     asked = tiny_model.upstream(tmp_path / "asked", tiny_model.rows(3, "test"))
     config = tiny_model.build(job.config.model.path, inference__temperature=0.0)
     answering = tiny_model.job(tmp_path / "answers", config, split=asked, finetune=job.out)
-    inference.run(answering)
+    stage.run(answering)
     answers = tiny_model.read(answering.out / "rows.jsonl")
     assert {(a["text"], a["finish"]) for a in answers} == {("blue", "stop")}
     assert capsys.readouterr().out == ""

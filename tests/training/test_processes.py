@@ -18,7 +18,6 @@ import pytest
 
 from support import launched, tiny_model
 from support.training_curves import assert_equal_within_tolerance
-from understudy.inference import inference
 from understudy.store.artifacts import StageDir
 from understudy.training import finetune
 
@@ -114,7 +113,7 @@ def test_two_processes_train_as_one(
     answering = tiny_model.job(
         tmp_path / "answers", tiny_model.build(base), split=asked, finetune=stage.out
     )
-    inference.run(answering)  # what is shipped is a model like any other
+    stage.run(answering)  # what is shipped is a model like any other
     assert len(tiny_model.read(answering.out / "rows.jsonl")) == 4
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support import tiny_model
-from understudy.inference import inference
+from understudy.inference import stage
 from understudy.models import load
 from understudy.store.artifacts import Job
 from understudy.training import finetune
@@ -61,7 +61,7 @@ def answers(job: Job, tmp_path: Path, config: Any) -> set[tuple[str, str]]:
     """What the fine-tuned model says to prompts it has not seen."""
     asked = tiny_model.upstream(tmp_path / "asked", tiny_model.rows(3, "test"))
     answering = tiny_model.job(tmp_path / "answers", config, split=asked, finetune=job.out)
-    inference.run(answering)
+    stage.run(answering)
     rows = tiny_model.read(answering.out / "rows.jsonl")
     return {(row["text"], row["finish"]) for row in rows}
 

@@ -9,7 +9,7 @@ from support import launched
 LOST = """
 import os, signal
 from understudy.models import ranks
-from understudy.training.signals import Signals
+from understudy.models.ranks import Signals
 
 class Import:
     def __del__(self):  # Python drops what is raised here, as in the callbacks of an import

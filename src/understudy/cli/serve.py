@@ -10,7 +10,7 @@ from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
     from understudy.config.serve import Serve
-    from understudy.serve.served import Served
+    from understudy.serve.model import Served
 
 _ABOUT = "serve a run's model, or a directory's, to OpenAI clients; asks no hub"
 _EXAMPLES = """Served are POST /v1/chat/completions (also as a stream), GET /v1/models, /health and
@@ -50,7 +50,7 @@ def register(verbs: Any) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     try:
-        from understudy.serve import serving
+        from understudy.serve import process
     except ModuleNotFoundError as error:
         raise EnvironmentFailed(
             f"`serve` needs {error.name}: pip install 'understudy[serve]'"
@@ -58,12 +58,12 @@ def _serve(arguments: argparse.Namespace) -> None:
     from understudy.store import hub
 
     settings, root = _settings(arguments)
-    key = serving.key_for(settings.host)
-    serving.check(settings)
+    key = process.key_for(settings.host)
+    process.check(settings)
     with hub.left_alone():
         served = _served(arguments, root)
-        with serving.listen(settings.host, settings.port) as listening:
-            serving.run(served, settings, listening, key)
+        with process.listen(settings.host, settings.port) as listening:
+            process.run(served, settings, listening, key)
 
 
 def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
@@ -88,15 +88,15 @@ def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
 def _served(arguments: argparse.Namespace, root: Path) -> "Served":
     from understudy.pipeline import chosen
     from understudy.pipeline.record import find_run
-    from understudy.serve import served
+    from understudy.serve import model
 
     path = Path(arguments.what).expanduser()
     if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         if arguments.round is not None:
             raise BadInput(f"--round={arguments.round} is for a run; {path} is a model's directory")
-        return served.of_directory(path)
+        return model.of_directory(path)
     found = chosen.choose(find_run(root, arguments.what), arguments.round)
     word, why = found.decision
     if word != "MIGRATE":
         print(f"note: {word}: {why}", file=sys.stderr)
-    return served.of_run(found)
+    return model.of_run(found)

@@ -11,7 +11,7 @@ from understudy.config.deploy import Parity
 from understudy.errors import BadInput
 from understudy.export import merge, parity, parity_model, parity_server
 from understudy.export.parity import Greedy, Reading, Report, Stops
-from understudy.inference import inference
+from understudy.inference import stage
 from understudy.models import load
 from understudy.records import Coverage, read_rows
 
@@ -60,7 +60,7 @@ def judged(
             f"no prompt of the test split fits into model.context={config.model.context}"
         )
     model = judged_model(config, finetuned, dtype)
-    sampling = inference.sampling_of(config, model.generation_config.eos_token_id, tokenizer)
+    sampling = stage.sampling_of(config, model.generation_config.eos_token_id, tokenizer)
     answers = parity_model.answers(model, tokenizer, readings, sampling, tokens)
     ends = Stops(sampling.stop_ids, frozenset(sampling.stop_texts))
     return Judged(config, rows, tokenizer, readings, ends, answers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from understudy.config import Config
 from understudy.errors import BadInput
-from understudy.inference import inference
+from understudy.inference import stage
 from understudy.models import load
 
 # Of the base: what converters to other formats read, and `save_pretrained` leaves out.
@@ -82,7 +82,7 @@ def generation(config: Config, own: Any, tokenizer: Any) -> Any:
     """The defaults that a server should use: the stops and the sampling that were judged."""
     from transformers import GenerationConfig
 
-    sampling = inference.sampling_of(config, own.eos_token_id, tokenizer)
+    sampling = stage.sampling_of(config, own.eos_token_id, tokenizer)
     is_greedy = sampling.temperature == 0
     made = GenerationConfig(
         bos_token_id=own.bos_token_id,

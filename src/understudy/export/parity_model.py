@@ -16,7 +16,7 @@ from understudy.models import load
 from understudy.records import Coverage
 
 if TYPE_CHECKING:
-    from understudy.inference.generate import Sampling
+    from understudy.inference import Sampling
 
 _SHORTER = {"float32": ("bfloat16", "float16"), "float16": (), "bfloat16": ()}
 
@@ -99,12 +99,15 @@ def answers(
     model: Any, tokenizer: Any, prompts: Sequence[Reading], sampling: "Sampling", tokens: int
 ) -> list[Answer]:
     """The model's greedy answers, with the logits of their first tokens."""
-    from understudy.inference.generate import Wanted, generate
+    from understudy.inference import PromptSample
+    from understudy.inference.decode import generate
 
     greedy = replace(sampling, temperature=0.0)
     found = []
     for prompt in prompts:  # one at a time: no padding, and no batch to differ by
-        (made,) = generate(model, tokenizer, [Wanted(prompt.prompt_id, 0, prompt.ids)], greedy)
+        (made,) = generate(
+            model, tokenizer, [PromptSample(prompt.prompt_id, "", prompt.ids, (0,))], greedy
+        )
         logits = _logits(model, prompt.ids, made.tokens[: tokens - 1])
         first = (*made.tokens[: tokens - 1], int(logits[-1].argmax()))
         found.append(Answer(made.text, made.is_stopped, first, logits))

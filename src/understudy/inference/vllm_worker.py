@@ -1,54 +1,67 @@
-"""Answer a file of requests with vLLM: `PYTHON -P inference_vllm_worker.py DIRECTORY`.
+"""What runs in vLLM's own virtual environment: `PYTHON -P vllm_worker.py [GROUP [ARGUMENT ...]]`.
 
-PYTHON is that of vLLM's own virtual environment, where understudy is not installed: nothing but
-vLLM and the standard library is imported. Without a DIRECTORY it only says whether vLLM is there.
+understudy is not installed there: nothing but vLLM and the standard library is imported. Without
+an ARGUMENT it only says whether vLLM is there, and how to give one to the config group GROUP.
 
+GROUP=serve: the arguments are those of vLLM's own server, which is started.
+
+GROUP=inference: the argument is a DIRECTORY of requests to answer.
 DIRECTORY/engine.json     arguments of vllm.LLM and of vllm.SamplingParams, and the adapter
 DIRECTORY/requests.jsonl  {batch, id, k, seed, prompt}; the prompt is a list of tokens
 DIRECTORY/answers.jsonl   {id, k, tokens, finish}, appended batch after batch
-
 On stdout come a line with the version when the engine is ready, and one after each batch.
 """
 
 import importlib.util
 import json
 import os
+import runpy
 import sys
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 NO_VLLM = (
-    "inference.engine=vllm: {python} has no vllm; make a virtual environment for it "
+    "{group}.engine=vllm: {python} has no vllm; make a virtual environment for it "
     "(python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm==0.33.0) and give "
-    "inference.python=~/vllm/bin/python"
+    "{group}.python=~/vllm/bin/python"
 )
 
 
-def main(arguments: list[str]) -> int:
+def main(group: str = "inference", *arguments: str) -> int:
     """Exit code: 2 without vLLM, with one sentence on stderr."""
     if importlib.util.find_spec("vllm") is None:
-        print(NO_VLLM.format(python=sys.executable), file=sys.stderr)
+        print(NO_VLLM.format(group=group, python=sys.executable), file=sys.stderr)
         return 2
     if arguments:
-        told = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)  # vLLM logs to stdout
         _die_with_parent()
-        # In this process, so that both end together, and are scheduled alike each time:
-        # docs.vllm.ai/en/latest/usage/reproducibility
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        _answer(Path(arguments[0]), told)
+        if group == "serve":
+            sys.argv[1:] = arguments
+            runpy.run_module("vllm.entrypoints.openai.api_server", None, "__main__", True)
+        else:
+            _answer(Path(arguments[0]))
     return 0
 
 
-def _answer(directory: Path, told: Any) -> None:
+def _answer(directory: Path) -> None:
     """Load the engine, then hand it one batch after the other."""
+    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # vLLM logs to stdout
+    # In this process, so that both end together, and are scheduled alike each time:
+    # docs.vllm.ai/en/latest/usage/reproducibility
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     import vllm  # type: ignore[import-not-found, unused-ignore]
 
     engine = json.loads((directory / "engine.json").read_text(encoding="utf-8"))
     llm = vllm.LLM(**engine["llm"])
-    adapter = _lora_request(engine["adapter"])
+    adapter = None
+    if engine["adapter"] is not None:
+        from vllm.lora.request import (  # type: ignore[import-not-found, unused-ignore]
+            LoRARequest,
+        )
+
+        adapter = LoRARequest("finetuned", 1, engine["adapter"])
     print(json.dumps({"version": vllm.__version__}), file=told, flush=True)
     with (
         (directory / "requests.jsonl").open(encoding="utf-8") as lines,
@@ -69,32 +82,21 @@ def _answer(directory: Path, told: Any) -> None:
             print(json.dumps({"answers": len(rows)}), file=told, flush=True)
 
 
-def _lora_request(path: str | None) -> Any:
-    if path is None:
-        return None
-    from vllm.lora.request import (  # type: ignore[import-not-found, unused-ignore]
-        LoRARequest,
-    )
-
-    return LoRARequest("finetuned", 1, path)
-
-
 def _row(request: dict[str, Any], output: Any) -> dict[str, Any]:
     """One answer, its stop token still among the tokens."""
     (made,) = output.outputs
     if made.finish_reason not in ("stop", "length"):
         raise RuntimeError(f"vLLM ended {request['id']} with {made.finish_reason}")
-    tokens = list(made.token_ids)
     return {
         "id": request["id"],
         "k": request["k"],
-        "tokens": tokens,
+        "tokens": list(made.token_ids),
         "finish": made.finish_reason,
     }
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to end this process, and free the GPU, when the stage's worker ends."""
+    """Ask Linux to end this process, and free the GPU, when the one that started it ends."""
     if sys.platform == "linux":
         import ctypes
 
@@ -105,4 +107,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

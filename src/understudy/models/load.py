@@ -148,8 +148,10 @@ def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
     return loaded
 
 
-def finetuned(model: Model, path: Path, kind: Any) -> Any:
-    """The fine-tuned model in `path`, an adapter merged into its base, on the device."""
+def finetuned(model: Model, path: Path | None, kind: Any) -> Any:
+    """The fine-tuned model in `path`, an adapter merged into its base; without it, the base."""
+    if path is None:
+        return base(model, kind)
     if is_adapter(path):
         loaded = adapted(base(model, kind), model, path, is_trainable=False)
         tokens.untie_if_adapted(loaded.get_base_model())
@@ -170,6 +172,20 @@ def adapted(loaded_base: Any, model: Model, path: Path, is_trainable: bool) -> A
 def is_adapter(path: Path) -> bool:
     """Whether the directory holds a PEFT adapter, not a whole model."""
     return (path / "adapter_config.json").is_file()
+
+
+def own_files(model: Model, finetuned: Path | None) -> Path:
+    """The directory of the whole model that is asked: the base's where an adapter is on top."""
+    return directory(model) if finetuned is None or is_adapter(finetuned) else finetuned
+
+
+def generation_defaults(path: Path) -> Any:
+    """The generation defaults in the directory of a model, or those of the model's config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (path / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(path, local_files_only=True)
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
 
 
 def _load(path: Path, model: Model, kind: Any, recipe: Trainer | None) -> Any:

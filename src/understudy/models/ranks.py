@@ -7,18 +7,15 @@ imported when there are several.
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 SHARDED = "UNDERSTUDY_SHARDED_WEIGHTS"  # set by the launch
 _PATIENCE = timedelta(days=30)  # rank 0 may wait that long for a lock; its death ends the others
 _ECHO_S = 5.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, *_PREEMPTION)  # that end a command, or ranks
 
 
 def rank() -> int:
@@ -127,45 +124,6 @@ def die_with_parent() -> None:
             raise SystemExit(143)
 
 
-def launch(arguments: Sequence[str], builders: Sequence[str]) -> tuple[int, str]:
-    """Do what `accelerate launch` does with these arguments, in this process, which it becomes.
-
-    `builders` name the extensions of DeepSpeed that the ranks will need. Returns the exit code
-    and, where no rank can have said it, why. Ctrl-C, SIGTERM and SIGUSR1 go to the ranks, which
-    know what to do; the launcher goes on until they have ended.
-    """
-    end_like_ctrl_c()  # while there are no ranks
-    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"  # torchrun's; the others are ours
-    import logging
-
-    from accelerate.commands import launch as accelerate_launch
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    parsed = accelerate_launch.launch_command_parser().parse_args(list(arguments))
-    if builders:
-        from understudy.models import ranks_deepspeed
-
-        ranks_deepspeed.compile_extensions(builders)
-    logging.disable(logging.CRITICAL)  # torchrun's tracebacks of the ranks' exit codes
-    # The ranks inherit the block, so that nothing reaches them before they can take it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    threading.Thread(target=_pass_on, daemon=True).start()
-    try:
-        accelerate_launch.launch_command(parsed)
-    except ChildFailedError as error:
-        number, failure = error.get_first_failure()
-        if failure.exitcode >= 0:
-            return failure.exitcode, ""
-        if -failure.exitcode in _SIGNALS:  # it was told to end, while it ended anyway
-            return 130, ""
-        return 4, (
-            f"rank {number} (process {failure.pid}) was ended by {failure.signal_name()}, which "
-            "the kernel also does when memory runs out (then lower trainer.per_device_batch); "
-            "the last checkpoint is kept, and the same command goes on from it"
-        )
-    return 0, ""
-
-
 _told: list[int] = []
 
 
@@ -176,9 +134,9 @@ def end_like_ctrl_c() -> None:
         _told.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in _PREEMPTION:
         signal.signal(number, interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def was_told_to_end() -> bool:
@@ -186,17 +144,33 @@ def was_told_to_end() -> bool:
     return bool(_told)
 
 
-def _pass_on() -> None:
-    """Send what the launcher gets to its ranks; without any, before or after them, just end."""
-    launcher = os.getpid()
-    while True:
-        number = signal.sigwait(_SIGNALS)
-        ranks = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-        for one in ranks:
-            with suppress(ProcessLookupError):
-                os.kill(int(one), number)
-        if not ranks:
-            os._exit(130)
+class Signals:
+    """SIGTERM and SIGUSR1 during training: preemption, or a time limit that comes near.
+
+    Remembers, inside its block, that one came; outside it they end the worker at once.
+
+    One that came before and ended nothing counts as well.
+    """
+
+    def __init__(self) -> None:
+        self._is_mine = False
+        self._before: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._before = [signal.signal(number, self._note) for number in _PREEMPTION]
+        self._is_mine |= was_told_to_end()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(_PREEMPTION, self._before, strict=True):
+            signal.signal(number, handler)
+
+    def have_come(self) -> bool:
+        """Whether one has reached any rank; every rank must ask, and all get the same answer."""
+        return any_of(self._is_mine)
+
+    def _note(self, *_: object) -> None:
+        self._is_mine = True
 
 
 _STORES: list[Any] = []

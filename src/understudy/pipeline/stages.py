@@ -126,7 +126,7 @@ SPECS = {
         estimate="understudy.plan.compute:TRAINING",
     ),
     "inference": Spec(
-        "understudy.inference.inference:run",
+        "understudy.inference.stage:run",
         ("model", "inference", "seed"),
         files=_model_files,
         gpus="one",

@@ -143,7 +143,7 @@ def main(stage_dir: Path) -> NoReturn:
         ranks.die_with_parent()
         spread = config.build(StageDir(stage_dir).read("config.json")["config"]).accelerate
         given = accelerate.arguments(stage_dir, spread, os.environ)
-        code, why = ranks.launch(given, accelerate.builders(spread))
+        code, why = accelerate.launch(given, accelerate.builders(spread))
     except UnderstudyError as error:
         code, why = error.exit_code, str(error)
     except KeyboardInterrupt:

@@ -1,12 +1,17 @@
 """Fine-tuning on several devices: what `accelerate launch` is given, what is refused at once."""
 
+import fcntl
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,8 @@ _ZERO: dict[str, dict[str, Any]] = {
     "zero3": {"stage": 3},
     "zero3_offload": {"stage": 3, "offload_optimizer": _OFFLOAD, "offload_param": _OFFLOAD},
 }
+
+_LIBRARIES = {"ShareMemCommBuilder": "deepspeed_shm_comm", "CPUAdamBuilder": "cpu_adam"}
 
 
 def prepare(stage_dir: Path, made: Config) -> dict[str, str]:
@@ -194,3 +201,84 @@ def arguments(stage_dir: Path, accelerate: Accelerate, env: Mapping[str, str]) -
             )
         made += ["--machine_rank", env["SLURM_NODEID"], "--main_process_ip", env["MASTER_ADDR"]]
     return [*made, "-m", "understudy.pipeline.worker", str(stage_dir)]
+
+
+def launch(arguments: Sequence[str], builders: Sequence[str]) -> tuple[int, str]:
+    """Do what `accelerate launch` does with these arguments, in this process, which it becomes.
+
+    `builders` name the extensions of DeepSpeed that the ranks will need. Returns the exit code
+    and, where no rank can have said it, why. Ctrl-C, SIGTERM and SIGUSR1 go to the ranks, which
+    know what to do; the launcher goes on until they have ended.
+    """
+    ranks.end_like_ctrl_c()  # while there are no ranks
+    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"  # torchrun's; the others are ours
+    from accelerate.commands import launch as accelerate_launch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    parsed = accelerate_launch.launch_command_parser().parse_args(list(arguments))
+    if builders:
+        compile_extensions(builders)
+    logging.disable(logging.CRITICAL)  # torchrun's tracebacks of the ranks' exit codes
+    # The ranks inherit the block, so that nothing reaches them before they can take it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ranks.SIGNALS)
+    threading.Thread(target=_pass_on, daemon=True).start()
+    try:
+        accelerate_launch.launch_command(parsed)
+    except ChildFailedError as error:
+        number, failure = error.get_first_failure()
+        if failure.exitcode >= 0:
+            return failure.exitcode, ""
+        if -failure.exitcode in ranks.SIGNALS:  # it was told to end, while it ended anyway
+            return 130, ""
+        return 4, (
+            f"rank {number} (process {failure.pid}) was ended by {failure.signal_name()}, which "
+            "the kernel also does when memory runs out (then lower trainer.per_device_batch); "
+            "the last checkpoint is kept, and the same command goes on from it"
+        )
+    return 0, ""
+
+
+def _pass_on() -> None:
+    """Send what the launcher gets to its ranks; without any, before or after them, just end."""
+    launcher = os.getpid()
+    while True:
+        number = signal.sigwait(ranks.SIGNALS)
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        for one in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(one), number)
+        if not children:
+            os._exit(130)
+
+
+def compile_extensions(builders: Sequence[str]) -> None:
+    """Build these of DeepSpeed's extensions into TORCH_EXTENSIONS_DIR, unless they are there.
+
+    PyTorch marks a build by a file `lock`; a build that is killed leaves it, and from then on
+    everybody waits for it in silence. Here one process builds at a time, so a mark that it finds
+    is a dead one's. Raises EnvironmentFailed if the compiler fails.
+    """
+    place = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".understudy").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # the kernel lets go of it when we die
+        for mark in place.glob("*/lock"):
+            mark.unlink(missing_ok=True)
+        for builder in builders:
+            library = _LIBRARIES[builder]
+            if not (place / library / f"{library}.so").is_file():
+                print(f"  compiling {library}, once, for a minute or two", file=sys.stderr)
+            _build(builder)
+
+
+def _build(builder: str) -> None:
+    from deepspeed.accelerator import get_accelerator
+
+    try:
+        get_accelerator().create_op_builder(builder).load(verbose=False)
+    except (RuntimeError, ImportError, AttributeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise EnvironmentFailed(
+            f"DeepSpeed's {_LIBRARIES[builder]} cannot be compiled here ({first}); "
+            "choose accelerate=ddp or fsdp"
+        ) from error

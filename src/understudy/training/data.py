@@ -101,21 +101,21 @@ def adapter_size(trainer: Trainer, rows: int) -> Adapter:
     return Adapter(rank, int(alpha) if alpha.is_integer() else alpha)
 
 
-class Steps(NamedTuple):
+class StepPlan(NamedTuple):
     """How long to train, and after which steps to evaluate and save."""
 
     total: int
     checkpoints: frozenset[int]
 
 
-def plan_steps(sequences: int, trainer: Trainer) -> Steps:
+def plan_steps(sequences: int, trainer: Trainer) -> StepPlan:
     """`epochs` over the sequences, within [min_steps, max_steps]; the last step is a checkpoint."""
     per_epoch = math.ceil(sequences / trainer.batch_size)
     total = max(1, trainer.min_steps, round(trainer.epochs * per_epoch))
     if trainer.max_steps is not None:
         total = min(total, trainer.max_steps)
     count = min(trainer.evaluations, total)
-    return Steps(total, frozenset(math.ceil(total * i / count) for i in range(1, count + 1)))
+    return StepPlan(total, frozenset(math.ceil(total * i / count) for i in range(1, count + 1)))
 
 
 class Conversation(NamedTuple):

@@ -8,26 +8,31 @@ With `start=previous`, lora goes on training the earlier adapter, so that what i
 adapter on the base model, whatever the round.
 """
 
+import functools
 import json
 import resource
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy.config import Model
-from understudy.errors import BadInput
-from understudy.models import load, ranks
+from understudy.config import Config, Model
+from understudy.config.accelerate import split_batch
+from understudy.errors import BadInput, EnvironmentFailed
+from understudy.models import load, ranks, tokens
 from understudy.records import Coverage, dumps
 from understudy.store.artifacts import Job, write_atomically
 from understudy.store.progress import track
 from understudy.training import checkpoints as saved
-from understudy.training import model as finetune_model
-from understudy.training.data import Encodings, check_batch, encode_rows, plan_steps
-from understudy.training.failures import explained
-from understudy.training.history import History, chosen, curve, facts, is_over
-from understudy.training.signals import Signals
+from understudy.training.checkpoints import History, chosen, curve, facts, is_over
+from understudy.training.data import Encodings, adapter_size, check_batch, encode_rows, plan_steps
+
+# torch.OutOfMemoryError, PyTorch's allocator for the CPU, the kernel's ENOMEM
+_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+# Gloo's and NCCL's words for a rank that is gone
+_PEER = ("closed by peer", "reset by peer", "gloo", "nccl")
 
 
 def run(job: Job) -> None:
@@ -40,7 +45,7 @@ def run(job: Job) -> None:
     data = _encode(job, tokenizer)
     rows = len(job.rows("subset", Coverage))
     with explained(job.config):
-        model_now, of_model = finetune_model.start(job, tokenizer, rows)
+        model_now, of_model = start(job, tokenizer, rows)
         history = _train(job, tokenizer, model_now, data)
     ranks.part()
     if ranks.rank() > 0:
@@ -111,7 +116,7 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
     resumed = saved.newest_complete(_checkpoints(job), config.accelerate.kind)
     is_first = ranks.rank() == 0
     bar = track("finetune", steps.total, "steps") if is_first else nullcontext(lambda *_: None)
-    with bar as advance, Signals() as signals:
+    with bar as advance, ranks.Signals() as signals:
         schedule = trl_side.Schedule(steps, config, held is not None, advance, signals)
         trainer = trl_side.make_trainer(
             config, model, tokenizer, train, held, _checkpoints(job), schedule
@@ -161,3 +166,133 @@ def _peak_memory_mb() -> float:
     else:
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return round(megabytes, 1)
+
+
+# --- the model to start from -----------------------------------------------------------------
+
+
+def start(job: Job, tokenizer: Any, rows: int) -> tuple[Any, dict[str, int]]:
+    """The base model, with a fresh adapter if the recipe wants one, or the earlier round's model.
+
+    `rows` is the size of the training set, which may decide the adapter's rank. The second value
+    is what the summary says of the model.
+    """
+    loaded = _load(job, tokenizer, rows)
+    # Counted now: what shards a model while it trains leaves its parameters empty.
+    trained = sum(p.numel() for p in loaded.parameters() if p.requires_grad)
+    found = {"trainable_parameters": trained}
+    if job.config.trainer.kind == "lora":
+        found["lora_rank"] = loaded.peft_config["default"].r
+    return loaded, found
+
+
+def _load(job: Job, tokenizer: Any, rows: int) -> Any:
+    import transformers
+
+    recipe, model = job.config.trainer, job.config.model
+    transformers.set_seed(job.config.seed)  # a fresh adapter starts at random
+    if recipe.start == "previous" and "previous" in job.inputs:
+        return _previous(job.inputs["previous"] / "model", job.config)
+    if recipe.kind == "full":
+        return load.base(model, load.full_precision(), recipe)
+    return _with_adapter(_frozen_base(job.config), job.config, tokenizer, rows)
+
+
+def _previous(path: Path, config: Config) -> Any:
+    recipe, model = config.trainer, config.model
+    if load.is_adapter(path) != (recipe.kind == "lora"):
+        raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
+    if recipe.kind == "lora":
+        base = _frozen_base(config)  # as in the earlier round, NF4 weights and fp32 norms included
+        return _ready(load.adapted(base, model, path, is_trainable=True))
+    return load.finetuned(model, path, load.full_precision())
+
+
+def _frozen_base(config: Config) -> Any:
+    recipe = config.trainer
+    kind = load.frozen_precision(recipe.precision)
+    base = load.base(config.model, kind, recipe)
+    if recipe.quantization == "nf4":
+        import peft
+
+        # Checkpointing is the trainer's business; this makes norms and head fp32, as QLoRA does.
+        base = peft.prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+    return base
+
+
+def _with_adapter(base: Any, config: Config, tokenizer: Any, rows: int) -> Any:
+    import peft
+
+    recipe, model = config.trainer, config.model
+    size = adapter_size(recipe, rows)
+    trained_rows = None
+    if model.new_tokens and recipe.new_token_rows == "trained":
+        trained_rows = tokens.trainable(base, tokenizer, model.new_tokens)
+    lora = peft.LoraConfig(
+        r=size.rank,
+        lora_alpha=size.alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=recipe.lora_targets or model.lora_targets,
+        trainable_token_indices=trained_rows,
+        task_type="CAUSAL_LM",
+    )
+    return _ready(peft.get_peft_model(base, lora))
+
+
+def _ready(adapted: Any) -> Any:
+    """The adapted model, fit for TRL, and saving no embeddings beside the adapter.
+
+    New rows are made again where the adapter is loaded, or saved by themselves.
+    """
+    adapted.save_pretrained = functools.partial(
+        adapted.save_pretrained, save_embedding_layers=False
+    )
+    head = adapted.get_output_embeddings()
+    if not hasattr(head, "bias"):  # PEFT's wrapper of trained rows; TRL's fused loss asks for it
+        head.bias = None
+    return adapted
+
+
+# --- what the machine is to blame for ----------------------------------------------------------
+
+
+@contextmanager
+def explained(config: Config) -> Iterator[None]:
+    """Turn what the machine is to blame for, in the block, into EnvironmentFailed."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        words = str(error).lower()
+        if isinstance(error, MemoryError) or any(word in words for word in _MEMORY):
+            raise EnvironmentFailed(_sentence(config)) from error
+        if ranks.count() > 1 and any(word in words for word in _PEER):
+            ranks.await_cause()  # the launcher of the rank that died knows more
+            raise EnvironmentFailed(
+                f"rank {ranks.rank()} has lost another rank of the training (its host's log may "
+                "say why); the last checkpoint is kept, and the same command goes on from it"
+            ) from error
+        raise
+
+
+def _sentence(config: Config) -> str:
+    recipe, kind = config.trainer, config.accelerate.kind
+    per_device, _ = split_batch(
+        recipe.batch_size, recipe.per_device_batch, recipe.packing, ranks.count()
+    )
+    if per_device > 1:
+        change = f"set trainer.per_device_batch={_below(per_device)} (now {per_device})"
+    elif recipe.kind == "full":
+        change = "choose trainer=lora, or a smaller model"
+    else:
+        change = "choose a smaller model"
+    if kind != "zero3_offload":
+        change += ", or choose accelerate=" + ("zero3_offload" if "zero3" in kind else "zero3")
+    return (
+        f"out of memory while fine-tuning model={config.model.name}: {change}; "
+        "the last checkpoint is kept, and the command goes on from it"
+    )
+
+
+def _below(number: int) -> int:
+    """The largest divisor below a number, which keeps the division of the batch even."""
+    return max(n for n in range(1, number) if number % n == 0)

@@ -4,12 +4,14 @@ Importing this costs nine seconds; `finetune.run` does so, and nothing else shou
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
@@ -18,13 +20,13 @@ from understudy.config.accelerate import Accelerate, split_batch
 from understudy.errors import Internal
 from understudy.models import load, ranks
 from understudy.training import checkpoints as saved
-from understudy.training.data import IGNORED, Conversation, Encoded, Steps, conversations
-from understudy.training.history import check_finite, chosen, is_stale
-from understudy.training.shares import Order, is_blank, with_blanks
-from understudy.training.signals import Signals
+from understudy.training.checkpoints import check_finite, chosen, is_stale
+from understudy.training.data import IGNORED, Conversation, Encoded, StepPlan, conversations
+
+_BLANK = [0, 0]
 
 
-class Trainer(SFTTrainer):  # type: ignore[misc]
+class LossTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that measures the validation loss per token, whatever the batch size."""
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -76,11 +78,11 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        steps: Steps,
+        steps: StepPlan,
         config: Config,
         has_validation: bool,
         advance: Callable[..., None],
-        signals: Signals,
+        signals: ranks.Signals,
     ) -> None:
         self.steps = steps
         self._signals = signals
@@ -142,7 +144,7 @@ def _host_optimizer(args: SFTConfig) -> tuple[type, dict[str, Any]]:
     return DeepSpeedCPUAdam, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
 
 
-def _check_distribution(trainer: Trainer, asked: Accelerate) -> None:
+def _check_distribution(trainer: LossTrainer, asked: Accelerate) -> None:
     """Refuse what Accelerate does in silence: train alone, or without the shards asked for."""
     if (world := trainer.accelerator.num_processes) != ranks.count():
         raise Internal(f"the trainer is one of {world} processes, not of {ranks.count()}")
@@ -152,11 +154,51 @@ def _check_distribution(trainer: Trainer, asked: Accelerate) -> None:
         raise Internal(f"accelerate={asked.kind} is distributed as {found}, not as {shards}")
 
 
-def first_conversations(trainer: Trainer) -> Iterator[Conversation]:
+def first_conversations(trainer: LossTrainer) -> Iterator[Conversation]:
     """Those of a batch as the model will get it; the random numbers of the training stay put."""
     with torch.random.fork_rng(devices=[]):
         batch = next(iter(trainer.get_train_dataloader()))
     return (one for one in conversations(batch) if not is_blank(one.ids))
+
+
+# --- ranks share what one process would train on, so that they train the very same steps ----------
+#
+# The stock loaders repeat rows until every rank has equally many, which changes the last step of
+# every epoch and the validation loss. Ours fill up with blank rows: no loss, no tokens counted.
+
+
+def is_blank(ids: Sequence[int]) -> bool:
+    """Whether a conversation is only there to fill up."""
+    return list(ids) == _BLANK
+
+
+def with_blanks(rows: Dataset, count: int) -> Dataset:
+    """The rows, and `count` blank ones after them."""
+    blank = {"input_ids": _BLANK, "labels": [IGNORED] * len(_BLANK), "seq_lengths": [len(_BLANK)]}
+    columns = {name: [blank[name]] * count for name in rows.column_names}
+    return concatenate_datasets([rows, Dataset.from_dict(columns, features=rows.features)])
+
+
+class Order(Sampler):  # type: ignore[misc]
+    """The rows in the order in which one process takes them, then blanks until all have a share.
+
+    `rows` is also the index of the blank row; `epoch` says which one begins. (Told by
+    `set_epoch`, as stock samplers are, several processes that resume shuffle as in epoch 0.)
+    """
+
+    def __init__(self, rows: int, per_device: int, epoch: Callable[[], int]) -> None:
+        self._shuffled = SeedableRandomSampler(range(rows))
+        self._blank = rows
+        self._blanks = -rows % (per_device * ranks.count())
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self._shuffled.set_epoch(self._epoch())
+        yield from self._shuffled
+        yield from [self._blank] * self._blanks
+
+    def __len__(self) -> int:
+        return self._blank + self._blanks
 
 
 def dataset(rows: list[Encoded], packed_to: int | None) -> Dataset:
@@ -175,7 +217,7 @@ def make_trainer(
     validation: Dataset | None,
     checkpoints: Path,
     schedule: Schedule,
-) -> Trainer:
+) -> LossTrainer:
     """The trainer of this config; the data arrive ready, so TRL prepares nothing."""
     recipe = config.trainer
     per_device, accumulation = split_batch(
@@ -220,7 +262,7 @@ def make_trainer(
         report_to="none",
         ddp_find_unused_parameters=False,
     )
-    trainer = Trainer(
+    trainer = LossTrainer(
         model=model,
         args=args,
         train_dataset=train,

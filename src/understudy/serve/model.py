@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.inference import inference
+from understudy.inference import stage
 from understudy.models import load as local_model
 from understudy.models import tokens
 
@@ -33,14 +33,11 @@ def of_run(chosen: "Chosen") -> Served:
     local_model.quiet()
     model, finetuned = chosen.config.model, chosen.finetuned
     is_adapter = finetuned is not None and local_model.is_adapter(finetuned)
-    own = local_model.directory(model) if finetuned is None or is_adapter else finetuned
+    own = local_model.own_files(model, finetuned)
     tokenizer = local_model.tokenizer(model, finetuned)
-    sampling = inference.sampling_of(chosen.config, _generation(own).eos_token_id, tokenizer)
-
-    def load(kind: Any) -> Any:
-        if finetuned is None:
-            return local_model.base(model, kind)
-        return local_model.finetuned(model, finetuned, kind)
+    sampling = stage.sampling_of(
+        chosen.config, local_model.generation_defaults(own).eos_token_id, tokenizer
+    )
 
     return Served(
         chosen.run.name,
@@ -49,7 +46,7 @@ def of_run(chosen: "Chosen") -> Served:
         sampling.stop_ids,
         sampling.stop_texts,
         sampling.temperature,
-        load,
+        lambda kind: local_model.finetuned(model, finetuned, kind),
         None if is_adapter or model.new_tokens else own,
     )
 
@@ -72,7 +69,9 @@ def of_directory(path: Path) -> Served:
         raise BadInput(f"{path} has no tokenizer: {_first_line(error)}") from None
     if tokenizer.chat_template is None:
         raise BadInput(f"{path} has no chat template; serve an instruction-tuned model")
-    generation = _generation(path if (path / "generation_config.json").is_file() else base)
+    generation = local_model.generation_defaults(
+        path if (path / "generation_config.json").is_file() else base
+    )
     own = generation.eos_token_id
     ids = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
     text_config = config.get_text_config()
@@ -124,15 +123,6 @@ def _load(base: Path, adapter: Path | None, kind: Any) -> Any:
         tokens.untie_if_adapted(adapted.get_base_model())
         model = adapted.merge_and_unload()
     return model.to(local_model.device())
-
-
-def _generation(path: Path) -> Any:
-    """The generation defaults in the directory, or those of the model's config."""
-    from transformers import AutoConfig, GenerationConfig
-
-    if (path / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(path, local_files_only=True)
-    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
 
 
 def _temperature(generation: Any) -> float:

@@ -1,7 +1,7 @@
 """An OpenAI-compatible server: the app, the app on a loopback port, and the process around it.
 
 `POST /v1/chat/completions` (also as a stream), `GET /v1/models`, `/health`, `/metrics`. The app
-validates and limits; an engine (`asked.Engine`) answers.
+validates and limits; an engine (`serve.Engine`) answers.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -21,13 +23,11 @@ from starlette.types import Receive, Scope, Send
 
 from understudy.config.serve import Serve
 from understudy.errors import BadInput
+from understudy.inference import DecodeRequest
 from understudy.models import load
-from understudy.pipeline.asked import Asked, Engine, Piece
-from understudy.serve import wire
-from understudy.serve.meters import Meters
-from understudy.serve.replies import Reply, event
-from understudy.serve.served import Served
-from understudy.serve.wire import Body, Refused
+from understudy.serve import Engine, Piece, chat
+from understudy.serve.chat import Body, ChatReply, Rejected, event
+from understudy.serve.model import Served
 
 _READ_ON = 16  # times the limit of a body that is read, and dropped, before the answer
 
@@ -65,7 +65,7 @@ class _Desk:
                 Route("/health", self.health),
                 Route("/metrics", self.metrics),
             ],
-            exception_handlers={Refused: _refusal, HTTPException: _refusal, Exception: _failure},
+            exception_handlers={Rejected: _refusal, HTTPException: _refusal, Exception: _failure},
             lifespan=life,
         )
 
@@ -85,7 +85,7 @@ class _Desk:
     async def model(self, request: Request) -> Response:
         self.admit(request)
         if (name := request.path_params["name"]) != self.name:
-            raise Refused(404, f"The model {name!r} does not exist.", "model", "model_not_found")
+            raise Rejected(404, f"The model {name!r} does not exist.", "model", "model_not_found")
         return _json(self.card())
 
     def card(self) -> dict[str, Any]:
@@ -97,13 +97,13 @@ class _Desk:
         given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if self.key is None or hmac.compare_digest(given.encode(), self.key.encode()):
             return
-        raise Refused(401, "The API key is missing or wrong.", None, "invalid_api_key")
+        raise Rejected(401, "The API key is missing or wrong.", None, "invalid_api_key")
 
     async def chat(self, request: Request) -> Response:
         began = time.monotonic()
         try:
             response = await self.respond(request, began)
-        except Refused as refused:
+        except Rejected as refused:
             self.meters.requests.labels(refused.status).inc()
             raise
         except Exception:
@@ -117,12 +117,12 @@ class _Desk:
         self.admit(request)
         data = await self.body(request)
         self.check_room(1)  # before any work is done for it
-        body = wire.parse(data, self.name, self.settings)
+        body = chat.parse(data, self.name, self.settings)
         asked = await asyncio.to_thread(self.read, body)
         self.check_room(asked.n)
         if not self.engine.is_alive():
-            raise Refused(503, "The engine is not running.", None, "engine_dead")
-        answering = _Answering(self, Reply(body, asked, self.served.tokenizer), began)
+            raise Rejected(503, "The engine is not running.", None, "engine_dead")
+        answering = _Answering(self, ChatReply(body, asked, self.served.tokenizer), began)
         if body.stream:
             return _Stream(answering)
         try:
@@ -134,10 +134,10 @@ class _Desk:
         """Refuse where the queue is full."""
         if self.answers + answers > self.settings.batch_size + self.settings.queue:
             message = f"{self.answers} answers are under way or wait; try again in a moment."
-            raise Refused(429, message, None, "server_busy")
+            raise Rejected(429, message, None, "server_busy")
 
     async def body(self, request: Request) -> bytes:
-        """The body; Refused when it is too large or too slow."""
+        """The body; Rejected when it is too large or too slow."""
         most, size = self.settings.max_body_bytes, 0
         parts: list[bytes] = []
         try:
@@ -149,34 +149,34 @@ class _Desk:
                     elif size > _READ_ON * most:  # else the client would not hear the answer
                         break
         except ClientDisconnect:
-            raise Refused(499, "The client left.") from None
+            raise Rejected(499, "The client left.") from None
         except TimeoutError:
-            raise Refused(408, "The body did not arrive in time.") from None
+            raise Rejected(408, "The body did not arrive in time.") from None
         if size > most:
             message = f"The body has more than {most} bytes, the most of this server."
-            raise Refused(413, message, None, "body_too_large")
+            raise Rejected(413, message, None, "body_too_large")
         return b"".join(parts)
 
-    def read(self, body: Body) -> Asked:
+    def read(self, body: Body) -> DecodeRequest:
         """The prompt's tokens, and all that is asked of the engine."""
         tokenizer, messages = self.served.tokenizer, body.chat()
         try:
             ids = load.chat_ids(tokenizer, messages, "", add_generation_prompt=True)
         except BadInput as error:
             why = str(error).partition(": ")[2]
-            raise Refused(
+            raise Rejected(
                 400, f"The chat template refuses the messages: {why}", "messages"
             ) from None
         except (TypeError, ValueError) as error:  # lone surrogates
-            raise Refused(400, f"The messages are no valid text: {error}", "messages") from None
+            raise Rejected(400, f"The messages are no valid text: {error}", "messages") from None
         usual = self.served.temperature
-        return wire.asked(body, ids, self.settings, self.context, len(tokenizer), usual)
+        return chat.asked(body, ids, self.settings, self.context, len(tokenizer), usual)
 
 
 class _Answering:
     """A request that the engine works on; `close` cancels what is not finished."""
 
-    def __init__(self, desk: _Desk, reply: Reply, began: float) -> None:
+    def __init__(self, desk: _Desk, reply: ChatReply, began: float) -> None:
         self._desk, self._reply, self._began = desk, reply, began
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._left = reply.asked.n
@@ -185,12 +185,12 @@ class _Answering:
         desk.answers += reply.asked.n
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """The pieces as they come; Refused when the engine fails."""
+        """The pieces as they come; Rejected when the engine fails."""
         is_first = True
         while self._left:
             piece = await self._pieces.get()
             if piece.finish == "error":
-                raise Refused(500, f"No answer: {piece.text}.", None, "engine_failed")
+                raise Rejected(500, f"No answer: {piece.text}.", None, "engine_failed")
             if is_first and self._reply.asked.is_streamed:
                 self._desk.meters.first.observe(time.monotonic() - self._began)
             is_first = False
@@ -206,7 +206,7 @@ class _Answering:
         try:
             async for piece in self.pieces():
                 yield self._reply.chunk(piece)
-        except Refused as refused:  # another status is sent already
+        except Rejected as refused:  # another status is sent already
             self.status = refused.status
             yield event(refused.body())
         else:
@@ -270,11 +270,49 @@ def _json(values: Any, status: int = 200, headers: dict[str, str] | None = None)
 
 async def _refusal(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        error = Refused(error.status_code, f"{error.detail}.")
-    assert isinstance(error, Refused)
+        error = Rejected(error.status_code, f"{error.detail}.")
+    assert isinstance(error, Rejected)
     headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}
     return _json(error.body(), error.status, headers.get(error.status))
 
 
 async def _failure(_: Request, error: Exception) -> Response:
-    return _json(Refused(500, f"{type(error).__name__} in the server.").body(), 500)
+    return _json(Rejected(500, f"{type(error).__name__} in the server.").body(), 500)
+
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Meters:
+    """What `/metrics` tells Prometheus about one server."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        own = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "understudy_requests", "Chat completions by HTTP status", ["status"], registry=own
+        )
+        self.tokens = Counter(
+            "understudy_tokens", "Tokens read and generated", ["kind"], registry=own
+        )
+        self.cancelled = Counter(
+            "understudy_cancelled", "Requests whose client left before the end", registry=own
+        )
+        self.answers = Gauge(
+            "understudy_answers", "Answers that are decoded or wait for it", registry=own
+        )
+        self.first = Histogram(
+            *("understudy_first_piece_seconds", "From the request to a stream's first piece"),
+            buckets=_SECONDS,
+            registry=own,
+        )
+        self.whole = Histogram(
+            *("understudy_request_seconds", "From the request to the end of its answers"),
+            buckets=_SECONDS,
+            registry=own,
+        )
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)

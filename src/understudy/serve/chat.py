@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: a body becomes `Asked`, pieces become responses and chunks.
+"""OpenAI's chat completions: a body becomes a `DecodeRequest`, pieces become a response or chunks.
 
 Fields, limits and shapes are those of the API reference (platform.openai.com/docs/api-reference/
 chat). Of vLLM's extras `return_token_ids` and `return_tokens_as_token_ids` are taken.
@@ -6,14 +6,19 @@ chat). Of vLLM's extras `return_token_ids` and `return_tokens_as_token_ids` are 
 
 import json
 import secrets
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.config.schema import suggest
 from understudy.config.serve import Serve
-from understudy.pipeline.asked import Asked
+from understudy.inference import DecodeRequest, Logprob
 from understudy.records import Message
+from understudy.serve import Piece
 
 # They do not change the answer.
 _IGNORED = {
@@ -30,7 +35,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _COLDEST, _NARROWEST = 1e-5, 1e-6
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A request that gets an error of OpenAI's shape."""
 
     def __init__(
@@ -103,13 +108,13 @@ _FIELDS = list(Body.model_fields)
 
 
 def parse(data: bytes, model: str, settings: Serve) -> Body:
-    """The body of a request; Refused names what is wrong with it."""
+    """The body of a request; Rejected names what is wrong with it."""
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"The body is no valid JSON: {error}") from None
+        raise Rejected(400, f"The body is no valid JSON: {error}") from None
     if not isinstance(values, dict):
-        raise Refused(400, "The body is no JSON object.")
+        raise Rejected(400, "The body is no JSON object.")
     values = {name: value for name, value in values.items() if value is not None}
     for name in [name for name in values if name not in _FIELDS]:
         if name not in _IGNORED and values[name] not in _NEUTRAL.get(name, ()):
@@ -122,7 +127,7 @@ def parse(data: bytes, model: str, settings: Serve) -> Body:
         _refuse(*_reason(error))
     if body.model != model:
         message = f"The model {body.model!r} does not exist; this server has {model!r}."
-        raise Refused(404, message, "model", "model_not_found")
+        raise Rejected(404, message, "model", "model_not_found")
     if body.n > (most := min(settings.max_choices, settings.batch_size)):
         _refuse("n", f"n={body.n} is above {most}, the most of this server")
     if len(_stops(body)) > 4:
@@ -133,7 +138,7 @@ def parse(data: bytes, model: str, settings: Serve) -> Body:
 
 
 def _refuse(param: str, message: str, code: str | None = None) -> NoReturn:
-    raise Refused(400, message, param, code)
+    raise Rejected(400, message, param, code)
 
 
 def _reason(error: ValidationError) -> tuple[str, str]:
@@ -168,8 +173,8 @@ def _stops(body: Body) -> tuple[str, ...]:
 
 def asked(
     body: Body, ids: list[int], settings: Serve, context: int, vocabulary: int, usual: float
-) -> Asked:
-    """What the engine is to do; Refused where prompt and answer do not fit into the context.
+) -> DecodeRequest:
+    """What the engine is to do; Rejected where prompt and answer do not fit into the context.
 
     `usual` is the temperature of requests that give none.
     """
@@ -177,7 +182,7 @@ def asked(
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     wanted = body.max_completion_tokens or body.max_tokens
     if room < (wanted or 1):
-        raise Refused(
+        raise Rejected(
             400,
             f"This server takes {context} tokens of prompt and answer together; the prompt has "
             f"{len(ids)} and {name} asks for {wanted or 'at least 1'}.",
@@ -187,7 +192,7 @@ def asked(
     if wanted is not None and settings.max_tokens is not None and wanted > settings.max_tokens:
         _refuse(name, f"{name}={wanted} is above {settings.max_tokens}, the most of this server")
     temperature = usual if body.temperature is None else body.temperature
-    return Asked(
+    return DecodeRequest(
         ids=tuple(ids),
         max_tokens=wanted or min(room, settings.max_tokens or room),
         n=body.n,
@@ -209,3 +214,112 @@ def _bias(bias: dict[str, float], vocabulary: int) -> dict[int, float]:
         if not (is_number and int(token) < vocabulary):
             _refuse("logit_bias", f"logit_bias: {token[:20]!r} is no token below {vocabulary}")
     return {int(token): value for token, value in bias.items()}
+
+
+@dataclass
+class ChatReply:
+    """One response in the making: what all its parts share, and the tokens counted so far."""
+
+    body: Body
+    asked: DecodeRequest
+    tokenizer: Any
+    completion_tokens: int = 0
+    _id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    _created: int = field(default_factory=lambda: int(time.time()))
+
+    def usage(self) -> dict[str, int]:
+        """Tokens; each generated one counts, the stop token included, as in vLLM."""
+        prompt, completion = len(self.asked.ids), self.completion_tokens
+        total = prompt + completion
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": total,
+        }
+
+    def whole(self, pieces: Iterable[Piece]) -> dict[str, Any]:
+        """The chat completion of finished answers, one piece each."""
+        choices = []
+        for piece in sorted(pieces, key=lambda piece: piece.index):
+            message = {"role": "assistant", "content": piece.text, "refusal": None}
+            choices.append(self._choice(piece, "message", message))
+        own = {"prompt_token_ids": list(self.asked.ids)} if self.body.return_token_ids else {}
+        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(), **own}
+
+    def opening(self) -> list[str]:
+        """The chunks before the first token."""
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return [self._chunk(Piece(index), delta) for index in range(self.asked.n)]
+
+    def chunk(self, piece: Piece) -> str:
+        """A part of one answer."""
+        return self._chunk(piece, {"content": piece.text} if piece.text else {})
+
+    def closing(self) -> str:
+        """The usage, where it was asked for, and the end."""
+        done = "data: [DONE]\n\n"
+        if not self.body.includes_usage:
+            return done
+        last = {**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage()}
+        return event(last) + done
+
+    def _chunk(self, piece: Piece, delta: dict[str, Any]) -> str:
+        chunk = self._head("chat.completion.chunk")
+        chunk["choices"] = [self._choice(piece, "delta", delta)]
+        if self.body.includes_usage:
+            chunk["usage"] = None
+        return event(chunk)
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        head = {"id": self._id, "object": kind, "created": self._created}
+        return {**head, "model": self.body.model, "system_fingerprint": None}
+
+    def _choice(self, piece: Piece, name: str, said: dict[str, Any]) -> dict[str, Any]:
+        self.completion_tokens += len(piece.tokens)
+        logprobs = None
+        if self.asked.top_logprobs is not None and piece.tokens:
+            content = [self._logprob(found) for found in piece.logprobs]
+            logprobs = {"content": content, "refusal": None}
+        choice = {"index": piece.index, name: said, "logprobs": logprobs}
+        choice["finish_reason"] = piece.finish
+        return choice | ({"token_ids": piece.tokens} if self.body.return_token_ids else {})
+
+    def _logprob(self, found: Logprob) -> dict[str, Any]:
+        top = [self._token(token, value) for token, value in found.top]
+        return {**self._token(found.token, found.logprob), "top_logprobs": top}
+
+    def _token(self, token: int, value: float) -> dict[str, Any]:
+        raw = token_bytes(self.tokenizer, token)
+        text = raw.decode("utf-8", errors="replace")
+        if self.body.return_tokens_as_token_ids:
+            text = f"token_id:{token}"
+        return {"token": text, "logprob": max(value, -9999.0), "bytes": list(raw)}
+
+
+def event(values: dict[str, Any]) -> str:
+    """A server-sent event."""
+    return f"data: {json.dumps(values, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def token_bytes(tokenizer: Any, token: int) -> bytes:
+    """The UTF-8 bytes of a token, of which a byte-level or byte-fallback one may hold a part."""
+    piece = tokenizer.convert_ids_to_tokens(token)
+    text: str = tokenizer.decode([token], skip_special_tokens=False)
+    if piece is None or "\ufffd" not in text:
+        return text.encode()
+    if len(piece) == 6 and piece.startswith("<0x"):  # byte fallback of sentencepiece
+        return bytes([int(piece[3:5], 16)])
+    if all(letter in _BYTES for letter in piece):
+        return bytes(_BYTES[letter] for letter in piece)
+    return text.encode()
+
+
+def _byte_letters() -> dict[str, int]:
+    """Letter → byte of byte-level BPE (GPT-2, openai/gpt-2: src/encoder.py)."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in own]
+    letters = {chr(byte): byte for byte in own}
+    return letters | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTES = _byte_letters()

@@ -15,11 +15,11 @@ import uvicorn
 
 from understudy.config.serve import Serve
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.serve.serve import app
+from understudy.serve.app import app
 
 if TYPE_CHECKING:
-    from understudy.pipeline.asked import Engine
-    from understudy.serve.served import Served
+    from understudy.serve import Engine
+    from understudy.serve.model import Served
 
 KEY = "UNDERSTUDY_API_KEY"
 _BACKLOG = 1024
@@ -72,16 +72,16 @@ def run(served: "Served", settings: Serve, listening: socket.socket, key: str | 
 def check(settings: Serve) -> None:
     """Raise BadInput where the settings ask for a vLLM that is not there."""
     if settings.engine == "vllm":
-        from understudy.serve import engine_vllm
+        from understudy.serve import vllm
 
-        engine_vllm.check(settings.python)
+        vllm.check(settings.python)
 
 
 @contextmanager
 def engine_of(served: "Served", settings: Serve, kind: Any = None) -> "Iterator[Engine]":
     """The engine that `serve.engine` names; transformers computes in dtype `kind`."""
     if settings.engine == "vllm":
-        from understudy.serve.engine_vllm import vllm_engine
+        from understudy.serve.vllm import vllm_engine
 
         with vllm_engine(served, settings) as engine:
             yield engine

@@ -1,4 +1,4 @@
-"""Answer with vLLM's own server, which listens on a loopback port for this process only.
+"""Answer with vLLM's own server, which `inference/vllm.py` starts for this process only.
 
 It gets token ids, not messages, so template and stop tokens are those of training; what it
 computes, batches and cancels is its own business. Fields are those of vLLM 0.33.0's completions.
@@ -6,11 +6,7 @@ computes, batches and cancels is its own business. Fields are those of vLLM 0.33
 
 import asyncio
 import json
-import os
-import secrets
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,14 +16,14 @@ from typing import Any
 import httpx2
 
 from understudy.config.serve import Serve
-from understudy.errors import BadInput, EnvironmentFailed
+from understudy.errors import BadInput
+from understudy.inference import DecodeRequest, Logprob, vllm
+from understudy.inference.vllm import VllmServer
 from understudy.models import load
-from understudy.pipeline.asked import Asked, Logprob, Piece
-from understudy.serve import engine_vllm_worker
-from understudy.serve.served import Served
+from understudy.serve import Piece, Put
+from understudy.serve.model import Served
 
 _NAME = "served"
-_POLL_S = 0.2
 
 
 def check(python: str | None) -> None:
@@ -36,12 +32,7 @@ def check(python: str | None) -> None:
         raise BadInput(
             "serve.engine=vllm needs serve.python: the python of a virtual environment with vllm"
         )
-    try:
-        done = subprocess.run(_command(python), capture_output=True, text=True)
-    except OSError as error:
-        raise BadInput(f"serve.python={python} cannot be run: {error.strerror}") from None
-    if done.returncode:
-        raise BadInput(_last_line(done.stderr))
+    vllm.check_python(python, "serve")
 
 
 @contextmanager
@@ -49,98 +40,30 @@ def vllm_engine(served: Served, settings: Serve) -> Iterator["VllmEngine"]:
     """Start vLLM's server, wait until it is ready, end it; EnvironmentFailed when it breaks."""
     check(settings.python)
     with tempfile.TemporaryDirectory(prefix="understudy-serve-") as scratch:
-        model = served.directory or _merged(served, Path(scratch) / "merged")
-        key, port, log = secrets.token_hex(), _free_port(), Path(scratch) / "log.txt"
-        with log.open("w", encoding="utf-8") as output:
-            child = subprocess.Popen(
-                _command(str(settings.python), *_arguments(model, port, served, settings)),
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **_ENVIRONMENT, "VLLM_API_KEY": key},
-                start_new_session=True,  # Ctrl-C is for us: what is under way may end
-            )
-        try:
-            _await_health(child, f"http://127.0.0.1:{port}", log)
-            yield VllmEngine(f"http://127.0.0.1:{port}", key, served, child)
-        finally:
-            child.terminate()
-            try:
-                child.wait(settings.patience_s)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-
-
-def _command(python: str, *arguments: str) -> list[str]:
-    """`-P`: our package's directory must not shadow modules that vLLM imports."""
-    return [str(Path(python).expanduser()), "-P", engine_vllm_worker.__file__, *arguments]
-
-
-def _arguments(model: Path, port: int, served: Served, settings: Serve) -> list[str]:
-    context = min(served.context, settings.context or served.context)
-    return [
-        *("--model", str(model), "--served-model-name", _NAME),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", str(load.dtype()).removeprefix("torch.")),
-        *("--max-model-len", str(context), "--max-num-seqs", str(settings.batch_size)),
-        *("--generation-config", "vllm"),  # ours is all there is
-    ]
-
-
-def _merged(served: Served, path: Path) -> Path:
-    """The adapter in its base, as files; its memory is free again after."""
-    import torch
-
-    served.load(load.dtype()).save_pretrained(path)
-    served.tokenizer.save_pretrained(path)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return path
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-    return port
-
-
-def _await_health(child: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    while child.poll() is None:
-        try:
-            if httpx2.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
-                return
-        except httpx2.TransportError:  # not up yet
-            pass
-        time.sleep(_POLL_S)
-    last = _last_line(log.read_text(encoding="utf-8", errors="replace"))
-    raise EnvironmentFailed(f"vLLM ended with exit code {child.returncode}: {last}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+        model = served.directory or vllm.merged(
+            Path(scratch) / "merged", lambda: served.load(load.dtype()), served.tokenizer
+        )
+        context = min(served.context, settings.context or served.context)
+        limits = ("--max-model-len", str(context), "--max-num-seqs", str(settings.batch_size))
+        log, patience = Path(scratch) / "log.txt", settings.patience_s
+        python = str(settings.python)
+        with vllm.serving(python, model, _NAME, limits, log, patience) as server:
+            yield VllmEngine(server, served)
 
 
 class VllmEngine:
-    """An `asked.Engine`."""
+    """A `serve.Engine`."""
 
     about = "vllm"
 
-    def __init__(
-        self, url: str, key: str, served: Served, child: "subprocess.Popen[bytes]"
-    ) -> None:
-        self._url, self._key, self._child = f"{url}/v1/completions", key, child
+    def __init__(self, server: VllmServer, served: Served) -> None:
+        self._server = server
         self._stop_ids, self._stop_texts = sorted(served.stop_ids), served.stop_texts
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"},
+            headers={"Authorization": f"Bearer {self._server.key}"},
             timeout=None,
             limits=httpx2.Limits(max_connections=None),
             trust_env=False,  # no proxy gets the key
@@ -153,9 +76,9 @@ class VllmEngine:
         await self._client.aclose()
 
     def is_alive(self) -> bool:
-        return self._child.poll() is None
+        return self._server.child.poll() is None
 
-    def start(self, asked: Asked, put: Callable[[Piece], None]) -> Callable[[], None]:
+    def start(self, asked: DecodeRequest, put: Put) -> Callable[[], None]:
         task = asyncio.create_task(self._answer(asked, put))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -165,7 +88,7 @@ class VllmEngine:
 
         return cancel
 
-    async def _answer(self, asked: Asked, put: Callable[[Piece], None]) -> None:
+    async def _answer(self, asked: DecodeRequest, put: Put) -> None:
         """Read vLLM's stream; a connection that we close ends the generation there."""
         count = _choices(asked)
         growing = [Piece(index) for index in range(count)]
@@ -174,8 +97,9 @@ class VllmEngine:
             for index in range(piece.index, asked.n, count):
                 put(replace(piece, index=index))
 
+        url, body = f"{self._server.url}/v1/completions", self._body(asked)
         try:
-            async with self._client.stream("POST", self._url, json=self._body(asked)) as response:
+            async with self._client.stream("POST", url, json=body) as response:
                 if response.status_code != 200:
                     raise _Failed((await response.aread()).decode(errors="replace"))
                 async for line in response.aiter_lines():
@@ -186,7 +110,7 @@ class VllmEngine:
         except Exception as error:  # whatever it is, the request must hear of it
             put(Piece(0, f"vLLM: {error}", finish="error"))
 
-    def _body(self, asked: Asked) -> dict[str, Any]:
+    def _body(self, asked: DecodeRequest) -> dict[str, Any]:
         return {
             "model": _NAME,
             "prompt": asked.ids,
@@ -207,7 +131,7 @@ class VllmEngine:
         }
 
 
-def _choices(asked: Asked) -> int:
+def _choices(asked: DecodeRequest) -> int:
     """How many answers vLLM gives: greedy ones are all the same, and it refuses to repeat them."""
     return asked.n if asked.temperature > 0 else 1
 
@@ -216,9 +140,7 @@ class _Failed(Exception):
     """vLLM's words for what went wrong."""
 
 
-def _grow(
-    growing: list[Piece], event: dict[str, Any], asked: Asked, put: Callable[[Piece], None]
-) -> None:
+def _grow(growing: list[Piece], event: dict[str, Any], asked: DecodeRequest, put: Put) -> None:
     """Add what an event brings; tell a piece of a stream, or a whole answer."""
     if "error" in event:
         raise _Failed(str(event["error"]))
