@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from understudy.config import Inference
+from understudy.config import InferenceConfig
 from understudy.data import answers, hub
 from understudy.errors import BadInput
 from understudy.records import Answer
@@ -65,12 +65,12 @@ def evaluations(source: str) -> list[Evaluation]:
     # The entrance of ready-made answers is reused; how to sample says nothing there.
     options: Any = {"k": 1, "temperature": 0.0, "max_new_tokens": 1, "batch_size": 1}
     if place.startswith(_HUB):
-        config = Inference(kind="hub", repo=place.removeprefix(_HUB), **options)
+        config = InferenceConfig(kind="hub", repo=place.removeprefix(_HUB), **options)
         hub.check(config)
     else:
         if not Path(place).expanduser().is_file():
             raise BadInput(f"{place} does not exist; a source is a run, a file or {_HUB}OWNER/NAME")
-        config = Inference(kind="file", path=place, **options)
+        config = InferenceConfig(kind="file", path=place, **options)
     ready = answers.load(config, "unknown")
     if not ready.scores:
         raise BadInput(f"{place} has no evaluators column, so nobody has judged its answers")

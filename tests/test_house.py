@@ -49,7 +49,6 @@ OWED_NAMES = {
     "Batch",
     "Batches",
     "Cell",
-    "Coverage",
     "Decision",
     "Exchange",
     "Google",
@@ -60,10 +59,8 @@ OWED_NAMES = {
     "Ready",
     "Refused",
     "Row",
-    "Run",
     "Settings",
     "Shift",
-    "Task",
 }
 
 

@@ -162,6 +162,6 @@ def test_an_adapter_without_its_base_is_named(
 
 def test_the_shipped_settings_are_those_of_the_schema() -> None:
     from understudy import config
-    from understudy.config.serve import Serve
+    from understudy.config.serve import ServeConfig
 
-    assert config.build(compose([], None).values).serve == Serve()
+    assert config.build(compose([], None).values).serve == ServeConfig()

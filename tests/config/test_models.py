@@ -8,7 +8,7 @@ import pytest
 
 from support import tiny_model
 from understudy import config, locations
-from understudy.config import Model
+from understudy.config import ModelConfig
 from understudy.config.compose import Composer
 from understudy.inference import stage
 from understudy.models import load
@@ -51,7 +51,7 @@ PROMPTS = {
 MESSAGES = [{"role": "system", "content": "Be kind"}, {"role": "user", "content": " Hi\n"}]
 
 
-def model(name: str, *overrides: str) -> Model:
+def model(name: str, *overrides: str) -> ModelConfig:
     values = COMPOSER.values([f"model={name}", "trainer=lora", *overrides])
     return config.build(values).model
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.evaluations import answers_to, config, coverage, job, service, write
-from understudy.config import Config, Gate
+from understudy.config import Config, GateConfig
 from understudy.evaluation import gate, judge
 from understudy.evaluation.gate import Decision, Line, decide
 from understudy.records import Answer, Coverage
 from understudy.store.artifacts import Job
 
-PAPER = Gate(kind="paper", similarity=70, precision=85, judges=None)
+PAPER = GateConfig(kind="paper", similarity=70, precision=85, judges=None)
 
 
 def line(

@@ -10,7 +10,7 @@ import pytest
 
 from understudy import config as schema
 from understudy.cli.main import compose
-from understudy.config import Config, Gateway, Serve
+from understudy.config import Config, GatewayConfig, ServeConfig
 from understudy.data.subset import block_ends
 from understudy.pipeline.flow import Flow, flow_of
 from understudy.pipeline.stages import Stage, science
@@ -67,9 +67,9 @@ MACHINE = {
     "rehearsal.url",
     *(f"export.{leaf}" for leaf in ("what", "dtype", "llama_cpp", "python")),
     *(f"export.parity.{leaf}" for leaf in ("prompts", "tokens", "server", "server_seconds")),
-    *(f"gateway.{item.name}" for item in dataclasses.fields(Gateway)),
+    *(f"gateway.{item.name}" for item in dataclasses.fields(GatewayConfig)),
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
-    *(f"serve.{item.name}" for item in dataclasses.fields(Serve)),
+    *(f"serve.{item.name}" for item in dataclasses.fields(ServeConfig)),
     *(
         f"cluster.{leaf}"
         for leaf in (

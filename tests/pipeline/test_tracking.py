@@ -9,13 +9,13 @@ import pytest
 
 from support.files import evaluated, write
 from understudy.cli.main import main
-from understudy.config import Tracking
+from understudy.config import TrackingConfig
 from understudy.errors import BadInput
 from understudy.pipeline.tracking import open_tracker
 
 
-def tracking(kind: str, mode: str = "offline") -> Tracking:
-    return Tracking(kind=kind, project="understudy", mode=mode)  # type: ignore[arg-type]
+def tracking(kind: str, mode: str = "offline") -> TrackingConfig:
+    return TrackingConfig(kind=kind, project="understudy", mode=mode)  # type: ignore[arg-type]
 
 
 SCORES = {"mean": 61.5, "low": 58.25, "high": 64.0}

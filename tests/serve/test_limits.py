@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from support import servers
 from support.servers import QUESTION, Answer, Server, chat, get, metric, post
 from understudy import locations
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.serve.chat import Body
 from understudy.serve.model import of_directory
 from understudy.serve.process import serving
@@ -266,7 +266,7 @@ def test_messages_that_the_chat_template_refuses_are_refused_in_its_words() -> N
         "{{ messages[-1].content }}"
     )
     body = chat(model="strict", messages=[{"role": "system", "content": "x"}])
-    with serving(served, Serve()) as url:
+    with serving(served, ServeConfig()) as url:
         answer = post(url, body)
         assert refusal(answer) == (400, "messages", None)
         assert "refuses the messages: no system role" in answer.json["error"]["message"]
@@ -290,7 +290,7 @@ def test_failures_of_responses_and_of_streams_are_counted() -> None:
         raise KeyError("a fault of ours")
 
     failed = 'understudy_requests_total{status="500"}'
-    with serving(replace(served, load=lambda kind: Broken()), Serve()) as url:
+    with serving(replace(served, load=lambda kind: Broken()), ServeConfig()) as url:
         assert post(url, chat()).status == 500
         assert metric(url, failed) == 1
         assert "engine_failed" in post(url, chat(stream=True)).text

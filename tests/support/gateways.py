@@ -15,7 +15,7 @@ from aiohttp import web
 
 from support import wires
 from understudy.config import Prices, Service
-from understudy.config.gateway import Gateway
+from understudy.config.gateway import GatewayConfig
 from understudy.gateway import log, server
 from understudy.gateway.state import GatewayState
 from understudy.services.providers import Endpoint
@@ -215,7 +215,7 @@ def gateway(
     **settings: Any,
 ) -> Iterator[Running]:
     """A gateway before a service at `upstream`, on a free port."""
-    config = Gateway(service=of or service(), port=0, **settings)
+    config = GatewayConfig(service=of or service(), port=0, **settings)
     endpoint = Endpoint(upstream or "http://127.0.0.1:9/v1", key)
     state = GatewayState(config, directory, endpoint, client_key)
     with server.bound(state) as (listening, url):

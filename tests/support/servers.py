@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from understudy import locations
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.serve.model import Served, of_directory
 from understudy.serve.process import serving
 
@@ -20,13 +20,13 @@ class Server(NamedTuple):
 
     url: str
     served: Served
-    settings: Serve
+    settings: ServeConfig
 
 
 @contextmanager
 def tiny(key: str | None = None, **settings: Any) -> Iterator[Server]:
     """The shipped model on a loopback port, while the block runs."""
-    served, chosen = of_directory(locations.model("package:tiny")), Serve(**settings)
+    served, chosen = of_directory(locations.model("package:tiny")), ServeConfig(**settings)
     with serving(served, chosen, key) as url:
         yield Server(url, served, chosen)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from understudy.cli.main import main
-from understudy.config.cluster import Cluster, Resources
+from understudy.config.cluster import ClusterConfig, Resources
 from understudy.sweep import slurm
 from understudy.sweep.slurm import Array
 from understudy.sweep.submission_arrays import arrange, sinks, without
@@ -120,7 +120,7 @@ def test_what_needs_a_lost_stage_is_lost_and_the_rest_is_not() -> None:
 # --- the lines of sbatch --------------------------------------------------------------------------
 
 
-def line(cluster: Cluster, array: Array) -> list[str]:
+def line(cluster: ClusterConfig, array: Array) -> list[str]:
     return slurm.stages_argv(array, cluster, "night", Path("/r/1.tsv"), Path("/r/50 %"))
 
 
@@ -136,7 +136,7 @@ def test_an_allocation_becomes_options_and_null_asks_for_nothing() -> None:
 
 
 def test_stages_of_a_service_run_one_at_a_time_and_others_as_throttled() -> None:
-    cluster = Cluster("slurm", 1, throttle=5, lead_seconds=90, requeue=False)
+    cluster = ClusterConfig("slurm", 1, throttle=5, lead_seconds=90, requeue=False)
     tasks = {1: Path("a"), 2: Path("b"), 3: Path("c"), 9: Path("d")}
     gpu = line(cluster, Array("finetune", "gpu", (), None, (), (), tasks))
     assert "--array=1-3,9%5" in gpu

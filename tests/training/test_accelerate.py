@@ -9,7 +9,7 @@ import pytest
 
 from support import tiny_model
 from understudy import config
-from understudy.config.accelerate import Accelerate, split_batch
+from understudy.config.accelerate import AccelerateConfig, split_batch
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.training import accelerate
 
@@ -61,7 +61,7 @@ def test_an_uneven_batch_is_refused_when_the_config_is_composed() -> None:
 def test_the_files_of_a_launch_say_what_accelerate_reads(tmp_path: Path, kind: str) -> None:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-    asked = Accelerate(kind=kind, processes=2, nodes=2, port=12345)  # type: ignore[arg-type]
+    asked = AccelerateConfig(kind=kind, processes=2, nodes=2, port=12345)  # type: ignore[arg-type]
     for name, content in accelerate.files(tmp_path, asked, 4).items():
         (tmp_path / name).write_text(json.dumps(content))
     node = {"MASTER_ADDR": "n1", "MASTER_PORT": "1", "SLURM_NODEID": "1"}
@@ -82,7 +82,7 @@ def test_the_files_of_a_launch_say_what_accelerate_reads(tmp_path: Path, kind: s
 
 
 def test_several_nodes_need_to_know_one_another(tmp_path: Path) -> None:
-    asked = Accelerate(kind="ddp", processes=2, nodes=2)
+    asked = AccelerateConfig(kind="ddp", processes=2, nodes=2)
     with pytest.raises(BadInput, match="needs MASTER_PORT and SLURM_NODEID in the environment"):
         accelerate.arguments(tmp_path, asked, {"MASTER_ADDR": "n1"})
 
@@ -90,11 +90,11 @@ def test_several_nodes_need_to_know_one_another(tmp_path: Path) -> None:
 def test_processes_default_to_the_visible_gpus_and_to_two_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert accelerate.processes(Accelerate(kind="ddp")) == 2
-    assert accelerate.processes(Accelerate(kind="single")) == 1
+    assert accelerate.processes(AccelerateConfig(kind="ddp")) == 2
+    assert accelerate.processes(AccelerateConfig(kind="single")) == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    assert accelerate.processes(Accelerate(kind="ddp", nodes=2)) == 6
-    assert accelerate.processes(Accelerate(kind="ddp", processes=2)) == 2
+    assert accelerate.processes(AccelerateConfig(kind="ddp", nodes=2)) == 6
+    assert accelerate.processes(AccelerateConfig(kind="ddp", processes=2)) == 2
 
 
 def test_what_the_machine_cannot_do_is_refused_at_second_0(
@@ -128,13 +128,17 @@ def test_how_it_is_spread_is_in_no_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("spread", "gpus", "words"),
     [
-        (Accelerate("ddp"), 1, "needs two processes"),
-        (Accelerate("zero2", processes=8), 2, "accelerate.processes=8 but cluster.gpu.gpus=2"),
-        (Accelerate("fsdp", processes=2), 0, "accelerate=fsdp needs GPUs"),
+        (AccelerateConfig("ddp"), 1, "needs two processes"),
+        (
+            AccelerateConfig("zero2", processes=8),
+            2,
+            "accelerate.processes=8 but cluster.gpu.gpus=2",
+        ),
+        (AccelerateConfig("fsdp", processes=2), 0, "accelerate=fsdp needs GPUs"),
     ],
 )
 def test_what_the_nodes_cannot_do_is_refused_before_anything_is_queued(
-    spread: Accelerate, gpus: int, words: str
+    spread: AccelerateConfig, gpus: int, words: str
 ) -> None:
     made = tiny_model.build("package:tiny")
     made.accelerate, made.cluster.gpu.gpus = spread, gpus

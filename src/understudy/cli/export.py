@@ -9,7 +9,7 @@ from understudy.cli import settings as cli_settings
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.config.deploy import Export
+    from understudy.config.deploy import ExportConfig
 
 _HELP = "write a run's model for others to serve, once it is proved to be the one that was judged"
 _EXAMPLES = """The judged model, the files loaded afresh, and a server of them answer the same test
@@ -72,7 +72,7 @@ def _export(arguments: argparse.Namespace) -> None:
         print(publish.upload(done.path, files, arguments.push, "model", private, words))
 
 
-def _settings(overrides: list[str], root: str | None) -> "tuple[Export, Path]":
+def _settings(overrides: list[str], root: str | None) -> "tuple[ExportConfig, Path]":
     """The composed `export.*`, and where runs are."""
     from understudy import config
     from understudy.config.compose import compose

@@ -9,7 +9,7 @@ from understudy.cli import settings as cli_settings
 from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
-    from understudy.config.serve import Serve
+    from understudy.config.serve import ServeConfig
     from understudy.serve.model import Served
 
 _ABOUT = "serve a run's model, or a directory's, to OpenAI clients; asks no hub"
@@ -66,7 +66,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             process.run(served, settings, listening, key)
 
 
-def _settings(arguments: argparse.Namespace) -> "tuple[Serve, Path]":
+def _settings(arguments: argparse.Namespace) -> "tuple[ServeConfig, Path]":
     """`serve.*` as composed with the command line, and where runs are."""
     from understudy import config
     from understudy.config.compose import compose

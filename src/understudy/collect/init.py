@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.collect import init_files
-from understudy.config import Config, Coverage, Split
+from understudy.config import Config, CoverageConfig, Split
 from understudy.config.command_line import command
 from understudy.data import coverage
 from understudy.data.clusters import clusters
@@ -89,7 +89,7 @@ def propose(path: Path, config: Config) -> Proposal:
     )
 
 
-def _as_file(settings: Coverage) -> Coverage:
+def _as_file(settings: CoverageConfig) -> CoverageConfig:
     """The same, without what only a hub data set has."""
     return dataclasses.replace(settings, repo=None, revision=None, subset=None, parts={})
 

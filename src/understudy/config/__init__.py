@@ -18,11 +18,11 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from understudy.config import agreement, schema
-from understudy.config.accelerate import Accelerate as Accelerate
-from understudy.config.cluster import Cluster as Cluster
-from understudy.config.deploy import Export as Export
-from understudy.config.gateway import Gateway as Gateway
-from understudy.config.serve import Serve as Serve
+from understudy.config.accelerate import AccelerateConfig as AccelerateConfig
+from understudy.config.cluster import ClusterConfig as ClusterConfig
+from understudy.config.deploy import ExportConfig as ExportConfig
+from understudy.config.gateway import GatewayConfig as GatewayConfig
+from understudy.config.serve import ServeConfig as ServeConfig
 from understudy.config.service import Bias as Bias
 from understudy.config.service import Prices as Prices
 from understudy.config.service import Retired as Retired
@@ -38,8 +38,8 @@ from understudy.config.source import (
     added,
     machine,
 )
-from understudy.config.training import Model as Model
-from understudy.config.training import Trainer as Trainer
+from understudy.config.training import ModelConfig as ModelConfig
+from understudy.config.training import TrainerConfig as TrainerConfig
 from understudy.errors import BadInput
 
 Score = Annotated[float, Field(ge=0, le=100)]
@@ -55,7 +55,7 @@ class Split:
 
 
 @dataclass(config=STRICT)
-class Coverage(Source):
+class CoverageConfig(Source):
     """Where the real (prompt, response) pairs come from."""
 
     kind: Literal["playground", "file", "hub"]
@@ -69,7 +69,7 @@ class Coverage(Source):
 
 
 @dataclass(config=STRICT)
-class Task:
+class TaskConfig:
     """What the workload is about; `topic` is what the synthesis prompt calls it."""
 
     name: str
@@ -78,7 +78,7 @@ class Task:
 
 
 @dataclass(config=STRICT)
-class Synthesis(Source):
+class SynthesisConfig(Source):
     """How the synthetic pairs are asked for, or where a ready-made set of them is."""
 
     kind: Literal["service", "none", "file", "hub"]
@@ -95,7 +95,7 @@ class Synthesis(Source):
 
 
 @dataclass(config=STRICT)
-class Baseline:
+class BaselineConfig:
     """The service LLM that the local model is measured against."""
 
     kind: Literal["service", "none"]
@@ -103,7 +103,7 @@ class Baseline:
 
 
 @dataclass(config=STRICT)
-class Inference(Source):
+class InferenceConfig(Source):
     """How the answers to the test prompts are sampled, or where ready-made ones are."""
 
     k: PositiveInt
@@ -118,7 +118,7 @@ class Inference(Source):
 
 
 @dataclass(config=STRICT)
-class Evaluation:
+class EvaluationConfig:
     """How a judge is asked: `m` times per answer, with which prompt."""
 
     m: PositiveInt
@@ -127,7 +127,7 @@ class Evaluation:
 
 
 @dataclass(config=STRICT)
-class Gate:
+class GateConfig:
     """When a round is good enough."""
 
     kind: Literal["paper", "noninferiority"]
@@ -139,7 +139,7 @@ class Gate:
 
 
 @dataclass(config=STRICT)
-class Loop:
+class LoopConfig:
     """The ladder of synthetic-data sizes that the rounds climb."""
 
     sizes: Annotated[list[Size], Field(min_length=1)]
@@ -148,21 +148,21 @@ class Loop:
 
 
 @dataclass(config=STRICT)
-class Budget:
+class BudgetConfig:
     """The most that one run or sweep may spend on services; null = no cap."""
 
     usd: Annotated[float, Field(gt=0)] | None
 
 
 @dataclass(config=STRICT)
-class Rehearsal:
+class RehearsalConfig:
     """The loopback server of `understudy rehearse` that plays every paid service; null = none."""
 
     url: str | None
 
 
 @dataclass(config=STRICT)
-class Tracking:
+class TrackingConfig:
     """Where metrics go beside our own files."""
 
     kind: Literal["none", "wandb"]
@@ -171,14 +171,14 @@ class Tracking:
 
 
 @dataclass(config=STRICT)
-class Paths:
+class PathsConfig:
     """Everything is written below `root`."""
 
     root: str
 
 
 @dataclass(config=STRICT)
-class Run:
+class RunConfig:
     """The name under which `status` and `report` find this run; null makes one."""
 
     name: str | None
@@ -188,29 +188,29 @@ class Run:
 class Config:
     """The whole composed configuration."""
 
-    coverage: Coverage
-    task: Task
-    model: Model
-    synthesis: Synthesis
+    coverage: CoverageConfig
+    task: TaskConfig
+    model: ModelConfig
+    synthesis: SynthesisConfig
     judges: dict[str, Service]
-    baseline: Baseline
-    trainer: Trainer
-    inference: Inference
-    evaluation: Evaluation
-    gate: Gate
-    loop: Loop
+    baseline: BaselineConfig
+    trainer: TrainerConfig
+    inference: InferenceConfig
+    evaluation: EvaluationConfig
+    gate: GateConfig
+    loop: LoopConfig
     data_size: Size | None
     seed: int
-    budget: Budget = machine()
-    rehearsal: Rehearsal = machine()
-    cluster: Cluster = machine()
-    tracking: Tracking = machine()
-    paths: Paths = machine()
-    run: Run = machine()
-    accelerate: Accelerate = machine(default_factory=Accelerate)
-    export: Export = machine(default_factory=Export)
-    gateway: Gateway = machine(default_factory=Gateway)
-    serve: Serve = machine(default_factory=Serve)
+    budget: BudgetConfig = machine()
+    rehearsal: RehearsalConfig = machine()
+    cluster: ClusterConfig = machine()
+    tracking: TrackingConfig = machine()
+    paths: PathsConfig = machine()
+    run: RunConfig = machine()
+    accelerate: AccelerateConfig = machine(default_factory=AccelerateConfig)
+    export: ExportConfig = machine(default_factory=ExportConfig)
+    gateway: GatewayConfig = machine(default_factory=GatewayConfig)
+    serve: ServeConfig = machine(default_factory=ServeConfig)
 
     @property
     def services(self) -> list[Service]:

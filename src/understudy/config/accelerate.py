@@ -12,7 +12,7 @@ Kind = Literal["cpu", "single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero3
 
 
 @dataclass(config=STRICT)
-class Accelerate:
+class AccelerateConfig:
     """`cpu` and `single` are one process; the others one per device, on one or more nodes."""
 
     kind: Kind = "single"

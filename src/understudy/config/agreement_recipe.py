@@ -22,7 +22,7 @@ from understudy import locations
 from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
-    from understudy.config import Config, Model, Trainer
+    from understudy.config import Config, ModelConfig, TrainerConfig
 
 _ZERO3 = ("zero3", "zero3_offload")
 _SHARDED = ("fsdp", *_ZERO3)
@@ -31,14 +31,14 @@ _SHARDED = ("fsdp", *_ZERO3)
 class _Refusal(NamedTuple):
     """A line of the table: which recipes fail under which launches, and what to do."""
 
-    is_meant: "Callable[[Trainer, Model], bool]"
+    is_meant: "Callable[[TrainerConfig, ModelConfig], bool]"
     kinds: tuple[str, ...]
     recipe: str
     reason: str
     choose: str
 
 
-def _trains_rows(trainer: "Trainer", model: "Model") -> bool:
+def _trains_rows(trainer: "TrainerConfig", model: "ModelConfig") -> bool:
     return trainer.kind == "lora" and bool(model.new_tokens) and trainer.new_token_rows == "trained"
 
 
@@ -84,7 +84,7 @@ _TABLE = (
 )
 
 
-def check(trainer: "Trainer", model: "Model", kind: str, has_gpu: bool = True) -> None:
+def check(trainer: "TrainerConfig", model: "ModelConfig", kind: str, has_gpu: bool = True) -> None:
     """Raise BadInput, one sentence, when this recipe cannot be trained as accelerate=`kind`."""
     if (
         model.chat_template is not None

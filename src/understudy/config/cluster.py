@@ -27,7 +27,7 @@ class Resources:
 
 
 @dataclass(config=STRICT)
-class Cluster:
+class ClusterConfig:
     """Where stages run; `gpu`, `cpu` and `api` are the allocations of three kinds of stages."""
 
     kind: Literal["local", "dry_run", "slurm"]

@@ -20,7 +20,7 @@ class Parity:
 
 
 @dataclass(config=STRICT)
-class Export:
+class ExportConfig:
     """What `understudy export` writes."""
 
     what: Literal["merged", "adapter", "gguf"] = "merged"

@@ -14,7 +14,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 @dataclass(config=STRICT)
-class Gateway:
+class GatewayConfig:
     """Where it listens, whom it asks, and what it keeps.
 
     `mode`, `share`, `local`, `local_model` and `router` are those of the first start: later they

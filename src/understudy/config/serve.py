@@ -9,7 +9,7 @@ from understudy.config.source import STRICT, Count
 
 
 @dataclass(config=STRICT)
-class Serve:
+class ServeConfig:
     """How `understudy serve` serves, whichever engine computes."""
 
     host: str = "127.0.0.1"

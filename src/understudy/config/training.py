@@ -10,7 +10,7 @@ from understudy.config.source import STRICT, Count, Share, Size, added, machine
 
 
 @dataclass(config=STRICT)
-class Model:
+class ModelConfig:
     """A base model: `path` is a directory, `package:NAME`, or null for `repo` at `revision`."""
 
     name: str
@@ -28,7 +28,7 @@ class Model:
 
 
 @dataclass(config=STRICT)
-class Trainer:
+class TrainerConfig:
     """The fine-tuning recipe."""
 
     kind: Literal["full", "lora", "none"]

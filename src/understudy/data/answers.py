@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from understudy.config import Inference
+from understudy.config import InferenceConfig
 from understudy.data import formats, sources
 from understudy.data.clusters import same
 from understudy.data.formats import BadRow
@@ -80,7 +80,7 @@ def run_answers(job: Job) -> None:
     job.notes["rows"] = len(log.finish())
 
 
-def load(source: Inference, task: str) -> Ready:
+def load(source: InferenceConfig, task: str) -> Ready:
     """Prompts, answers and averages of a file or hub data set."""
     raws = sources.read(source)
     columns = _columns(formats.columns(raws), sources.where(source))
@@ -199,7 +199,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
-def _answer(source: Inference, line: Line, row: Coverage, k: int) -> Answer:
+def _answer(source: InferenceConfig, line: Line, row: Coverage, k: int) -> Answer:
     return Answer(
         prompt_id=row.id,
         group_id=row.group_id,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from understudy.config import Synthesis
+from understudy.config import SynthesisConfig
 from understudy.config.source import Dedup
 from understudy.data import formats, sources
 from understudy.data.duplicates import NONE, paper_drops, rule_of
@@ -76,7 +76,7 @@ def sift(pairs: Sequence[Pair], human: Sequence[Coverage], dedup: Dedup) -> Iter
         yield drop
 
 
-def take(source: Synthesis) -> "sources.Taken[Ready]":
+def take(source: SynthesisConfig) -> "sources.Taken[Ready]":
     """The pairs of a source, without the human ones."""
     raws = sources.read(source)
     names = formats.columns(raws)

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from understudy import playground
-from understudy.config import Config
-from understudy.config import Coverage as Settings
+from understudy.config import Config, CoverageConfig
 from understudy.data import formats, sources
 from understudy.data.clusters import clusters
 from understudy.errors import BadInput
@@ -81,7 +80,7 @@ def row_ids(conversations: Iterable[list[Message]]) -> list[str]:
     return ids
 
 
-def find(source: Settings, task: str) -> Found:
+def find(source: CoverageConfig, task: str) -> Found:
     """The pairs of a file or hub data set, in its order."""
     raws = sources.read(source)
     where, names = sources.where(source), formats.columns(raws)
@@ -136,7 +135,7 @@ def _check_ids(where: str, name: str, pairs: list[Pair]) -> None:
             )
 
 
-def _rows(pairs: list[Pair], source: Settings, task: str) -> list[Coverage]:
+def _rows(pairs: list[Pair], source: CoverageConfig, task: str) -> list[Coverage]:
     given = [pair.id for pair in pairs if pair.id is not None]
     is_unique = len(set(given)) == len(pairs)
     ids = given if is_unique else row_ids(pair.messages for pair in pairs)

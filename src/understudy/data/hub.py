@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from understudy.config import Model
+from understudy.config import ModelConfig
 from understudy.config.source import Source
 from understudy.data.reading import Raw
 from understudy.errors import BadInput
@@ -27,7 +27,7 @@ def pin(source: Source, record: Path) -> None:
         source.revision = _recorded(source.repo, "dataset", record)
 
 
-def pin_model(model: Model, record: Path) -> None:
+def pin_model(model: ModelConfig, record: Path) -> None:
     """The same for a base model that is on the hub."""
     if model.path is None and model.repo is not None and model.revision is None:
         model.revision = _recorded(model.repo, "model", record)

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from understudy.config import Loop
+from understudy.config import LoopConfig
 from understudy.data.card import Making, card
 from understudy.data.screening import audit, contamination, write_report
 from understudy.errors import BadInput
@@ -70,12 +70,12 @@ def run(job: Job) -> None:
     job.notes["rows"] = {"human": len(human), "synthetic": len(taken)}
 
 
-def rows_of(human: int, size: int, loop: Loop) -> int:
+def rows_of(human: int, size: int, loop: LoopConfig) -> int:
     """How many rows the training set of a data size has beside so many human ones."""
     return size if _is_prefix(loop, size) else human + size
 
 
-def _is_prefix(loop: Loop, size: int) -> bool:
+def _is_prefix(loop: LoopConfig, size: int) -> bool:
     """LlamaDuo's sizes: the first n rows of its merged set, in which the human rows come last."""
     return loop.subsets == "prefix" and size > 0
 

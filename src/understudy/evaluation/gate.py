@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Literal, NamedTuple
 
-from understudy.config import Gate
+from understudy.config import GateConfig
 from understudy.evaluation import decision
 from understudy.evaluation.pairs import pair
 from understudy.evaluation.scores import METRICS, Metric, pool
@@ -39,7 +39,7 @@ class Decision(NamedTuple):
     reason: str
 
 
-def decide(gate: Gate, table: Sequence[Line]) -> Decision:
+def decide(gate: GateConfig, table: Sequence[Line]) -> Decision:
     """Pass when every judge's mean similarity and precision of the local model reach the gate's.
 
     A missing mean fails.

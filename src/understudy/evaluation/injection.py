@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from understudy import playground
-from understudy.config import Evaluation, Service
+from understudy.config import EvaluationConfig, Service
 from understudy.evaluation.judge import repair
 from understudy.evaluation.scores import METRICS
 from understudy.evaluation.statistics.intervals import Interval, cluster_mean
@@ -76,7 +76,7 @@ def imperfect_answers(task: str, count: int, seed: int = 0) -> list[Asked]:
 
 
 def measure(
-    judge: Service, settings: Evaluation, answers: Sequence[Asked], account: Account
+    judge: Service, settings: EvaluationConfig, answers: Sequence[Asked], account: Account
 ) -> list[Shift]:
     """Ask the judge for `settings.m` scores of each answer alone and one with each injection.
 
@@ -114,7 +114,7 @@ class _Call(NamedTuple):
 
 
 def _calls(
-    settings: Evaluation, answers: Sequence[Asked], injections: Sequence[Injection]
+    settings: EvaluationConfig, answers: Sequence[Asked], injections: Sequence[Injection]
 ) -> Iterator[_Call]:
     variant, order = settings.prompt, settings.order
     schema = prompt.schema(variant)

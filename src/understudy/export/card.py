@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from understudy.config.deploy import Export
+from understudy.config.deploy import ExportConfig
 from understudy.export.parity import Report
 from understudy.pipeline.chosen import Chosen
 from understudy.records import Coverage, dumps, read_rows
@@ -15,7 +15,7 @@ from understudy.store.artifacts import StageDir
 _LIBRARY = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}
 
 
-def card(chosen: Chosen, settings: Export, report: Report) -> str:
+def card(chosen: Chosen, settings: ExportConfig, report: Report) -> str:
     """Markdown as the hub reads it."""
     config = chosen.config
     licence, task = config.model.licence.lower(), config.task.name
@@ -123,7 +123,7 @@ def _costs(chosen: Chosen) -> list[str]:
     return [*lines, ""]
 
 
-def _parity(settings: Export, report: Report) -> list[str]:
+def _parity(settings: ExportConfig, report: Report) -> list[str]:
     what, beside = "this one", ""
     if settings.what == "gguf":
         what = "the merge this file was converted from"

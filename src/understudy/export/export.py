@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.config.deploy import Export
+from understudy.config.deploy import ExportConfig
 from understudy.errors import BadInput, UnderstudyError
 from understudy.export import card, checks, gguf, merge, parity, parity_server
 from understudy.export.parity import Report
@@ -32,7 +32,7 @@ class Exported:
     report: Report
 
 
-def export(chosen: Chosen, settings: Export, to: Path, is_forced: bool) -> Exported:
+def export(chosen: Chosen, settings: ExportConfig, to: Path, is_forced: bool) -> Exported:
     """Write the model to `to`.
 
     Raises BadInput, EnvironmentFailed, and UnderstudyError (exit 1) when parity says no.
@@ -61,7 +61,7 @@ def export(chosen: Chosen, settings: Export, to: Path, is_forced: bool) -> Expor
     return Exported(to, report)
 
 
-def _write(chosen: Chosen, settings: Export, part: Path) -> Report:
+def _write(chosen: Chosen, settings: ExportConfig, part: Path) -> Report:
     """Write what is wanted to `part`, and check it."""
     config, report = chosen.config, Report()
     dtype = merge.dtype_of(settings.dtype)
@@ -94,7 +94,7 @@ def _leave_gpu() -> None:
 
 
 def _check_server(
-    then: checks.Judged, model: Path, dtype: object, settings: Export, report: Report
+    then: checks.Judged, model: Path, dtype: object, settings: ExportConfig, report: Report
 ) -> None:
     """Ask `understudy serve` on the exported directory."""
     if (why := checks.why_no_server(settings.parity)) is not None:
@@ -110,7 +110,12 @@ def _check_server(
 
 
 def _write_gguf(
-    then: checks.Judged, model: Path, dtype: object, settings: Export, part: Path, report: Report
+    then: checks.Judged,
+    model: Path,
+    dtype: object,
+    settings: ExportConfig,
+    part: Path,
+    report: Report,
 ) -> None:
     """Convert the merged model, which is right, and ask llama.cpp's server on the result."""
     llama_cpp, kind = gguf.check(settings.llama_cpp), merge.name_of(dtype)

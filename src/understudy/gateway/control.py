@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from understudy.config import schema
-from understudy.config.gateway import MODES, Gateway, Mode, Percent
+from understudy.config.gateway import MODES, GatewayConfig, Mode, Percent
 from understudy.config.service import Service
 from understudy.config.source import STRICT
 from understudy.errors import BadInput
@@ -64,7 +64,7 @@ class Control:
 _ADAPTER: TypeAdapter[Control] = TypeAdapter(Control)
 
 
-def first(config: Gateway) -> Control:
+def first(config: GatewayConfig) -> Control:
     """Return the control of a first start."""
     locals_ = () if config.local is None else (Local(config.local, config.local_model),)
     return _checked(Control(config.mode, config.share, locals_, config.router))
@@ -151,7 +151,7 @@ def _checked(control: Control) -> Control:
 class Live:
     """The control of a running gateway, and the router that goes with it."""
 
-    def __init__(self, path: Path, config: Gateway, service: Service) -> None:
+    def __init__(self, path: Path, config: GatewayConfig, service: Service) -> None:
         self._path, self._service = path, service
         self.is_first = not path.exists()
         if self.is_first:

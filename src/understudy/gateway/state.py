@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.config.gateway import Gateway
+from understudy.config.gateway import GatewayConfig
 from understudy.errors import BadInput
 from understudy.gateway.control import LOOK_S, Control, Live, Local, Who
 from understudy.gateway.log import DayLog
@@ -25,7 +25,11 @@ class GatewayState:
     """Made before the event loop runs, so that what is wrong is said at once."""
 
     def __init__(
-        self, config: Gateway, directory: Path, endpoint: Endpoint | None, client_key: str | None
+        self,
+        config: GatewayConfig,
+        directory: Path,
+        endpoint: Endpoint | None,
+        client_key: str | None,
     ) -> None:
         service = config.service
         if service is None or endpoint is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import locations
-from understudy.config import Model, Trainer
+from understudy.config import ModelConfig, TrainerConfig
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.models import ranks, tokens
 from understudy.records import Message
@@ -77,7 +77,7 @@ def full_precision() -> Any:
     return torch.float32
 
 
-def directory(model: Model) -> Path:
+def directory(model: ModelConfig) -> Path:
     """Where the base model's files are, downloading them first if they are on the hub only."""
     if model.path is not None:
         path = locations.model(model.path)
@@ -125,7 +125,7 @@ def _from_hub(repo: str, revision: str | None, name: str) -> Path:
         constants.HF_HUB_OFFLINE = True
 
 
-def tokenizer(model: Model, finetuned: Path | None = None) -> Any:
+def tokenizer(model: ModelConfig, finetuned: Path | None = None) -> Any:
     """The tokenizer with our chat template and new tokens, as saved with a fine-tuned model."""
     from transformers import AutoTokenizer
 
@@ -140,7 +140,7 @@ def tokenizer(model: Model, finetuned: Path | None = None) -> Any:
     return loaded
 
 
-def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
+def base(model: ModelConfig, kind: Any, recipe: TrainerConfig | None = None) -> Any:
     """The base model as dtype `kind`, on the device; `recipe` is that of a training to come."""
     loaded = _load(directory(model), model, kind, recipe)
     if model.new_tokens:
@@ -148,7 +148,7 @@ def base(model: Model, kind: Any, recipe: Trainer | None = None) -> Any:
     return loaded
 
 
-def finetuned(model: Model, path: Path | None, kind: Any) -> Any:
+def finetuned(model: ModelConfig, path: Path | None, kind: Any) -> Any:
     """The fine-tuned model in `path`, an adapter merged into its base; without it, the base."""
     if path is None:
         return base(model, kind)
@@ -159,7 +159,7 @@ def finetuned(model: Model, path: Path | None, kind: Any) -> Any:
     return _load(path, model, kind, None)
 
 
-def adapted(loaded_base: Any, model: Model, path: Path, is_trainable: bool) -> Any:
+def adapted(loaded_base: Any, model: ModelConfig, path: Path, is_trainable: bool) -> Any:
     """The loaded base of `model` with the adapter in `path` on top."""
     from peft import PeftModel
 
@@ -174,7 +174,7 @@ def is_adapter(path: Path) -> bool:
     return (path / "adapter_config.json").is_file()
 
 
-def own_files(model: Model, finetuned: Path | None) -> Path:
+def own_files(model: ModelConfig, finetuned: Path | None) -> Path:
     """The directory of the whole model that is asked: the base's where an adapter is on top."""
     return directory(model) if finetuned is None or is_adapter(finetuned) else finetuned
 
@@ -188,7 +188,7 @@ def generation_defaults(path: Path) -> Any:
     return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
 
 
-def _load(path: Path, model: Model, kind: Any, recipe: Trainer | None) -> Any:
+def _load(path: Path, model: ModelConfig, kind: Any, recipe: TrainerConfig | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     how: dict[str, Any] = {"dtype": kind, "local_files_only": True}
@@ -238,7 +238,7 @@ def chat_ids(
     return ids
 
 
-def stop_id(tokenizer: Any, model: Model) -> int:
+def stop_id(tokenizer: Any, model: ModelConfig) -> int:
     """The token that ends an assistant's turn: the first of `model.stop`."""
     token = single_token(tokenizer, model.stop[0]) if model.stop else None
     if token is None:

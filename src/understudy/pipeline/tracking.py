@@ -107,7 +107,7 @@ def _read(state: Path) -> dict[str, Any]:
 
 
 def open_tracker(
-    tracking: config.Tracking,
+    tracking: config.TrackingConfig,
     directory: Path,
     name: str,
     values: dict[str, Any],

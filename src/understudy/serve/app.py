@@ -21,7 +21,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.errors import BadInput
 from understudy.inference import DecodeRequest
 from understudy.models import load
@@ -32,7 +32,7 @@ from understudy.serve.model import Served
 _READ_ON = 16  # times the limit of a body that is read, and dropped, before the answer
 
 
-def app(served: Served, settings: Serve, engine: Engine, key: str | None = None) -> Starlette:
+def app(served: Served, settings: ServeConfig, engine: Engine, key: str | None = None) -> Starlette:
     """The app; the engine works while the app lives. With a key, clients must send it."""
     return _Desk(served, settings, engine, key).app()
 
@@ -40,7 +40,9 @@ def app(served: Served, settings: Serve, engine: Engine, key: str | None = None)
 class _Desk:
     """What all requests share."""
 
-    def __init__(self, served: Served, settings: Serve, engine: Engine, key: str | None) -> None:
+    def __init__(
+        self, served: Served, settings: ServeConfig, engine: Engine, key: str | None
+    ) -> None:
         self.served, self.settings, self.engine, self.key = served, settings, engine, key
         self.name = settings.name or served.name
         self.context = min(served.context, settings.context or served.context)

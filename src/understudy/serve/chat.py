@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.config.schema import suggest
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.inference import DecodeRequest, Logprob
 from understudy.records import Message
 from understudy.serve import Piece
@@ -107,7 +107,7 @@ class Body(BaseModel):
 _FIELDS = list(Body.model_fields)
 
 
-def parse(data: bytes, model: str, settings: Serve) -> Body:
+def parse(data: bytes, model: str, settings: ServeConfig) -> Body:
     """The body of a request; Rejected names what is wrong with it."""
     try:
         values = json.loads(data)
@@ -172,7 +172,7 @@ def _stops(body: Body) -> tuple[str, ...]:
 
 
 def asked(
-    body: Body, ids: list[int], settings: Serve, context: int, vocabulary: int, usual: float
+    body: Body, ids: list[int], settings: ServeConfig, context: int, vocabulary: int, usual: float
 ) -> DecodeRequest:
     """What the engine is to do; Rejected where prompt and answer do not fit into the context.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.inference import DecodeRequest
 from understudy.inference.caches import Slots
 from understudy.inference.decode import Batch, Detokenizer, Growing, noise_of
@@ -50,7 +50,7 @@ class _Answer(Growing):
 class TransformersEngine:
     """A `serve.Engine`."""
 
-    def __init__(self, served: Served, settings: Serve, kind: Any = None) -> None:
+    def __init__(self, served: Served, settings: ServeConfig, kind: Any = None) -> None:
         self.about = f"transformers {version('transformers')}"
         if settings.threads is not None:
             load.use_threads(settings.threads)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.serve.app import app
 
@@ -37,7 +37,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def serving(
-    served: "Served", settings: Serve, key: str | None = None, kind: Any = None
+    served: "Served", settings: ServeConfig, key: str | None = None, kind: Any = None
 ) -> Iterator[str]:
     """Serve on a free loopback port in a thread of this process; yields the URL before `/v1`."""
     with listen("127.0.0.1", 0) as listening, engine_of(served, settings, kind) as engine:
@@ -55,7 +55,7 @@ def serving(
             thread.join()
 
 
-def run(served: "Served", settings: Serve, listening: socket.socket, key: str | None) -> None:
+def run(served: "Served", settings: ServeConfig, listening: socket.socket, key: str | None) -> None:
     """Serve until a signal: what is under way ends, what is new is refused."""
     began = time.monotonic()
     with engine_of(served, settings) as engine:
@@ -69,7 +69,7 @@ def run(served: "Served", settings: Serve, listening: socket.socket, key: str | 
         server.run([listening])
 
 
-def check(settings: Serve) -> None:
+def check(settings: ServeConfig) -> None:
     """Raise BadInput where the settings ask for a vLLM that is not there."""
     if settings.engine == "vllm":
         from understudy.serve import vllm
@@ -78,7 +78,7 @@ def check(settings: Serve) -> None:
 
 
 @contextmanager
-def engine_of(served: "Served", settings: Serve, kind: Any = None) -> "Iterator[Engine]":
+def engine_of(served: "Served", settings: ServeConfig, kind: Any = None) -> "Iterator[Engine]":
     """The engine that `serve.engine` names; transformers computes in dtype `kind`."""
     if settings.engine == "vllm":
         from understudy.serve.vllm import vllm_engine
@@ -91,7 +91,7 @@ def engine_of(served: "Served", settings: Serve, kind: Any = None) -> "Iterator[
     yield TransformersEngine(served, settings, kind)
 
 
-def _server(served: "Served", settings: Serve, engine: "Engine", key: str | None) -> _Server:
+def _server(served: "Served", settings: ServeConfig, engine: "Engine", key: str | None) -> _Server:
     return _Server(
         uvicorn.Config(
             app(served, settings, engine, key),

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-from understudy.config.serve import Serve
+from understudy.config.serve import ServeConfig
 from understudy.errors import BadInput
 from understudy.inference import DecodeRequest, Logprob, vllm
 from understudy.inference.vllm import VllmServer
@@ -36,7 +36,7 @@ def check(python: str | None) -> None:
 
 
 @contextmanager
-def vllm_engine(served: Served, settings: Serve) -> Iterator["VllmEngine"]:
+def vllm_engine(served: Served, settings: ServeConfig) -> Iterator["VllmEngine"]:
     """Start vLLM's server, wait until it is ready, end it; EnvironmentFailed when it breaks."""
     check(settings.python)
     with tempfile.TemporaryDirectory(prefix="understudy-serve-") as scratch:

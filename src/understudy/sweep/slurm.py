@@ -12,7 +12,7 @@ from math import ceil
 from pathlib import Path
 
 from understudy import locations
-from understudy.config.cluster import Cluster, Resources, Room
+from understudy.config.cluster import ClusterConfig, Resources, Room
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.pipeline.standing import JobState
 
@@ -59,7 +59,9 @@ def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
     return tuple(f"--{name}={value}" for name, value in given.items() if value is not None)
 
 
-def stages_argv(array: Array, cluster: Cluster, title: str, tasks: Path, logs: Path) -> list[str]:
+def stages_argv(
+    array: Array, cluster: ClusterConfig, title: str, tasks: Path, logs: Path
+) -> list[str]:
     """The line that submits an array; `tasks` is the file of its task list."""
     body = "gpu-stage.sbatch" if array.room == "gpu" else "cpu-stage.sbatch"
     at_once = 1 if array.service else cluster.throttle
@@ -80,7 +82,7 @@ def stages_argv(array: Array, cluster: Cluster, title: str, tasks: Path, logs: P
 
 
 def command_argv(
-    command: str, after: Iterable[str], cluster: Cluster, title: str, logs: Path
+    command: str, after: Iterable[str], cluster: ClusterConfig, title: str, logs: Path
 ) -> list[str]:
     """The line that submits a shell command, to run when the jobs `after` have ended somehow."""
     setup = Path(cluster.setup).expanduser().absolute() if cluster.setup else None

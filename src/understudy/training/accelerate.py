@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config import Config
-from understudy.config.accelerate import Accelerate, split_batch
+from understudy.config.accelerate import AccelerateConfig, split_batch
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.models import ranks
 from understudy.store.artifacts import write_atomically
@@ -69,7 +69,7 @@ def visible_gpus(env: Mapping[str, str]) -> list[str]:
     return sorted((match[1] for match in found if match), key=int)
 
 
-def processes(accelerate: Accelerate) -> int:
+def processes(accelerate: AccelerateConfig) -> int:
     """All processes of one fine-tuning started here."""
     if not accelerate.is_distributed:
         return 1
@@ -122,7 +122,7 @@ def check_allocation(made: Config) -> None:
         raise BadInput("accelerate=fsdp needs GPUs; raise cluster.gpu.gpus, or choose ddp")
 
 
-def builders(accelerate: Accelerate) -> list[str]:
+def builders(accelerate: AccelerateConfig) -> list[str]:
     """What DeepSpeed compiles for this: communication on a CPU, an optimizer for the host."""
     needed = []
     if accelerate.uses_deepspeed and not visible_gpus(os.environ):
@@ -132,7 +132,7 @@ def builders(accelerate: Accelerate) -> list[str]:
     return needed
 
 
-def files(stage_dir: Path, accelerate: Accelerate, total: int) -> dict[str, Any]:
+def files(stage_dir: Path, accelerate: AccelerateConfig, total: int) -> dict[str, Any]:
     """Name → content of Accelerate's config file and, for the zero kinds, DeepSpeed's."""
     made: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
@@ -183,7 +183,7 @@ def _deepspeed(kind: str) -> dict[str, Any]:
     }
 
 
-def arguments(stage_dir: Path, accelerate: Accelerate, env: Mapping[str, str]) -> list[str]:
+def arguments(stage_dir: Path, accelerate: AccelerateConfig, env: Mapping[str, str]) -> list[str]:
     """What `accelerate launch` is given; on several nodes `env` says which one this is.
 
     MASTER_ADDR and MASTER_PORT are the same on all nodes, SLURM_NODEID counts them.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from understudy.config import Trainer
+from understudy.config import TrainerConfig
 from understudy.errors import BadInput, Internal
 from understudy.models.load import chat_ids
 from understudy.records import Coverage
@@ -90,7 +90,7 @@ class Adapter(NamedTuple):
     alpha: float
 
 
-def adapter_size(trainer: Trainer, rows: int) -> Adapter:
+def adapter_size(trainer: TrainerConfig, rows: int) -> Adapter:
     """The rank for a training set of `rows` rows; alpha / rank is the same for all of them.
 
     `trainer.rank_by_rows` gives the ranks from so many rows on; below its least, `lora_rank`.
@@ -108,7 +108,7 @@ class StepPlan(NamedTuple):
     checkpoints: frozenset[int]
 
 
-def plan_steps(sequences: int, trainer: Trainer) -> StepPlan:
+def plan_steps(sequences: int, trainer: TrainerConfig) -> StepPlan:
     """`epochs` over the sequences, within [min_steps, max_steps]; the last step is a checkpoint."""
     per_epoch = math.ceil(sequences / trainer.batch_size)
     total = max(1, trainer.min_steps, round(trainer.epochs * per_epoch))

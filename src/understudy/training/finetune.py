@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from understudy.config import Config, Model
+from understudy.config import Config, ModelConfig
 from understudy.config.accelerate import split_batch
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.models import load, ranks, tokens
@@ -147,7 +147,7 @@ def _checkpoints(job: Job) -> Path:
     return job.scratch / "checkpoints"
 
 
-def _make_portable(path: Path, model: Model) -> None:
+def _make_portable(path: Path, model: ModelConfig) -> None:
     """Let an adapter name its base by what it is, not by where it was on this machine."""
     if path.is_file():
         adapter = json.loads(path.read_text(encoding="utf-8"))

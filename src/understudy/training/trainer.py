@@ -16,7 +16,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from understudy.config import Config
-from understudy.config.accelerate import Accelerate, split_batch
+from understudy.config.accelerate import AccelerateConfig, split_batch
 from understudy.errors import Internal
 from understudy.models import load, ranks
 from understudy.training import checkpoints as saved
@@ -144,7 +144,7 @@ def _host_optimizer(args: SFTConfig) -> tuple[type, dict[str, Any]]:
     return DeepSpeedCPUAdam, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
 
 
-def _check_distribution(trainer: LossTrainer, asked: Accelerate) -> None:
+def _check_distribution(trainer: LossTrainer, asked: AccelerateConfig) -> None:
     """Refuse what Accelerate does in silence: train alone, or without the shards asked for."""
     if (world := trainer.accelerator.num_processes) != ranks.count():
         raise Internal(f"the trainer is one of {world} processes, not of {ranks.count()}")
