@@ -48,7 +48,6 @@ OWED_NAMES = {
     "Asked",
     "Batch",
     "Batches",
-    "Cell",
     "Decision",
     "Exchange",
     "Google",

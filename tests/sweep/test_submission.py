@@ -10,15 +10,13 @@ import pytest
 from understudy.cli.main import main
 from understudy.config.cluster import ClusterConfig, Resources
 from understudy.sweep import slurm
-from understudy.sweep.slurm import Array
-from understudy.sweep.submission_arrays import arrange, sinks, without
-from understudy.sweep.submission_cells import Cell
+from understudy.sweep.arrays import Array, Ask, Pending, arrange, sinks, without
 
 
-def cell(name: str, *needs: str, stage: str = "", service: str | None = None) -> Cell:
+def cell(name: str, *needs: str, stage: str = "", service: str | None = None) -> Pending:
     stage = stage or name.rstrip("0123456789")
     upstream = tuple(map(Path, needs))
-    return Cell(Path(name), stage, "api" if service else "cpu", (), service, upstream)
+    return Pending(Path(name), Ask(stage, "api" if service else "cpu", (), service), upstream)
 
 
 def waits(arrays: list[Array]) -> dict[str, set[str]]:
@@ -37,7 +35,7 @@ def test_each_index_waits_for_its_own_upstream_stage_and_for_no_other() -> None:
     cells = [cell("split0"), cell("split1"), cell("finetune0", "split0")]
     cells += [cell("finetune1", "split1"), cell("gate1", "finetune1"), cell("gate0", "finetune0")]
     arrays = arrange(cells, {}, 100)
-    assert [(array.stage, sorted(array.tasks), array.after) for array in arrays] == [
+    assert [(array.ask.stage, sorted(array.tasks), array.after) for array in arrays] == [
         ("split", [1, 2], ""),
         ("finetune", [1, 2], "aftercorr:${job1}"),
         ("gate", [1, 2], "aftercorr:${job2}"),
@@ -69,7 +67,7 @@ def test_a_shared_upstream_stage_of_another_index_is_waited_for_by_its_number() 
 def test_queued_stages_are_waited_for_and_not_submitted_again() -> None:
     cells = [cell("split0"), cell("finetune0", "split0")]
     (array,) = arrange(cells, {Path("split0"): "77_4"}, 100)
-    assert (array.stage, list(array.tasks), array.after) == ("finetune", [4], "aftercorr:77")
+    assert (array.ask.stage, list(array.tasks), array.after) == ("finetune", [4], "aftercorr:77")
 
 
 def test_arrays_are_cut_at_what_slurm_takes() -> None:
@@ -90,7 +88,7 @@ def test_stages_of_different_services_never_share_an_array() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_on_random_graphs_slurm_waits_for_all_that_is_needed_and_no_more(seed: int) -> None:
     rng = random.Random(seed)
-    cells: list[Cell] = []
+    cells: list[Pending] = []
     for number in range(60):
         pool = [str(c.path) for c in cells]
         needs = rng.sample(pool, min(len(pool), rng.choice([0, 1, 1, 2, 3])))
@@ -138,11 +136,11 @@ def test_an_allocation_becomes_options_and_null_asks_for_nothing() -> None:
 def test_stages_of_a_service_run_one_at_a_time_and_others_as_throttled() -> None:
     cluster = ClusterConfig("slurm", 1, throttle=5, lead_seconds=90, requeue=False)
     tasks = {1: Path("a"), 2: Path("b"), 3: Path("c"), 9: Path("d")}
-    gpu = line(cluster, Array("finetune", "gpu", (), None, (), (), tasks))
+    gpu = line(cluster, Array(Ask("finetune", "gpu", (), None), (), (), tasks))
     assert "--array=1-3,9%5" in gpu
     assert "--job-name=night-finetune" in gpu
     assert {"--signal=B:USR1@90", "--no-requeue", "--output=/r/50 %%/%A_%a.log"} <= set(gpu)
-    asked = line(cluster, Array("evaluation", "api", (), "gpt_4o", ("7",), ("8_1",), tasks))
+    asked = line(cluster, Array(Ask("evaluation", "api", (), "gpt_4o"), ("7",), ("8_1",), tasks))
     assert "--array=1-3,9%1" in asked
     assert "--job-name=understudy-gpt_4o" in asked
     assert "--dependency=aftercorr:7,afterok:8_1,singleton" in asked

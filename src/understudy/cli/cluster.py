@@ -39,7 +39,7 @@ def submit(
 def _print_script(job: "Submission") -> None:
     for line in job.script():
         print(line)
-    stages = Counter(cell.stage for cell in job.cells if cell.path not in job.queued)
+    stages = Counter(cell.ask.stage for cell in job.cells if cell.path not in job.queued)
     counts = ", ".join(f"{number} {stage}" for stage, number in stages.items()) or "nothing"
     print(f"# {len(job.arrays)} arrays of {stages.total()} jobs: {counts}")
     print(f"# {len(job.queued)} cells queued before; nothing was submitted or written")
@@ -55,12 +55,12 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
     table = Table("job", "stage", "cells", "waits for", box=box.SIMPLE_HEAD, pad_edge=False)
-    for array, number in done.lines:
-        table.add_row(number, array.stage, str(len(array.tasks)), array.after or "–")
-    if done.lines:
+    for number, array in done.arrays.items():
+        table.add_row(number, array.ask.stage, str(len(array.tasks)), array.after or "–")
+    if done.arrays:
         console.print(table)
-    cells = sum(len(line.array.tasks) for line in done.lines)
-    texts = [f"submitted: {cells} stages in {len(done.lines)} arrays"]
+    stages = sum(len(array.tasks) for array in done.arrays.values())
+    texts = [f"submitted: {stages} stages in {len(done.arrays)} arrays"]
     texts += [f"{done.reused} queued before"] if done.reused else []
     texts += [f"{done.lost} stopped by a failure (understudy status)"] if done.lost else []
     console.print(", ".join(texts))
@@ -96,7 +96,7 @@ def register(verbs: Any) -> None:
 
 def _cancel(arguments: argparse.Namespace) -> None:
     from understudy.pipeline.record import find_run
-    from understudy.sweep import cancellation, sweep
+    from understudy.sweep import submission, sweep
 
     root = _root(arguments)
     if (found := sweep.find_sweep(root, arguments.run)) is not None:
@@ -104,7 +104,7 @@ def _cancel(arguments: argparse.Namespace) -> None:
     else:
         runs = [found := find_run(root, arguments.run)]
     planning = found.parents[2].joinpath("slurm", *found.parent.parts[-2:], "planning.json")
-    done = cancellation.cancel(runs, planning, arguments.all)
+    done = submission.cancel(runs, planning, arguments.all)
     print(f"cancelled: {len(done.jobs)} jobs of {found.parent.name}")
     if done.shared:
         names = ", ".join(sorted(set(done.shared.values())))
@@ -117,7 +117,7 @@ def _explain(arguments: argparse.Namespace) -> None:
     from understudy.pipeline import run as pipeline
     from understudy.pipeline.record import RunRecord, find_run
     from understudy.sweep import explain
-    from understudy.sweep.submission_cells import ahead
+    from understudy.sweep.submission import ahead
 
     planned = {}
     if any("=" in word for word in arguments.cell):

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
@@ -15,31 +14,11 @@ from understudy import locations
 from understudy.config.cluster import ClusterConfig, Resources, Room
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.pipeline.standing import JobState
+from understudy.sweep.arrays import Array
 
 _INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)
 # Not the user's to mend, and the same line may pass later; every other refusal is bad input.
 _PASSING = "contact|timed out|temporarily|submit.*limit|configuration source|authentic|protocol"
-
-
-@dataclass
-class Array:
-    """Stage directories to run as one array; jobs are ids, or `${jobN}` before there is one."""
-
-    stage: str
-    room: Room
-    flags: tuple[str, ...]  # what each of its jobs asks for
-    service: str | None  # whose stages run one at a time
-    aftercorr: tuple[str, ...]  # arrays: index i waits for their index i
-    afterok: tuple[str, ...]  # jobs that every index waits for
-    tasks: dict[int, Path] = field(default_factory=dict)
-
-    @property
-    def after(self) -> str:
-        """The dependency, in Slurm's words."""
-        parts = [f"aftercorr:{':'.join(self.aftercorr)}"] if self.aftercorr else []
-        parts += [f"afterok:{':'.join(self.afterok)}"] if self.afterok else []
-        # A name of its own per service: a job waits for all earlier ones of the same name.
-        return ",".join([*parts, *(["singleton"] if self.service else [])])
 
 
 def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
@@ -63,13 +42,14 @@ def stages_argv(
     array: Array, cluster: ClusterConfig, title: str, tasks: Path, logs: Path
 ) -> list[str]:
     """The line that submits an array; `tasks` is the file of its task list."""
-    body = "gpu-stage.sbatch" if array.room == "gpu" else "cpu-stage.sbatch"
-    at_once = 1 if array.service else cluster.throttle
+    stage, room, asked, service = array.ask
+    body = "gpu-stage.sbatch" if room == "gpu" else "cpu-stage.sbatch"
+    at_once = 1 if service else cluster.throttle
     return [
-        *_sbatch(f"understudy-{array.service}" if array.service else f"{title}-{array.stage}"),
+        *_sbatch(f"understudy-{service}" if service else f"{title}-{stage}"),
         f"--array={_ranges(array.tasks)}" + (f"%{at_once}" if at_once else ""),
         *([f"--dependency={array.after}"] if array.after else []),
-        *array.flags,
+        *asked,
         f"--output={_literal(logs)}/%A_%a.log",
         "--open-mode=append",
         f"--signal=B:USR1@{cluster.lead_seconds}",

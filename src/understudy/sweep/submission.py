@@ -1,4 +1,4 @@
-"""Submit runs to Slurm: what is sure to be needed and not done becomes arrays of jobs.
+"""Submit runs to Slurm, and cancel them: what is sure to be needed becomes arrays of jobs.
 
 `slurm/{run,sweep}/<name>/` beside the runs holds the task lists, the jobs' logs and the id of the
 planning job, which runs the same command when a round is over. `slurm.json` in a stage's directory
@@ -11,37 +11,85 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.pipeline.record import RunRecord
+from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunRecord
 from understudy.pipeline.run import Run
-from understudy.pipeline.standing import JobState
-from understudy.store.artifacts import write_atomically
+from understudy.pipeline.stages import Stage
+from understudy.store.artifacts import StageDir, write_atomically
 from understudy.sweep import slurm
-from understudy.sweep.slurm import Array
-from understudy.sweep.submission_arrays import arrange, sinks, without
-from understudy.sweep.submission_cells import Ahead, ahead, cells
+from understudy.sweep.arrays import Array, Ask, Pending, arrange, sinks, without
 
 
-class Line(NamedTuple):
-    """One array that was submitted."""
+class Ahead(NamedTuple):
+    """How far a run is: its record so far, and the stages that are sure to be needed next."""
 
-    array: Array  # with the ids of the jobs that it waits for
-    job: str
+    run: Run
+    record: RunRecord
+    stages: list[Stage]  # not done, each after what it needs; none = only the decision is left
+
+
+def ahead(run: Run) -> Ahead:
+    """Read from the disk which rounds have decided; the next one, or the holdout, is needed."""
+    flow = run.flow
+    plan = dict(flow.shared)
+    record = replace(run.record, stages=_paths(plan), rounds=[])
+    stages = list(plan.values())
+    for number, size in enumerate(flow.sizes):
+        plan = flow.round(number)
+        stages += plan.values()
+        gate = StageDir(run.root / plan["gate"].path)
+        decision = gate.read("out/summary.json")["decision"] if gate.is_done else None
+        record.rounds.append(RoundRecord(number, size, _paths(plan), decision))
+        if flow.is_ladder and decision == "pass" and (last := run.holdout(number)):
+            record.holdout = HoldoutRecord(number, _paths(last))
+            stages += last.values()
+        if flow.is_ladder and decision in (None, "pass"):
+            break
+    left = {stage.path: stage for stage in stages if not StageDir(run.root / stage.path).is_done}
+    return Ahead(run, record, list(left.values()))
+
+
+def _paths(plan: Mapping[str, Stage]) -> dict[str, str]:
+    return {role: stage.path for role, stage in plan.items()}
+
+
+def pending(aheads: Iterable[Ahead]) -> dict[Path, tuple[Pending, Ahead, Stage]]:
+    """The stages by directory, each after what it needs; the first run that needs one owns it."""
+    found: dict[Path, tuple[Pending, Ahead, Stage]] = {}
+    for each in aheads:
+        config = each.run.config
+        cluster, gpu, spread = config.cluster, config.cluster.gpu, config.accelerate
+        flags = {
+            "all": slurm.flags(gpu, gpu.gpus, spread.nodes if spread.is_distributed else 1),
+            "one": slurm.flags(gpu, min(1, gpu.gpus), 1),
+            "cpu": slurm.flags(cluster.cpu, 0, 1),
+            "api": slurm.flags(cluster.api, 0, 1),
+        }
+        left = {stage.path for stage in each.stages}
+        for stage in each.stages:
+            if (path := each.run.root / stage.path) not in found:
+                spec, service = stage.spec, stage.service(config)
+                asked = flags[spec.gpus if spec.room == "gpu" else spec.room]
+                ask = Ask(stage.name, spec.room, asked, service.name if service else None)
+                upstream = {up.path for up in stage.inputs.values()} & left
+                needs = tuple(each.run.root / up for up in sorted(upstream))
+                found[path] = Pending(path, ask, needs), each, stage
+    return found
 
 
 @dataclass
 class Submitted:
     """What one command has done."""
 
-    lines: list[Line]
-    reused: int  # cells that were queued before
-    lost: int  # cells that failed, and those that need them
+    arrays: dict[str, Array]  # by job, with the ids of the jobs that they wait for
+    reused: int  # stages that were queued before
+    lost: int  # stages that failed, and those that need them
     planning: str | None  # the job that goes on when these have ended
 
 
@@ -54,9 +102,14 @@ class Submission:
         self.folder = directory.parents[1] / "slurm" / directory.parent.name / self.name
         self.command = command
         self._first = len(list(self.folder.glob("*.tsv")))  # task lists of earlier commands
-        self._queue = self._ask_queue()  # first: a job that is gone by now has written DONE
+        try:  # before the stages are looked at: a job that is gone by now has written DONE
+            self._queue = slurm.queue()
+        except EnvironmentFailed:
+            if self.cluster.kind != "dry_run":  # which can be made anywhere
+                raise
+            self._queue = {}
         self.aheads = [ahead(run) for run in runs]
-        self._cells = cells(self.aheads)
+        self._cells = pending(self.aheads)
         self._planner = slurm.job_of(self.folder / "planning.json")
         self.queued, ended = dict[Path, str](), set[Path]()
         for path in self._cells:
@@ -96,33 +149,39 @@ class Submission:
         Raises BadInput when Slurm refuses an array, and then cancels what this call submitted.
         """
         self._write_down()
-        lines: list[Line] = []
-        ids: list[str] = []
+        submitted: dict[str, Array] = {}
         try:
             for number, array in enumerate(self.arrays, 1):
+                ids = list(submitted)
                 known = replace(
                     array,
                     aftercorr=tuple(_with_id(job, ids) for job in array.aftercorr),
                     afterok=tuple(_with_id(job, ids) for job in array.afterok),
                 )
-                ids.append(slurm.submit(self._argv(known, number), array.room))
-                lines.append(Line(known, ids[-1]))
-                self._note(known, ids[-1])
-            planning = self._plan_next(ids)
+                job = slurm.submit(self._argv(known, number), array.ask.room)
+                submitted[job] = known
+                for index, path in array.tasks.items():
+                    (path / "failed.json").unlink(missing_ok=True)
+                    record = {"job": f"{job}_{index}", "submission": self.name}
+                    record["log"] = str(self.folder / f"{job}_{index}.log")
+                    write_atomically(path / "slurm.json", json.dumps(record, indent=1))
+            planning = self._plan_next(list(submitted))
         except BadInput:
-            slurm.cancel(ids)
+            slurm.cancel(submitted)
             raise
         except EnvironmentFailed as error:
             raise EnvironmentFailed(
-                f"{error}; {len(ids)} of {len(self.arrays)} arrays are submitted, and the same "
-                "command submits the rest"
+                f"{error}; {len(submitted)} of {len(self.arrays)} arrays are submitted, and the "
+                "same command submits the rest"
             ) from None
-        return Submitted(lines, len(self.queued), self.lost, planning)
+        return Submitted(submitted, len(self.queued), self.lost, planning)
 
     def settle(self) -> None:
         """Record the decision of every run that has nothing left to do."""
         for each in self.aheads:
-            if not each.stages and not _is_decided(each):
+            path = each.record.path
+            is_decided = path.is_file() and RunRecord.read(path).decision is not None
+            if not each.stages and not is_decided:
                 each.run.is_quiet = True
                 each.run.execute()
 
@@ -139,13 +198,6 @@ class Submission:
         for number, array in enumerate(self.arrays, 1):
             tasks = "".join(f"{index}\t{path}\n" for index, path in array.tasks.items())
             self._tasks(number).write_text(tasks, encoding="utf-8")
-
-    def _note(self, array: Array, job: str) -> None:
-        for index, path in array.tasks.items():
-            (path / "failed.json").unlink(missing_ok=True)
-            record = {"job": f"{job}_{index}", "submission": self.name}
-            record["log"] = str(self.folder / f"{job}_{index}.log")
-            write_atomically(path / "slurm.json", json.dumps(record, indent=1))
 
     def _plan_next(self, ids: list[str]) -> str | None:
         """Submit the planning job, unless one waits that nothing new has to be added to."""
@@ -180,14 +232,6 @@ class Submission:
     def _tasks(self, number: int) -> Path:
         return self.folder / f"{self._first + number}.tsv"
 
-    def _ask_queue(self) -> dict[str, JobState]:
-        try:
-            return slurm.queue()
-        except EnvironmentFailed:
-            if self.cluster.kind == "dry_run":  # a plan can be made anywhere
-                return {}
-            raise
-
 
 @contextmanager
 def one_at_a_time(directory: Path) -> Iterator[None]:
@@ -199,11 +243,6 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
         yield
 
 
-def _is_decided(each: Ahead) -> bool:
-    path = each.record.path
-    return path.is_file() and RunRecord.read(path).decision is not None
-
-
 def _with_id(job: str, ids: list[str]) -> str:
     """`${job2}_5` with the id of the second array."""
     return re.sub(r"\$\{job(\d+)\}", lambda found: ids[int(found[1]) - 1], job)
@@ -211,3 +250,39 @@ def _with_id(job: str, ids: list[str]) -> str:
 
 def _shell_word(word: str) -> str:
     return word if word.startswith("--dependency=") else shlex.quote(word)
+
+
+class Cancelled(NamedTuple):
+    """What was cancelled, and what was left to whom."""
+
+    jobs: list[str]
+    shared: dict[str, str]  # job → a run that waits for it
+
+
+def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Cancelled:
+    """Cancel the jobs of these runs and their planning job.
+
+    A job that does a stage of another run without a decision is left, unless `with_shared`.
+    """
+    own = [path.absolute() for path in run_files]
+    root = planning.parents[3]
+    queue = slurm.queue()
+    jobs = {
+        job: path
+        for run in map(RunRecord.read, own)
+        for path in run.stage_paths
+        if (job := slurm.job_of(root / path / "slurm.json")) in queue
+    }
+    others = (path for path in root.glob("run/*/run.json") if path not in own)
+    waiting = {
+        path: run.name
+        for run in map(RunRecord.read, others)
+        if run.decision is None
+        for path in run.stage_paths
+    }
+    shared = {job: waiting[path] for job, path in jobs.items() if job and path in waiting}
+    doomed = [job for job in jobs if job and (with_shared or job not in shared)]
+    if (plan := slurm.job_of(planning)) is not None and plan in queue:
+        doomed.insert(0, plan)  # first, or it would go on with what is left
+    slurm.cancel(doomed)
+    return Cancelled(doomed, {} if with_shared else shared)

@@ -3,12 +3,47 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.sweep.slurm import Array
-from understudy.sweep.submission_cells import Cell
+from understudy.config.cluster import Room
+
+
+class Ask(NamedTuple):
+    """What a stage is, and asks Slurm for; the stages of an array ask for the same."""
+
+    stage: str
+    room: Room
+    flags: tuple[str, ...]  # what its job asks for
+    service: str | None  # that it asks; such stages run one at a time
+
+
+class Pending(NamedTuple):
+    """One stage that is not done, with the upstream stages that are not done either."""
+
+    path: Path
+    ask: Ask
+    needs: tuple[Path, ...]
+
+
+@dataclass
+class Array:
+    """Stage directories to run as one array; jobs are ids, or `${jobN}` before there is one."""
+
+    ask: Ask
+    aftercorr: tuple[str, ...]  # arrays: index i waits for their index i
+    afterok: tuple[str, ...]  # jobs that every index waits for
+    tasks: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def after(self) -> str:
+        """The dependency, in Slurm's words."""
+        parts = [f"aftercorr:{':'.join(self.aftercorr)}"] if self.aftercorr else []
+        parts += [f"afterok:{':'.join(self.afterok)}"] if self.afterok else []
+        # A name of its own per service: a job waits for all earlier ones of the same name.
+        return ",".join([*parts, *(["singleton"] if self.ask.service else [])])
 
 
 class Spot(NamedTuple):
@@ -18,7 +53,7 @@ class Spot(NamedTuple):
     at: int  # the index
 
 
-def without(cells: Iterable[Cell], lost: AbstractSet[Path]) -> list[Cell]:
+def without(cells: Iterable[Pending], lost: AbstractSet[Path]) -> list[Pending]:
     """The cells that need none of the lost ones; cells stand after what they need."""
     gone = set(lost)
     kept = []
@@ -30,7 +65,7 @@ def without(cells: Iterable[Cell], lost: AbstractSet[Path]) -> list[Cell]:
     return kept
 
 
-def arrange(cells: Sequence[Cell], queued: Mapping[Path, str], limit: int) -> list[Array]:
+def arrange(cells: Sequence[Pending], queued: Mapping[Path, str], limit: int) -> list[Array]:
     """The arrays of all cells that are not queued yet, in the order to submit them.
 
     The n-th is called `${jobN}`, from 1. A cell's index is that of the upstream stage with the
@@ -41,10 +76,20 @@ def arrange(cells: Sequence[Cell], queued: Mapping[Path, str], limit: int) -> li
     """
     needs = _reduced(cells)
     users = Counter(path for paths in needs.values() for path in paths)
-    spots = {path: Spot(array, int(index)) for path, (array, index) in _split(queued).items()}
+    spots = {}
+    for path, job in queued.items():
+        array, _, at = job.partition("_")
+        spots[path] = Spot(array, int(at))
     numbers = count(1)
     arrays: list[Array] = []
-    for group in _groups([cell for cell in cells if cell.path not in queued], needs):
+    depth: dict[Path, int] = {}
+    groups = defaultdict[tuple[int, Ask], list[Pending]](list)  # that may share an array
+    for cell in cells:
+        if cell.path not in queued:
+            above = max((depth.get(path, 0) for path in needs[cell.path]), default=0)
+            depth[cell.path] = above + 1
+            groups[above, cell.ask].append(cell)
+    for (_, ask), group in sorted(groups.items(), key=lambda item: item[0][0]):
         for key, members in _by_dependency(group, needs, users, spots).items():
             made: list[Array] = []
             names: list[str] = []
@@ -52,8 +97,7 @@ def arrange(cells: Sequence[Cell], queued: Mapping[Path, str], limit: int) -> li
             for number, (cell, given) in enumerate(members):
                 index = number % limit + 1 if given is None else given
                 if (place := taken[index]) == len(made):
-                    parts = (cell.stage, cell.room, cell.flags, cell.service)
-                    made.append(Array(*parts, *key))
+                    made.append(Array(ask, *key))
                     names.append(f"${{job{next(numbers)}}}")
                 taken[index] += 1
                 made[place].tasks[index] = cell.path
@@ -62,18 +106,14 @@ def arrange(cells: Sequence[Cell], queued: Mapping[Path, str], limit: int) -> li
     return arrays
 
 
-def sinks(cells: Iterable[Cell]) -> list[Path]:
+def sinks(cells: Iterable[Pending]) -> list[Path]:
     """The cells that no other waits for."""
     cells = list(cells)
     needed = {path for cell in cells for path in cell.needs}
     return [cell.path for cell in cells if cell.path not in needed]
 
 
-def _split(queued: Mapping[Path, str]) -> dict[Path, list[str]]:
-    return {path: job.split("_") for path, job in queued.items()}
-
-
-def _reduced(cells: Sequence[Cell]) -> dict[Path, list[Path]]:
+def _reduced(cells: Sequence[Pending]) -> dict[Path, list[Path]]:
     """What each cell must wait for, without what it waits for indirectly anyway."""
     bit = {cell.path: 1 << number for number, cell in enumerate(cells)}
     above: dict[Path, int] = {}
@@ -88,25 +128,15 @@ def _reduced(cells: Sequence[Cell]) -> dict[Path, list[Path]]:
     return reduced
 
 
-def _groups(cells: list[Cell], needs: Mapping[Path, list[Path]]) -> list[list[Cell]]:
-    """Cells that may share an array, upstream ones first."""
-    depth: dict[Path, int] = {}
-    groups = defaultdict[tuple[int, str, tuple[str, ...], str | None], list[Cell]](list)
-    for cell in cells:
-        depth[cell.path] = 1 + max((depth.get(path, 0) for path in needs[cell.path]), default=0)
-        groups[depth[cell.path], cell.stage, cell.flags, cell.service].append(cell)
-    return [group for _, group in sorted(groups.items(), key=lambda item: item[0][0])]
-
-
 _Key = tuple[tuple[str, ...], tuple[str, ...]]  # aftercorr, afterok
 
 
 def _by_dependency(
-    group: list[Cell],
+    group: list[Pending],
     needs: Mapping[Path, list[Path]],
     users: Mapping[Path, int],
     spots: Mapping[Path, Spot],
-) -> dict[_Key, list[tuple[Cell, int | None]]]:
+) -> dict[_Key, list[tuple[Pending, int | None]]]:
     """The cells of a group by what they wait for, each with its index where that is given."""
     own: dict[Path, Spot] = {}
     for cell in group:
@@ -116,7 +146,7 @@ def _by_dependency(
     for spot in own.values():
         shares[spot.array][spot.at] += 1
     fanned = {array for array, share in shares.items() if max(share.values()) > len(share)}
-    found = defaultdict[_Key, list[tuple[Cell, int | None]]](list)
+    found = defaultdict[_Key, list[tuple[Pending, int | None]]](list)
     for cell in group:
         mine = own.get(cell.path)
         index = None if mine is None or mine.array in fanned else mine.at
