@@ -43,7 +43,6 @@ OWED_CIRCLES = {
     "evaluations · published · runs",
 }
 OWED_NAMES = {
-    "Answer",
     "Anthropic",
     "Asked",
     "Batch",

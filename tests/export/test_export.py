@@ -204,7 +204,7 @@ def test_the_round_that_passed_is_exported_and_others_on_demand(run_json: Path) 
     run = json.loads(run_json.read_text())
     later = {**run["rounds"][0], "round": 1, "stages": {"finetune": "finetune/nowhere"}}
     run_json.write_text(json.dumps(run | {"rounds": [*run["rounds"], later]}))
-    assert chosen.choose(run_json).step["round"] == 0
+    assert chosen.choose(run_json).step.round == 0
     from understudy.errors import BadInput
 
     with pytest.raises(BadInput, match=r"demo has no model of round 1; it has one of 0"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from support import exports, tiny_model
 from understudy.errors import BadInput
-from understudy.export import checks, merge, parity_model
+from understudy.export import checks, merge
 from understudy.export.parity import TOLERANCES, Report, tolerance
 from understudy.models import load
 
@@ -81,7 +81,7 @@ def test_the_distance_is_the_divergence_of_all_tokens_on_the_judged_answers(
     then: checks.Judged,
 ) -> None:
     base = load.base(then.config.model, FP32)
-    found = parity_model.distance(base, then.readings, then.answers)
+    found = checks.distance(base, then.readings, then.answers)
     divergences, agreed = [], []
     for reading, answer in zip(then.readings, then.answers, strict=True):
         for place, logits in enumerate(answer.logits):
@@ -176,7 +176,7 @@ def test_a_merge_damaged_by_a_dtype_is_caught_by_its_name(
 ) -> None:
     cast(files, lambda tensor: tensor.to(dtype).float())
     cause = check(then, files).cause
-    name = merge.name_of(dtype)
+    name = load.dtype_name(dtype)
     assert cause is not None
     assert cause.startswith(
         "weights differ from those judged: they are float32 by name, but every value is rounded "
@@ -193,7 +193,7 @@ def test_an_export_in_16_bits_is_as_judged_within_their_tolerance(
     report = check(then, tmp_path / "short", dtype)
     assert report.cause is None
     measured = report.measured["weights"]["kl"]
-    assert TOLERANCES["float32"].kl < measured < TOLERANCES[merge.name_of(dtype)].kl
+    assert TOLERANCES["float32"].kl < measured < TOLERANCES[load.dtype_name(dtype)].kl
 
 
 @pytest.mark.slow

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from understudy.config.deploy import ExportConfig
 from understudy.errors import BadInput, UnderstudyError
-from understudy.export import card, checks, gguf, merge, parity, parity_server
+from understudy.export import card, checks, gguf, merge, parity, server
 from understudy.export.parity import Report
 from understudy.models import load
 from understudy.pipeline.chosen import Chosen
@@ -63,6 +64,8 @@ def export(chosen: Chosen, settings: ExportConfig, to: Path, is_forced: bool) ->
 
 def _write(chosen: Chosen, settings: ExportConfig, part: Path) -> Report:
     """Write what is wanted to `part`, and check it."""
+    import torch
+
     config, report = chosen.config, Report()
     dtype = merge.dtype_of(settings.dtype)
     computed = dtype if load.device().type == "cuda" else load.dtype()
@@ -74,7 +77,8 @@ def _write(chosen: Chosen, settings: ExportConfig, part: Path) -> Report:
     else:
         merge.merged(config, chosen.finetuned, dtype, model)
     is_right = checks.check_files(then, model, dtype, computed, report)
-    _leave_gpu()
+    gc.collect()  # a server, another process, needs the room that our models took
+    torch.cuda.empty_cache()
     if is_right:
         if settings.what == "merged":
             _check_server(then, model, dtype, settings, report)
@@ -85,26 +89,23 @@ def _write(chosen: Chosen, settings: ExportConfig, part: Path) -> Report:
     return report
 
 
-def _leave_gpu() -> None:
-    """Give back what our models took: a server, another process, needs the room."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
-
-
 def _check_server(
     then: checks.Judged, model: Path, dtype: object, settings: ExportConfig, report: Report
 ) -> None:
     """Ask `understudy serve` on the exported directory."""
-    if (why := checks.why_no_server(settings.parity)) is not None:
+    if settings.parity.server == "none":
+        report.unmeasured["server"] = "export.parity.server=none"
+        return
+    needed = ("starlette", "uvicorn", "prometheus_client")
+    if missing := [name for name in needed if find_spec(name) is None]:
+        why = f"it needs {missing[0]}: pip install 'understudy[serve]'"
         report.unmeasured["server"] = why
         return
-    port = parity_server.free_port()
-    allowed = parity.tolerance(merge.name_of(dtype), merge.name_of(load.dtype()))
+    port = server.free_port()
+    allowed = parity.tolerance(load.dtype_name(dtype), load.dtype_name(load.dtype()))
     serve = [sys.executable, "-m", "understudy", "serve", str(model), "--port", str(port)]
     seconds = settings.parity.server_seconds
-    with parity_server.running(serve, port, model / "server.log", seconds) as url:
+    with server.running(serve, port, model / "server.log", seconds) as url:
         checks.check_server(then, url, "server", allowed, report)
     (model / "server.log").unlink()
 
@@ -118,7 +119,7 @@ def _write_gguf(
     report: Report,
 ) -> None:
     """Convert the merged model, which is right, and ask llama.cpp's server on the result."""
-    llama_cpp, kind = gguf.check(settings.llama_cpp), merge.name_of(dtype)
+    llama_cpp, kind = gguf.check(settings.llama_cpp), load.dtype_name(dtype)
     file = part / f"{then.config.model.name}-{kind}.gguf"
     gguf.convert(model, kind, llama_cpp, settings.python, file)
     shutil.rmtree(model)
@@ -128,12 +129,12 @@ def _write_gguf(
             "cmake --build build --target llama-server"
         )
         return
-    port = parity_server.free_port()
+    port = server.free_port()
     command = [str(program), "-m", str(file), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--jinja", "-np", "1", "-c", str(then.config.model.context)]
     log, seconds = part / "server.log", settings.parity.server_seconds
-    with parity_server.running(command, port, log, seconds) as url:
-        readings = parity_server.read(url, then.rows)
+    with server.running(command, port, log, seconds) as url:
+        readings = server.read(url, then.rows)
         cause = parity.token_ids(then.readings, readings, then.name)
         cause = cause and f"llama.cpp: {cause}"
         if report.found("llama.cpp, token ids", {"prompts": len(readings)}, cause):

@@ -21,11 +21,6 @@ def dtype_of(wanted: str) -> Any:
     return load.dtype() if wanted == "auto" else getattr(torch, wanted)
 
 
-def name_of(dtype: Any) -> str:
-    """`float32`, not `torch.float32`."""
-    return str(dtype).removeprefix("torch.")
-
-
 def merged(config: Config, finetuned: Path | None, dtype: Any, out: Path) -> None:
     """Write weights, tokenizer and generation defaults; an adapter is merged in fp32.
 
@@ -37,10 +32,7 @@ def merged(config: Config, finetuned: Path | None, dtype: Any, out: Path) -> Non
     with warnings.catch_warnings():
         # PEFT sets tie_word_embeddings=False itself, and the parity check loads the result.
         warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
-        if finetuned is None:
-            model = load.base(config.model, torch.float32)
-        else:
-            model = load.finetuned(config.model, finetuned, torch.float32)
+        model = load.finetuned(config.model, finetuned, torch.float32)
     tokenizer = load.tokenizer(config.model, finetuned)
     model.to(dtype)
     model.generation_config = generation(config, model.generation_config, tokenizer)
@@ -74,7 +66,7 @@ def adapter(config: Config, finetuned: Path, out: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy2(finetuned / name, out / name)
     tokenizer = load.tokenizer(config.model, finetuned)
-    generation(config, _own_generation(base), tokenizer).save_pretrained(out)
+    generation(config, load.generation_defaults(base), tokenizer).save_pretrained(out)
     _save_tokenizer(config, tokenizer, out)
 
 
@@ -102,12 +94,3 @@ def _save_tokenizer(config: Config, tokenizer: Any, out: Path) -> None:
     """With the context that was judged, which is how servers learn of it."""
     tokenizer.model_max_length = config.model.context
     tokenizer.save_pretrained(out)
-
-
-def _own_generation(path: Path) -> Any:
-    """The generation defaults of a model that is not loaded."""
-    from transformers import AutoConfig, GenerationConfig
-
-    if (path / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(path)
-    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))

@@ -5,7 +5,7 @@ exported files loaded from disk, and a server of them. Compared are, in this ord
 chat template, the token ids, what stops an answer, the dtype of the weights, the distributions of
 the first tokens, and greedy answers; the first difference is the cause, in one sentence.
 
-Everything here is a function of its arguments; `parity_model.py` and `parity_server.py` measure.
+Everything here is a function of its arguments; `checks.py` and `server.py` measure.
 """
 
 import math

@@ -146,7 +146,7 @@ def _engine(
         "llm": {
             "model": str(served),
             "tokenizer": str(finetuned or base),
-            "dtype": str(kind).removeprefix("torch."),
+            "dtype": load.dtype_name(kind),
             "max_model_len": model.context,
             "seed": job.config.seed,
             "generation_config": "vllm",  # ours is all there is: no cap of the model's own
@@ -253,7 +253,7 @@ def serving(
     command = _command(
         *(python, "serve", "--model", str(model), "--served-model-name", name),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", str(load.dtype()).removeprefix("torch.")),
+        *("--dtype", load.dtype_name(load.dtype())),
         *("--generation-config", "vllm"),  # ours is all there is
         *arguments,
     )

@@ -56,6 +56,11 @@ def dtype() -> Any:
     return torch.bfloat16 if device().type == "cuda" else torch.float32
 
 
+def dtype_name(dtype: Any) -> str:
+    """`float32`, not `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def precision(wanted: str) -> str:
     """The `trainer.precision` that is computed in: auto is bf16 on a GPU, fp32 on a CPU."""
     if wanted != "auto":

@@ -12,7 +12,7 @@ import torch
 
 from support import chat_server, exports, tiny_model
 from understudy.errors import EnvironmentFailed
-from understudy.export import checks, merge, parity, parity_server
+from understudy.export import checks, merge, parity, server
 from understudy.export.parity import FOREIGN, TOLERANCES, Greedy, Report
 from understudy.models import load
 
@@ -171,10 +171,10 @@ def test_a_server_that_refuses_is_one_sentence(
 
 def test_a_server_that_dies_tells_its_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no room in here')"]
-    log, port = tmp_path / "log", parity_server.free_port()
+    log, port = tmp_path / "log", server.free_port()
     with (
         pytest.raises(EnvironmentFailed, match=r"ended with exit code 1: no room in here"),
-        parity_server.running(command, port, log, 20),
+        server.running(command, port, log, 20),
     ):
         pass
 
@@ -184,19 +184,19 @@ def test_a_server_of_the_check_asks_for_no_key(
 ) -> None:
     monkeypatch.setenv("UNDERSTUDY_API_KEY", "secret")
     script = "import os; raise SystemExit(str(os.environ.get('UNDERSTUDY_API_KEY')))"
-    log, port = tmp_path / "log", parity_server.free_port()
+    log, port = tmp_path / "log", server.free_port()
     with (
         pytest.raises(EnvironmentFailed, match=r"exit code 1: None"),
-        parity_server.running([sys.executable, "-c", script], port, log, 20),
+        server.running([sys.executable, "-c", script], port, log, 20),
     ):
         pass
 
 
 def test_a_server_that_is_never_ready_is_given_up_and_ended(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; print('loading', flush=True); time.sleep(60)"]
-    log, port = tmp_path / "log", parity_server.free_port()
+    log, port = tmp_path / "log", server.free_port()
     with (
         pytest.raises(EnvironmentFailed, match=r"is still not ready: loading"),
-        parity_server.running(command, port, log, 1.5),
+        server.running(command, port, log, 1.5),
     ):
         pass
