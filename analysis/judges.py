@@ -2,7 +2,7 @@
 
 python -m analysis.judges RUN… --out DIR [--draws 2000]
 
-The statistics are `understudy.evaluation.judges`; here they become tables and a figure.
+The statistics are `understudy.evaluation.reliability`; here they become tables and a figure.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from understudy.evaluation.scores import METRICS
-from understudy.evaluation.statistics.resampling import DRAWS
+from understudy.evaluation.statistics.intervals import DRAWS
 
 from . import command, draw, labels, scores, tables
 from .evaluations import Data, Floats

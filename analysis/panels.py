@@ -1,4 +1,4 @@
-"""Evaluations as the arrays that `understudy.evaluation.judges` reports on, task by task."""
+"""Evaluations as the arrays that `understudy.evaluation.reliability` reports on, task by task."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from understudy.evaluation.judges import report
 from understudy.evaluation.panel import Panel
+from understudy.evaluation.reliability import report
 from understudy.evaluation.scores import METRICS
-from understudy.evaluation.statistics.resampling import DRAWS
+from understudy.evaluation.statistics.intervals import DRAWS
 
 from . import labels
 from .evaluations import Codes, Data, Evaluation, Names, System

@@ -15,10 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from understudy.evaluation.families import benjamini_hochberg, holm, p_value
 from understudy.evaluation.scores import METRICS
+from understudy.evaluation.statistics.families import (
+    Paired,
+    benjamini_hochberg,
+    holm,
+    p_value,
+    sign_flips,
+)
 from understudy.evaluation.statistics.intervals import cluster_mean
-from understudy.evaluation.statistics.permutation import Paired, sign_flips
 
 from . import command, labels, scores, tables
 from .evaluations import Data, Evaluation

@@ -47,7 +47,6 @@ OWED_NAMES = {
     "Asked",
     "Batch",
     "Batches",
-    "Decision",
     "Exchange",
     "Google",
     "Limits",
@@ -58,7 +57,6 @@ OWED_NAMES = {
     "Refused",
     "Row",
     "Settings",
-    "Shift",
 }
 
 

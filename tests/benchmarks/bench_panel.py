@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from understudy.evaluation.judges import report
 from understudy.evaluation.panel import Panel
+from understudy.evaluation.reliability import report
 from understudy.evaluation.statistics.intervals import cluster_draws
 
 JUDGES, SYSTEMS, PROMPTS, REPEATS = 4, 4, 1000, 5

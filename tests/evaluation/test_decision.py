@@ -1,6 +1,9 @@
 """The decision: three words, what each needs, and how often it is wrong over many looks."""
 
+import json
 import math
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +12,7 @@ from scipy import special, stats
 
 from support.evaluations import verdict
 from understudy.evaluation import decision
-from understudy.evaluation.decision import Decision, decide
-from understudy.evaluation.pairs import Pairs, pair
+from understudy.evaluation.decision import Decision, Pairs, decide, file_of, look, pair
 from understudy.evaluation.scores import METRICS
 from understudy.evaluation.statistics import intervals
 
@@ -95,7 +97,7 @@ def test_missing_scores_that_could_turn_it_stop_a_migration() -> None:
 
 def test_a_second_look_has_half_the_level_and_a_third_a_quarter() -> None:
     differences = spread(-2.3, 15, 100)  # lower limits -4.79, -5.27 and -5.70
-    found = [decided(differences, look=look) for look in (1, 2, 3)]
+    found = [decided(differences, look=number) for number in (1, 2, 3)]
     assert [one.level for one in found] == [0.05, 0.025, 0.0125]
     assert [one.decision for one in found] == ["MIGRATE", "INCONCLUSIVE", "INCONCLUSIVE"]
 
@@ -207,12 +209,12 @@ def simulate(mean: float, prompts: int, loops: int) -> dict[str, float]:
         # The first round that passes is looked at, the last one where none does: always one look.
         first = np.where(passed.any(1), passed.argmax(1), ROUNDS - 1)
         counts["one look"] += migrates(holdout[np.arange(chunk), first], 0.05).sum()
-        # Whoever goes on after a no looks at each later pass, at alpha / 2, alpha / 4, ...
+        # After a no there is another look at each later pass, at alpha / 2, alpha / 4, ...
         number = passed.cumsum(1)
         migrated = np.zeros(chunk, bool)
-        for look in range(1, ROUNDS + 1):
-            loop, step = np.nonzero(passed & (number == look) & ~migrated[:, None])
-            migrated[loop] = migrates(holdout[loop, step], 0.05 / 2 ** (look - 1))
+        for at in range(1, ROUNDS + 1):
+            loop, step = np.nonzero(passed & (number == at) & ~migrated[:, None])
+            migrated[loop] = migrates(holdout[loop, step], 0.05 / 2 ** (at - 1))
         counts["looks at every pass"] += migrated.sum()
     return {rule: count / loops for rule, count in counts.items()}
 
@@ -240,3 +242,46 @@ def test_on_fewer_prompts_skewness_costs_less_than_a_point_of_level(prompts: int
         bare += screens(losses).sum()
     print(f"\nn={prompts}: false MIGRATE {wrong / loops:.4f}, by t alone {bare / loops:.4f}")
     assert wrong / loops < 0.06 < bare / loops
+
+
+def test_another_look_has_the_next_number_and_the_same_one_keeps_its_own(tmp_path: Path) -> None:
+    file = file_of(tmp_path, ["p", "q"])
+    first, second = {"stages": "a", "margin": 5.0}, {"stages": "b", "margin": 5.0}
+    assert look(file, "run", first) == 1
+    assert look(file, "run", second) == 2
+    assert look(file, "again", first) == 1
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["run"] for line in lines] == ["run", "run"]
+    assert lines[0]["evidence"] == first
+
+
+def test_another_margin_is_another_look(tmp_path: Path) -> None:
+    file = file_of(tmp_path, ["p"])
+    assert [look(file, "run", {"margin": margin}) for margin in (5.0, 10.0, 5.0)] == [1, 2, 1]
+
+
+def test_a_holdout_is_its_prompts_whatever_their_order(tmp_path: Path) -> None:
+    assert file_of(tmp_path, ["p", "q"]) == file_of(tmp_path, ["q", "p"])
+    assert file_of(tmp_path, ["p", "q"]) != file_of(tmp_path, ["p"])
+
+
+def test_a_line_torn_by_a_crash_was_never_told_and_is_no_look(tmp_path: Path) -> None:
+    file = file_of(tmp_path, ["p"])
+    look(file, "run", {"stages": "a"})
+    with file.open("a", encoding="utf-8") as torn:
+        torn.write('{"look": "12')
+    assert look(file, "run", {"stages": "b"}) == 2
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_looks_taken_at_once_get_different_numbers(tmp_path: Path) -> None:
+    file, numbers = file_of(tmp_path, ["p"]), list[int]()
+    threads = [
+        threading.Thread(target=lambda n=n: numbers.append(look(file, "run", {"stages": n})))
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 9))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.evaluations import answers_to, config, coverage, job, service, write
 from understudy.config import Config, GateConfig
 from understudy.evaluation import gate, judge
-from understudy.evaluation.gate import Decision, Line, decide
+from understudy.evaluation.gate import GateLine, RoundDecision, decide
 from understudy.records import Answer, Coverage
 from understudy.store.artifacts import Job
 
@@ -23,13 +23,13 @@ def line(
     similarity: float | None,
     precision: float | None,
     role: Literal["local", "baseline"] = "local",
-) -> Line:
+) -> GateLine:
     rest = {"rule": None, "n_prompts": 9, "n_unscored": 0, "n_missing_answers": 0, "p_match": None}
-    return Line(judge_name, role, "tiny", {"mean": similarity}, {"mean": precision}, **rest)
+    return GateLine(judge_name, role, "tiny", {"mean": similarity}, {"mean": precision}, **rest)
 
 
 def test_a_round_passes_when_both_means_reach_their_thresholds() -> None:
-    assert decide(PAPER, [line("offline", 70.0, 91.239)]) == Decision(
+    assert decide(PAPER, [line("offline", 70.0, 91.239)]) == RoundDecision(
         "pass",
         "All means reach their thresholds: "
         "offline similarity 70.00 >= 70; offline precision 91.23 >= 85.",
@@ -38,13 +38,13 @@ def test_a_round_passes_when_both_means_reach_their_thresholds() -> None:
 
 def test_one_short_mean_of_one_judge_fails_the_round_and_the_reason_names_it() -> None:
     table = [line("lenient", 99.0, 99.0), line("strict", 88.0, 84.9999)]
-    assert decide(PAPER, table) == Decision(
+    assert decide(PAPER, table) == RoundDecision(
         "fail", "Short of the thresholds: strict precision 84.99 < 85."
     )
 
 
 def test_a_missing_mean_fails_with_that_reason() -> None:
-    assert decide(PAPER, [line("offline", None, 99.0)]) == Decision(
+    assert decide(PAPER, [line("offline", None, 99.0)]) == RoundDecision(
         "fail",
         "Short of the thresholds: offline similarity is missing: no verdict could be scored.",
     )

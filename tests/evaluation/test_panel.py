@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.panels import panel as panel_of
-from understudy.evaluation import judges
+from understudy.evaluation import reliability
 from understudy.evaluation.panel import build
 from understudy.records import Answer, Verdict
 
@@ -72,7 +72,7 @@ def a_panel(rng: Any) -> Any:
 
 def test_the_report_is_plain_json_and_complete() -> None:
     rng = np.random.default_rng(0)
-    found = judges.report(a_panel(rng), a_panel(rng), {"other": "b"}, draws=199)
+    found = reliability.report(a_panel(rng), a_panel(rng), {"other": "b"}, draws=199)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found["judges"]) == ["a", "b", "c"]
     assert list(found["pairs"]) == ["a / b", "a / c", "b / c"]
@@ -86,7 +86,7 @@ def test_the_report_is_plain_json_and_complete() -> None:
 
 
 def test_the_report_of_one_judge_says_what_one_judge_can() -> None:
-    found = judges.report(panel_of([[80.0], [60.0], [90.0]]), draws=99)
+    found = reliability.report(panel_of([[80.0], [60.0], [90.0]]), draws=99)
     assert found["judges"]["j0"]["mean"]["mean"] == pytest.approx(230 / 3)
     assert found["alpha"]["mean"] is found["icc"]["a1"]["mean"] is None
     assert (found["pairs"], found["position"]) == ({}, None)
@@ -94,5 +94,7 @@ def test_the_report_of_one_judge_says_what_one_judge_can() -> None:
 
 
 def test_the_same_panel_gives_the_same_report() -> None:
-    once, again = (judges.report(a_panel(np.random.default_rng(1)), draws=99) for _ in range(2))
+    once, again = (
+        reliability.report(a_panel(np.random.default_rng(1)), draws=99) for _ in range(2)
+    )
     assert once == again

@@ -75,8 +75,7 @@ def decide_run(
     run: "RunRecord", margin: float, alpha: float, service: str | None = None
 ) -> "Decision":
     """Look at the run's holdout, which is recorded first, and decide."""
-    from understudy.evaluation import decision, looks
-    from understudy.evaluation.pairs import pair
+    from understudy.evaluation import decision
     from understudy.evaluation.scores import METRICS
     from understudy.records import Coverage, Verdict, read_rows
 
@@ -91,11 +90,11 @@ def decide_run(
         }
         for role in ("evaluation", "baseline")
     )
-    pairs = {metric: pair(local, theirs, sorted(groups), metric) for metric in METRICS}
+    pairs = {metric: decision.pair(local, theirs, sorted(groups), metric) for metric in METRICS}
     families = {judge: _family(found) for judge, found in local.items()}
     teacher = _service(run, "synthesis")
     evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
-    number = looks.look(looks.file_of(run.root, sorted(groups)), run.name, evidence)
+    number = decision.look(decision.file_of(run.root, sorted(groups)), run.name, evidence)
     warnings = decision.family_warnings(families, teacher, replaced)
     return decision.decide(
         pairs, groups, margin=margin, alpha=alpha, look=number, warnings=warnings

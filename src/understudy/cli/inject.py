@@ -10,7 +10,7 @@ from understudy.errors import BadInput
 
 if TYPE_CHECKING:
     from understudy.config import Config
-    from understudy.evaluation.injection import Shift
+    from understudy.evaluation.injection import InjectionShift
 
 _HELP = "measure by how much 100 injections in answers move the judges' scores"
 
@@ -50,7 +50,7 @@ def _inject(arguments: argparse.Namespace) -> None:
             print("rehearsal: stand-ins judged, no LLM")
 
 
-def _measured(composed: "Config", count: int) -> list["Shift"]:
+def _measured(composed: "Config", count: int) -> list["InjectionShift"]:
     from understudy import playground
     from understudy.evaluation import injection
     from understudy.pipeline import run
@@ -64,7 +64,7 @@ def _measured(composed: "Config", count: int) -> list["Shift"]:
         print(notice, file=sys.stderr)
     answers = injection.imperfect_answers(task, count)
     root = run.run_root(composed)
-    shifts: list[injection.Shift] = []
+    shifts: list[injection.InjectionShift] = []
     for name, judge in composed.judges.items():
         account = Account(
             journal=root / "journal",
@@ -77,12 +77,12 @@ def _measured(composed: "Config", count: int) -> list["Shift"]:
     return shifts
 
 
-def _plain(shift: "Shift") -> dict[str, Any]:
+def _plain(shift: "InjectionShift") -> dict[str, Any]:
     intervals = {m: getattr(shift, m)._asdict() for m in ("similarity", "precision")}
     return shift._asdict() | intervals
 
 
-def _table(shifts: list["Shift"]) -> str:
+def _table(shifts: list["InjectionShift"]) -> str:
     header = ("judge", "kind", "answers", "unscored", "similarity [95 %]", "precision [95 %]")
     rows = [
         (

@@ -1,7 +1,9 @@
 """Is the local model as good as the service LLM? Non-inferiority, paired by prompt, over a panel.
 
-With limits of the mean difference (local - service, see pairs.py) that each miss with probability
-`level`, and a margin in points:
+    d_i = mean over the judges of (local - service) on prompt i, each over samples and repeats
+
+Leniency that a judge has for both sides cancels. With limits of the mean difference that each miss
+with probability `level`, and a margin in points:
 
     MIGRATE        lower limit > -margin, also if every missing score is the worst for the local
                    model, on at least 50 prompts
@@ -9,23 +11,34 @@ With limits of the mean difference (local - service, see pairs.py) that each mis
     INCONCLUSIVE   else, and how many prompts or verdicts more would decide it
 
 Rounds screen on the test split, as often as they like. The decision is one test on the holdout at
-level alpha. Whoever looks again, with another model, margin or panel, gets alpha / 2, then
-alpha / 4, ...: so any number of looks decides falsely with probability < 2 alpha, and one look with
-alpha. Precision decides and similarity stands beside it: where the references are logs of the
+level alpha. Another look, with another model, margin or panel, costs: the second has alpha / 2, the
+third alpha / 4, ..., so any number of looks decides falsely with probability < 2 alpha, and one
+look with alpha. A look is recorded before its result is told, in one append-only file per holdout
+that all runs below a root share. The same evidence again (the same evaluations, margin, alpha and
+metric) is the same look.
+
+Precision decides and similarity stands beside it: where the references are logs of the
 service itself, the service is compared with its own words.
 
 On very skewed losses (skewness -2) the level of 5 % is really 5.2 % on 200 prompts, 5.3 % on 100
-and 5.5 % on 50; with t alone it would be 6.7, 7.4 and 8.7 % (tests/test_decision.py).
+and 5.5 % on 50; with t alone it would be 6.7, 7.4 and 8.7 % (tests/evaluation/test_decision.py).
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
-from understudy.evaluation.pairs import Pairs
-from understudy.evaluation.scores import METRICS, Metric
+import numpy as np
+
+from understudy.evaluation.scores import METRICS, Metric, pool, scored
 from understudy.evaluation.statistics.intervals import Interval, cluster_mean
+from understudy.records import Verdict, dumps
+from understudy.store.artifacts import fingerprint, whole_lines
 
 MARGIN = 5.0  # points
 ALPHA = 0.05
@@ -34,6 +47,69 @@ POWER = 0.8  # with which the prompts or verdicts that are still needed would de
 DRAWS = 10_000 - 1  # so that drawing moves the level by 0.2 points at most (one standard error)
 
 Word = Literal["MIGRATE", "NOT YET", "INCONCLUSIVE"]
+Judged = Mapping[str, Sequence[Verdict]]  # judge -> verdicts on one generator
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Local minus service per prompt on one metric, in points."""
+
+    panel: dict[str, float]  # prompt -> mean over the judges that scored both
+    judges: dict[str, dict[str, float]]  # judge -> prompt -> difference
+    worst: dict[str, float]  # every prompt; a missing local score is 0, a service's 100
+    noise: float | None  # variance of the panel's mean that more verdicts would shrink
+    repeats: float | None  # verdicts per answer
+
+
+def pair(local: Judged, service: Judged, prompts: Sequence[str], metric: Metric) -> Pairs:
+    """The differences on these prompts; a prompt without a score of both sides is left out."""
+    ours = {judge: pool(found, metric).prompts for judge, found in local.items()}
+    theirs = {judge: pool(service[judge], metric).prompts for judge in local}
+    judges = {
+        judge: {
+            prompt: ours[judge][prompt] - theirs[judge][prompt]
+            for prompt in prompts
+            if prompt in ours[judge] and prompt in theirs[judge]
+        }
+        for judge in local
+    }
+    panel, worst = dict[str, float](), dict[str, float]()
+    for prompt in prompts:
+        if found := [one[prompt] for one in judges.values() if prompt in one]:
+            panel[prompt] = worst[prompt] = fmean(found)
+        else:
+            worst[prompt] = _mean(ours, prompt, 0.0) - _mean(theirs, prompt, 100.0)
+    sides = [side[judge] for side in (local, service) for judge in local]
+    repeats = [len(scores) for side in sides for scores in scored(side, metric).values()]
+    noise = [_noise(side, metric, panel) for side in sides]
+    known = [one for one in noise if one is not None]
+    return Pairs(
+        panel,
+        judges,
+        worst,
+        sum(known) / len(judges) ** 2 if panel and len(known) == len(noise) else None,
+        fmean(repeats) if repeats else None,
+    )
+
+
+def _mean(scores: Mapping[str, Mapping[str, float]], prompt: str, missing: float) -> float:
+    """Over the judges that scored the prompt, else `missing`."""
+    return fmean([one[prompt] for one in scores.values() if prompt in one] or [missing])
+
+
+def _noise(
+    verdicts: Sequence[Verdict], metric: Metric, prompts: Mapping[str, float]
+) -> float | None:
+    """Variance of the mean over these prompts from the judge's repeats; None without repeats."""
+    repeats = {key: scores for key, scores in scored(verdicts, metric).items() if key[0] in prompts}
+    spare = sum(len(scores) - 1 for scores in repeats.values())
+    if not spare:
+        return None
+    within = sum(float(np.var(scores)) * len(scores) for scores in repeats.values()) / spare
+    samples: dict[str, list[float]] = {}
+    for (prompt, _), scores in repeats.items():
+        samples.setdefault(prompt, []).append(within / len(scores))
+    return sum(sum(one) / len(one) ** 2 for one in samples.values()) / len(prompts) ** 2
 
 
 @dataclass(frozen=True)
@@ -186,3 +262,34 @@ def family_warnings(
         for role, other in (("teacher", teacher), ("service", service))
         if other is not None and other[1] == family != "unknown"
     ]
+
+
+def file_of(root: Path, prompts: Sequence[str]) -> Path:
+    """The file of the holdout that consists of these prompts, whatever run they are part of."""
+    return root / "looks" / f"{fingerprint(sorted(prompts))}.jsonl"
+
+
+def look(file: Path, run: str, evidence: dict[str, Any]) -> int:
+    """Record this look unless it has been taken before; its number, from 1."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    key = fingerprint(evidence)
+    if key not in _order(file):
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        line = dumps({"look": key, "run": run, "when": when, "evidence": evidence}) + "\n"
+        _append(file, line)
+    return _order(file).index(key) + 1
+
+
+def _order(file: Path) -> list[str]:
+    """The looks in the order in which they were taken, each once."""
+    return list(dict.fromkeys(line["look"] for line in whole_lines(file)))
+
+
+def _append(file: Path, line: str) -> None:
+    """One write, on disk when this returns: two at a time come one after the other."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

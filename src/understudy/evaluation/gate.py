@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 from understudy.config import GateConfig
 from understudy.evaluation import decision
-from understudy.evaluation.pairs import pair
 from understudy.evaluation.scores import METRICS, Metric, pool
 from understudy.evaluation.statistics.intervals import ratio_of_means
 from understudy.records import Coverage, Verdict
@@ -17,7 +16,7 @@ Summary = dict[str, Any]  # an evaluation's summary.json
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class GateLine:
     """One judge on one generator, as the closing table of a round shows it."""
 
     judge: str
@@ -32,14 +31,14 @@ class Line:
     p_match: dict[str, Summary] | None  # per metric: value, low, high, form
 
 
-class Decision(NamedTuple):
+class RoundDecision(NamedTuple):
     """Whether the round passes, and one sentence why."""
 
     decision: Literal["pass", "fail"]
     reason: str
 
 
-def decide(gate: GateConfig, table: Sequence[Line]) -> Decision:
+def decide(gate: GateConfig, table: Sequence[GateLine]) -> RoundDecision:
     """Pass when every judge's mean similarity and precision of the local model reach the gate's.
 
     A missing mean fails.
@@ -58,8 +57,8 @@ def decide(gate: GateConfig, table: Sequence[Line]) -> Decision:
             else:
                 reached.append(f"{said} {_cut(mean)} >= {threshold:g}")
     if short:
-        return Decision("fail", f"Short of the thresholds: {'; '.join(short)}.")
-    return Decision("pass", f"All means reach their thresholds: {'; '.join(reached)}.")
+        return RoundDecision("fail", f"Short of the thresholds: {'; '.join(short)}.")
+    return RoundDecision("pass", f"All means reach their thresholds: {'; '.join(reached)}.")
 
 
 def _cut(score: float) -> str:
@@ -92,7 +91,7 @@ def run(job: Job) -> None:
     """Read the gate judges' evaluations, decide, write; params: `round` and `data_size`."""
     gate = job.config.gate
     groups = {row.id: row.group_id for row in job.rows("split", Coverage)}
-    table: list[Line] = []
+    table: list[GateLine] = []
     for judge in _judges(job):
         local, baseline = f"evaluation.{judge}", f"baseline.{judge}"
         match = None
@@ -118,11 +117,11 @@ def run(job: Job) -> None:
     )
 
 
-def screen(found: decision.Decision) -> Decision:
+def screen(found: decision.Decision) -> RoundDecision:
     """Pass when the lower limit on the test split is above the margin; the holdout decides."""
     low = found.difference.low
     passed = low is not None and low > -found.margin
-    return Decision("pass" if passed else "fail", f"On the test split, {found.reason}")
+    return RoundDecision("pass" if passed else "fail", f"On the test split, {found.reason}")
 
 
 def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:
@@ -133,7 +132,7 @@ def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:
         for role in ("evaluation", "baseline")
     )
     prompts = sorted({one.prompt_id for rows in local.values() for one in rows})
-    pairs = {metric: pair(local, service, prompts, metric) for metric in METRICS}
+    pairs = {metric: decision.pair(local, service, prompts, metric) for metric in METRICS}
     return decision.decide(pairs, groups, margin=gate.margin, alpha=gate.alpha)
 
 
@@ -149,6 +148,8 @@ def _line(
     role: Literal["local", "baseline"],
     summary: Summary,
     match: dict[str, Summary] | None,
-) -> Line:
+) -> GateLine:
     shared = ("generator", *METRICS, "rule", "n_prompts", "n_unscored", "n_missing_answers")
-    return Line(judge=judge, role=role, p_match=match, **{name: summary[name] for name in shared})
+    return GateLine(
+        judge=judge, role=role, p_match=match, **{name: summary[name] for name in shared}
+    )

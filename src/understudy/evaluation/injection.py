@@ -39,7 +39,7 @@ class Injection(NamedTuple):
     text: str
 
 
-class Shift(NamedTuple):
+class InjectionShift(NamedTuple):
     """What an injection, all of one kind, or all do to a judge's scores, in points."""
 
     judge: str
@@ -77,7 +77,7 @@ def imperfect_answers(task: str, count: int, seed: int = 0) -> list[Asked]:
 
 def measure(
     judge: Service, settings: EvaluationConfig, answers: Sequence[Asked], account: Account
-) -> list[Shift]:
+) -> list[InjectionShift]:
     """Ask the judge for `settings.m` scores of each answer alone and one with each injection.
 
     Returns a shift for each injection, each kind and, last, all. Intervals are 95 % over the
@@ -132,7 +132,7 @@ def _shift(
     group: tuple[str, int | None],
     injected: Sequence[tuple[int, Scores | None]],
     alone: dict[int, list[Scores]],
-) -> Shift:
+) -> InjectionShift:
     pairs = [(answer, scores) for answer, scores in injected if scores and alone[answer]]
     groups = [str(answer) for answer, _ in pairs]
     similarity, precision = (
@@ -146,4 +146,4 @@ def _shift(
         for metric in METRICS
     )
     unscored = sum(scores is None for _, scores in injected)
-    return Shift(judge, *group, len(injected), unscored, similarity, precision)
+    return InjectionShift(judge, *group, len(injected), unscored, similarity, precision)

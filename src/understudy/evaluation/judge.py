@@ -1,12 +1,15 @@
 """The evaluation stage: one judge scores every answer of one generator, M times."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from understudy.config import Config
 from understudy.errors import Internal
 from understudy.evaluation import scores
-from understudy.evaluation.execution import executes
+from understudy.evaluation.statistics.intervals import cluster_rate
+from understudy.playground.sandbox import run_python
 from understudy.prompts import judge as prompt
 from understudy.records import Answer, Coverage, Message, Verdict
 from understudy.services.account import account_of
@@ -15,6 +18,7 @@ from understudy.services.client import ask
 from understudy.store.artifacts import Job, RowLog
 from understudy.store.progress import track
 
+_FENCE = re.compile(r"```(?:python|py)?\n(.*?)```", re.DOTALL)
 _REPEATS = 10**6  # more than any m, so that (k, m) is one number
 _UNPARSED = {"length": "cut_off", "refusal": "refused", "blocked": "blocked", "error": "error"}
 
@@ -113,12 +117,9 @@ def conversation(messages: Sequence[Message]) -> str:
     """The instruction as a judge reads it: the last user turn, after earlier turns by speaker."""
     if len(messages) == 1:
         return messages[0]["content"]
-    return "\n\n".join(_turns(messages))
-
-
-def _turns(messages: Sequence[Message]) -> Iterator[str]:
-    for message in messages:
-        yield f"{message['role'].capitalize()}:\n{message['content']}"
+    return "\n\n".join(
+        f"{message['role'].capitalize()}:\n{message['content']}" for message in messages
+    )
 
 
 def judged(blank: Verdict, reply: Reply) -> Verdict:
@@ -129,3 +130,24 @@ def judged(blank: Verdict, reply: Reply) -> Verdict:
     if isinstance(parsed, prompt.Unscored):
         return replace(blank, status=parsed.status)
     return replace(blank, **parsed._asdict(), status="scored")
+
+
+def executes(answers: Sequence[Answer]) -> dict[str, Any] | None:
+    """The rate (0 to 1) of given answers that load as Python without an error or a timeout.
+
+    It says nothing of what the code does; a rule or a judge does. `sandbox` says what is allowed.
+    """
+    given = [answer for answer in answers if answer.finish != "error"]
+    if not given:
+        return None
+    # Asked for no function: "no function" then means that all of the code was run.
+    states = [run_python(code(answer.text), "", []).status for answer in given]
+    passed = [state == "no function" for state in states]
+    found = cluster_rate(passed, [answer.group_id for answer in given])
+    limits = {"rate": found.mean, "low": found.low, "high": found.high}
+    return {"n": len(given), "passed": sum(passed), **limits}
+
+
+def code(text: str) -> str:
+    """The fenced blocks of an answer, or all of it where there are none."""
+    return "\n".join(_FENCE.findall(text)) or text

@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from understudy.evaluation.scores import Metric
-from understudy.evaluation.statistics.intervals import Floats
+from understudy.evaluation.statistics.intervals import Codes, Floats
 from understudy.records import Answer, Key, Verdict
-
-Codes = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def test_intervals_resample_whole_clusters() -> None:
 
 
 def test_a_draw_is_the_coefficient_of_the_drawn_items() -> None:
-    from understudy.evaluation.statistics import resampling
+    from understudy.evaluation.statistics import intervals
     from understudy.evaluation.statistics.intervals import cluster_draws
 
     scores = judged(6, missing=0, items=12)
@@ -194,4 +194,4 @@ def test_a_draw_is_the_coefficient_of_the_drawn_items() -> None:
     alphas = [krippendorff_alpha(one, own(one), draws=2).mean for one in drawn]
     expected = np.quantile(np.array(alphas, dtype=float), [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
-    assert found.form == resampling.FORM
+    assert found.form == intervals.PERCENTILE_FORM

@@ -1,16 +1,21 @@
 """Do judges give the same scores? Coefficients of agreement in closed form.
 
 All take a matrix of items x judges, NaN = no score, and are functions of sums over items, so that
-`resampling.bootstrap` gives their intervals. ICC and CCC use the items that all judges scored.
+`intervals.bootstrap` gives their intervals. ICC and CCC use the items that all judges scored.
 """
 
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from understudy.evaluation.panel import Codes
-from understudy.evaluation.statistics.intervals import Floats, Interval, cluster_mean
-from understudy.evaluation.statistics.resampling import DRAWS, bootstrap
+from understudy.evaluation.statistics.intervals import (
+    DRAWS,
+    Codes,
+    Floats,
+    Interval,
+    bootstrap,
+    cluster_mean,
+)
 
 Level = Literal["interval", "ordinal"]
 

@@ -16,9 +16,13 @@ from the number of clusters G and is stated in the result:
                   above the truth up to three times as often as it says, the bootstrap does not.
                   On symmetric differences with rare large values it is the other way round.
     G >= 1000     t: skewness no longer matters
+
+Any other statistic that is a function of sums over items, as agreement coefficients are, gets a
+percentile interval by `bootstrap`. A draw of whole clusters only weighs the clusters' sums, so all
+draws of one statistic are one matrix product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,12 +35,16 @@ BOOTSTRAP_CLUSTERS = range(10, 1000)
 T_FORM = "t"
 BOOTSTRAP_FORM = "wider of t and studentised bootstrap"
 EXACT_FORM = "Clopper-Pearson"
+PERCENTILE_FORM = "percentile cluster bootstrap"
+DRAWS = 2000  # of the percentile bootstrap
 # Of SE, the least that SE* of a draw counts as: where three of 64 prompts failed, one draw in
 # twenty has none of them and next to no spread, and its studentised value would be a limit of 0.
 _LEAST_SPREAD = 1 / 3
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Codes = NDArray[np.intp]
+Statistic = Callable[[Floats], Floats]  # sums (..., P) -> values (...)
 
 
 class Interval(NamedTuple):
@@ -181,5 +189,39 @@ def cluster_draws(clusters: int, draws: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws)
     found = counts.astype(float)
-    found.flags.writeable = False  # shared by everyone who asks for the same draws
+    found.flags.writeable = False  # shared by all callers of the same draws
     return found
+
+
+def bootstrap(
+    items: Floats, cluster: Codes, statistic: Statistic, draws: int = DRAWS, seed: int = 0
+) -> Interval:
+    """The statistic of the sums of `items` (A, P), and its interval; None where it has no value."""
+    sums = sums_of(items, cluster)
+    value = float(statistic(sums.sum(0)))
+    if not np.isfinite(value):
+        return Interval(None, None, None)
+    drawn = draw_sums(sums, draws, seed)
+    return interval(value, statistic(drawn), len(sums))
+
+
+def interval(value: float, drawn: Floats, clusters: int) -> Interval:
+    """The value with the quantiles of its draws, of which some may have no value."""
+    known = drawn[np.isfinite(drawn)]
+    if clusters < 2 or len(known) < 0.99 * len(drawn):
+        return Interval(value, None, None, None, clusters)
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, float(low), float(high), float(known.std()), clusters, PERCENTILE_FORM)
+
+
+def sums_of(items: Floats, cluster: Codes) -> Floats:
+    """(G, P): the items of each cluster added up."""
+    size = int(cluster.max()) + 1 if len(cluster) else 0
+    columns = [np.bincount(cluster, column, size) for column in items.T]
+    return np.array(columns, dtype=float).reshape(items.shape[1], size).T
+
+
+def draw_sums(sums: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """(draws, P): the sums over each draw of clusters."""
+    drawn: Floats = cluster_draws(len(sums), draws, seed) @ sums
+    return drawn

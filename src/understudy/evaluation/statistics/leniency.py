@@ -10,13 +10,14 @@ import numpy as np
 from understudy.evaluation.panel import Panel
 from understudy.evaluation.statistics.agreement import krippendorff_alpha
 from understudy.evaluation.statistics.intervals import (
+    DRAWS,
     Floats,
     Interval,
     Mask,
+    bootstrap,
     cluster_mean,
     cluster_ratio,
 )
-from understudy.evaluation.statistics.resampling import DRAWS, bootstrap
 
 MULTIPLES_OF_5 = 21 / 101  # their share of the whole numbers 0 to 100
 

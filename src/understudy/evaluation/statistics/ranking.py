@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.evaluation.panel import Panel
-from understudy.evaluation.statistics.intervals import Floats, Interval
-from understudy.evaluation.statistics.resampling import (
+from understudy.evaluation.statistics.intervals import (
     DRAWS,
+    Floats,
+    Interval,
     bootstrap,
     draw_sums,
     interval,

@@ -1,4 +1,4 @@
-"""Sign flips against scipy's permutation test, and the family's error in simulation."""
+"""Adjusted p values and sign flips against statsmodels, scipy and by hand; a family's error."""
 
 from typing import Any
 
@@ -6,9 +6,48 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from understudy.evaluation import families
-from understudy.evaluation.statistics import intervals
-from understudy.evaluation.statistics.permutation import Flipped, Paired, sign_flips
+from understudy.evaluation.statistics import families
+from understudy.evaluation.statistics.families import Flipped, Paired, sign_flips
+from understudy.evaluation.statistics.intervals import Interval, cluster_mean
+
+P_VALUES = [0.012, 0.2, 0.0004, 0.049, 0.012, 0.9, 1.0, 0.03]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(families.holm, "holm"), (families.benjamini_hochberg, "fdr_bh")]
+)
+def test_adjusted_p_values_equal_statsmodels(ours: type, theirs: str) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    expected = multipletests(P_VALUES, method=theirs)[1]
+    assert ours(P_VALUES).values == pytest.approx(expected, abs=1e-9)
+
+
+def test_holm_by_hand() -> None:
+    assert families.holm([0.04, 0.01, 0.03]).values == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_missing_p_values_stay_missing_and_do_not_count() -> None:
+    values, size = families.holm([0.02, np.nan, 0.03])
+    assert size == 2
+    assert values[[0, 2]] == pytest.approx([0.04, 0.04])
+    assert np.isnan(values[1])
+    assert families.benjamini_hochberg([]).size == 0
+
+
+def test_the_p_value_of_a_paired_difference_is_scipys() -> None:
+    a, b = np.random.default_rng(0).normal(80, 9, size=(2, 40))
+    found = cluster_mean(a - b, np.arange(40))
+    assert families.p_value(found) == pytest.approx(stats.ttest_rel(a, b).pvalue, abs=1e-9)
+    against = families.p_value(found, null=-5.0)
+    assert against == pytest.approx(stats.ttest_1samp(a - b, -5).pvalue, abs=1e-9)
+
+
+def test_without_an_error_there_is_no_p_value_unless_nothing_varies() -> None:
+    assert np.isnan(families.p_value(Interval(None, None, None)))
+    assert np.isnan(families.p_value(Interval(3.0, None, None, None, 1)))
+    assert families.p_value(Interval(0.0, 0.0, 0.0, 0.0, 9)) == 1
+    assert families.p_value(Interval(1.0, 1.0, 1.0, 0.0, 9)) == 0
 
 
 def own(values: Any) -> Paired:
@@ -46,7 +85,7 @@ def test_equal_comparisons_cost_nothing_where_holm_charges_for_each() -> None:
     values = np.random.default_rng(2).normal(0.5, 2, 100)
     family = [own(values + 0.001 * number) for number in range(5)]
     found = sign_flips(family)
-    p_values = [families.p_value(intervals.cluster_mean(*one)) for one in family]
+    p_values = [families.p_value(cluster_mean(*one)) for one in family]
     assert found.adjusted == pytest.approx(found.single, abs=0.003)
     assert (families.holm(p_values).values[0] > 4 * found.adjusted).all()
 

@@ -12,9 +12,9 @@ from understudy.evaluation.statistics.agreement import (
     krippendorff_alpha,
     lin_ccc,
 )
+from understudy.evaluation.statistics.intervals import DRAWS
 from understudy.evaluation.statistics.leniency import scale_use
 from understudy.evaluation.statistics.ranking import effective_judges, ranking
-from understudy.evaluation.statistics.resampling import DRAWS
 
 
 def report(

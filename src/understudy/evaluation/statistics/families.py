@@ -1,23 +1,76 @@
-"""P values of a family of paired differences by sign flips, adjusted by the largest of them.
+"""P values of a family of comparisons (model x task x judge x size), adjusted for its size.
 
-Where two systems are equally good, the sign of a cluster's difference is a coin toss. A draw tosses
-once per cluster for all comparisons of the family, so whatever they share (the prompts, the judge)
-is kept, and their adjusted p values are smaller than Holm's where they are alike. The statistic is
-T = mean / cluster-robust SE; adjusted: step-down max T (Westfall and Young 1993, algorithm 2.8).
-All 2^G tosses are taken where they are no more than `draws`; then the p values are exact.
+Holm for claims: the chance of one false claim in the family stays at alpha. Benjamini-Hochberg for
+exploration: the share of false finds stays at alpha. A missing p value is no member of the family.
+
+Sign flips test a family of paired differences together. Where two systems are equally good, the
+sign of a cluster's difference is a coin toss. A draw tosses once per cluster for all comparisons of
+the family, so whatever they share (the prompts, the judge) is kept, and their adjusted p values are
+smaller than Holm's where they are alike. The statistic is T = mean / cluster-robust SE; adjusted:
+step-down max T (Westfall and Young 1993, algorithm 2.8). All 2^G tosses are taken where they are no
+more than `draws`; then the p values are exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from understudy.evaluation.statistics.intervals import Floats
+from understudy.evaluation.statistics.intervals import Floats, Interval
 
-DRAWS = 10_000 - 1
+FLIPS = 10_000 - 1
 _CHUNK = 1 << 22  # tosses held at once
 _TIE = 1 - 1e-9  # equal up to rounding is as extreme
+
+
+class Adjusted(NamedTuple):
+    """Adjusted p values in the order given (NaN where missing), and the family's size."""
+
+    values: Floats
+    size: int
+
+
+def p_value(found: Interval, null: float = 0.0) -> float:
+    """The two-sided p value of the estimate against `null`, by t with G - 1 df; NaN if missing.
+
+    A difference without any spread has p = 0 unless it is the null itself.
+    """
+    if found.mean is None or found.error is None:
+        return float("nan")
+    if found.error == 0:
+        return float(found.mean == null)
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(found.clusters - 1, -abs(found.mean - null) / found.error))
+
+
+def holm(p_values: ArrayLike) -> Adjusted:
+    """Holm 1979: the i-th smallest of m is multiplied by m - i + 1, then made to rise."""
+
+    def step_down(known: Floats) -> Floats:
+        order = np.argsort(known, kind="stable")
+        adjusted = np.empty(len(known))
+        adjusted[order] = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1))
+        return np.minimum(adjusted, 1)
+
+    return _adjust(p_values, step_down)
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> Adjusted:
+    """Benjamini and Hochberg 1995: the i-th smallest of m times m / i, then made to rise."""
+    from scipy.stats import false_discovery_control
+
+    return _adjust(p_values, false_discovery_control)
+
+
+def _adjust(p_values: ArrayLike, rule: Callable[[Floats], Floats]) -> Adjusted:
+    given = np.asarray(p_values, dtype=float)
+    known = ~np.isnan(given)
+    adjusted = np.full(given.shape, np.nan)
+    if known.any():
+        adjusted[known] = rule(given[known])
+    return Adjusted(adjusted, int(known.sum()))
 
 
 class Paired(NamedTuple):
@@ -35,7 +88,7 @@ class Flipped(NamedTuple):
     is_exact: bool
 
 
-def sign_flips(family: Sequence[Paired], draws: int = DRAWS, seed: int = 0) -> Flipped:
+def sign_flips(family: Sequence[Paired], draws: int = FLIPS, seed: int = 0) -> Flipped:
     """Test every comparison against no difference."""
     names = np.unique(np.concatenate([np.asarray(one.groups) for one in family]))
     top: Floats = np.zeros((len(family), len(names)))
