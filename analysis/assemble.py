@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,10 +13,22 @@ from understudy.errors import BadInput
 from understudy.pipeline.record import RunRecord
 from understudy.store.artifacts import write_atomically
 
-from . import browser, compute, draw, frame, labels, runs, sections, table_bridge, table_cost
-from .drawings import drawings, measured
+from . import (
+    browser,
+    costs,
+    draw,
+    fig_cost,
+    fig_kde,
+    fig_scaling,
+    frame,
+    labels,
+    sections,
+    sources,
+    table_bridge,
+    table_cost,
+)
+from .costs import Assumption
 from .evaluations import Data, ordered
-from .samples import samples
 
 _RESULTS = [
     *("Task", "Synthetic rows", "Rule pass rate", "Judge", "Similarity", "Precision"),
@@ -30,7 +42,7 @@ def write_report(run: RunRecord, out: Path) -> Path:
     stages = frame.stages_frame(run)
     gate = run.config["gate"]
     thresholds = {"similarity": gate["similarity"], "precision": gate["precision"]}
-    data = Data(ordered(runs.evaluations(run, {}, set())), [run])
+    data = Data(ordered(sources.of_run(run, {}, set())), [run])
     rows = browser.collect(run)
     assumptions = table_cost.assumptions(data, [])
     bridge = list(table_bridge.bridges(data))
@@ -46,12 +58,12 @@ def write_report(run: RunRecord, out: Path) -> Path:
         bridge=[{**one._asdict(), "shift": one.shift._asdict()} for one in bridge],
         bridge_reach=sections.reach([one.shift._asdict() for one in bridge]),
         costs=sections.costs(run),
-        measured=measured(assumptions),
+        measured=costs.measured(assumptions),
         hygiene=sections.hygiene(run),
         rows=browser.pack(rows) if rows else None,
-        samples=samples(rows) if rows else ("", []),
+        samples=browser.samples(rows) if rows else ("", []),
         stages=stages.to_dict("records"),
-        seconds=compute.seconds_by_stage(stages),
+        seconds=seconds_by_stage(stages),
         facts=_facts(run),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         script=script,
@@ -67,10 +79,10 @@ def write_curve(root: Path, names: list[str], out: Path) -> Path:
     """Draw several runs against data size to `out`; a table of the numbers goes beside, as .md."""
     records = [RunRecord.read(root / "run" / name / "run.json") for name in names]
     scores = [part for run in records if not (part := frame.scores_frame(run)).empty]
-    points = compute.curve_order(pd.concat(scores)) if scores else pd.DataFrame()
+    points = curve_order(pd.concat(scores)) if scores else pd.DataFrame()
     if points.empty:
         raise BadInput(f"none of the runs {', '.join(names)} has a finished evaluation yet")
-    absent = {run.name: compute.absent_share(*frame.references(run)) for run in records}
+    absent = {run.name: absent_share(*frame.references(run)) for run in records}
     out.parent.mkdir(parents=True, exist_ok=True)
     rehearsal = any(run.rehearsal for run in records)
     draw.save(draw.curve_figure(points, rehearsal), out)
@@ -140,3 +152,61 @@ def _curve_table(points: pd.DataFrame, absent: dict[str, float], rehearsal: bool
         f"{note}{prompts} test prompts per task. In brackets: 95 % interval, conditional on the "
         f"trained weights of one seed. {labels.CONTAMINATED}\n\n" + "\n".join(lines) + "\n"
     )
+
+
+class Drawings(NamedTuple):
+    """SVG elements; None, or left out, where the run has nothing to draw."""
+
+    scores: str | None
+    scaling: dict[str, str]  # by metric, precision first
+    density: str | None
+    training: str | None
+    cost: str | None
+
+
+def drawings(
+    run: RunRecord, data: Data, scores: pd.DataFrame, found: dict[str, Assumption]
+) -> Drawings:
+    """Draw what the run has; `found` are the assumptions of the cost figure."""
+    gate, is_rehearsal = run.config["gate"], run.rehearsal
+    thresholds = {metric: gate[metric] for metric in ("similarity", "precision") if gate[metric]}
+    overview = None
+    if not run.is_ready_made:
+        overview = draw.scores_figure(scores, thresholds, is_rehearsal)
+    curves = fig_scaling.figures(data, fig_scaling.fitted(data), fig_scaling.goal(data))
+    scaling = {metric: draw.svg(figure, f"scaling-{metric}") for _, metric, figure in curves}
+    density = [draw.svg(figure, f"density-{task}") for task, figure in fig_kde.figures(data)]
+    training = draw.training_figure(frame.training_frame(run), is_rehearsal)
+    return Drawings(
+        scores=None if overview is None else draw.svg(overview, "scores"),
+        scaling=dict(sorted(scaling.items())),
+        density="\n".join(density) or None,
+        training=None if training is None else draw.svg(training, "training"),
+        cost=draw.svg(fig_cost.figure(found, is_rehearsal), "cost") if data.evaluations else None,
+    )
+
+
+def absent_share(test: list[str], train: list[str] | None) -> float:
+    """The share of test answers that are no training answer; missing without training rows."""
+    if train is None or not test:
+        return float("nan")
+    seen = {answer.strip() for answer in train}
+    return sum(answer.strip() not in seen for answer in test) / len(test)
+
+
+def seconds_by_stage(stages: pd.DataFrame) -> dict[str, float]:
+    """The wall time of the finished stages, added up by kind of stage, in the run's order."""
+    # a directory shared by two rounds was filled once
+    once = stages[stages["is_done"]].drop_duplicates(["stage", "fingerprint"])
+    return {
+        str(name): float(group["seconds"].sum(min_count=1))
+        for name, group in once.groupby("stage", sort=False)
+    }
+
+
+def curve_order(scores: pd.DataFrame) -> pd.DataFrame:
+    """The local model's rows by task; the untrained base model first, then by data size."""
+    local = scores[scores["role"] == "local"]
+    local = local.assign(is_base=local["trainer"] == "none")
+    keys = ["task", "is_base", "data_size", "judge"]
+    return local.sort_values(keys, ascending=[True, False, True, True]).reset_index(drop=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from understudy.errors import UnderstudyError
 
-from . import evaluations
+from . import sources
 from .evaluations import Data
 
 Build = Callable[[Data, argparse.Namespace], Sequence[Path]]
@@ -42,7 +42,7 @@ def run(made: argparse.ArgumentParser, build: Build, arguments: Sequence[str] | 
     """Load, build, print what was written; 2 and one sentence where the input is bad."""
     given = made.parse_args(arguments)
     try:
-        for path in build(evaluations.load(given.sources, given.root), given):
+        for path in build(sources.load(given.sources, given.root), given):
             print(path)
     except UnderstudyError as error:
         print(error, file=sys.stderr)

@@ -19,13 +19,14 @@ from understudy.errors import BadInput
 from understudy.evaluation.statistics.intervals import CONFIDENCE
 
 from .evaluations import Floats
-from .ledger import spent_usd, tokens_per_call
+from .frame import spent_usd, tokens_per_call
 
 FILE = Path(__file__).parent / "reference" / "costs.csv"
 WORKLOADS = ("light", "heavy")
 DRAWS = 9999
 _FIXED = ("months", "what_if")  # a question and a setting, not assumptions
 _HOURS = 24
+_LEDGER = "the ledger of"  # begins the source of what a run measured
 
 
 class Assumption(NamedTuple):
@@ -83,7 +84,7 @@ def _list(found: Mapping[str, Assumption]) -> str:
 
 def from_ledger(found: dict[str, Assumption], table: pd.DataFrame) -> dict[str, Assumption]:
     """The same with what the runs' own ledger measured: tokens of a request, cost of migrating."""
-    said = f"the ledger of {', '.join(dict.fromkeys(table['run']))}"
+    said = f"{_LEDGER} {', '.join(dict.fromkeys(table['run']))}"
     changed = dict(found)
     tokens = tokens_per_call(table, "baseline")
     measured = {
@@ -95,6 +96,11 @@ def from_ledger(found: dict[str, Assumption], table: pd.DataFrame) -> dict[str, 
         if value == value and "--set" not in found[name].source:
             changed[name] = found[name]._replace(value=value, source=f"{said}: {what}")
     return changed
+
+
+def measured(found: Mapping[str, Assumption]) -> list[str]:
+    """Return the names of the assumptions that a run's own ledger replaced."""
+    return [name for name, one in found.items() if one.source.startswith(_LEDGER)]
 
 
 def cost(found: Mapping[str, Assumption], workload: str) -> Cost:

@@ -1,21 +1,15 @@
-"""From runs and published files to evaluations: who answered, who judged, every score.
-
-A source is a run (its name, its folder or its run.json), a file in the published llama-duo
-schema, or `hub:OWNER/NAME`; `TASK=SOURCE` says which task a published file is about where its
-names do not.
-"""
+"""Evaluations of systems as arrays: who answered, who judged, every score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.errors import BadInput
 from understudy.pipeline.record import RunRecord
 
+from . import labels
 from .frame import UNCOUNTED, Contamination
 
 Floats = NDArray[np.float64]
@@ -48,8 +42,6 @@ class System:
     @property
     def key(self) -> tuple[Any, ...]:
         """Its place in tables: services first, then by model, teacher, size and seed."""
-        from . import labels
-
         size = -1.0 if self.data_size != self.data_size else self.data_size
         return (
             labels.rank(self.task),
@@ -95,34 +87,8 @@ class Data:
         )
 
 
-def load(sources: Sequence[str], root: Path) -> Data:
-    """Read all sources; runs are looked for below `root`. BadInput where none is evaluated."""
-    from . import published, runs
-
-    evaluations: list[Evaluation] = []
-    known: dict[Path, System] = {}  # equal stages of several runs are one system
-    seen: set[Path] = set()
-    found: list[RunRecord] = []
-    for source in sources:
-        if published.is_published(source):
-            evaluations += published.evaluations(source)
-        else:
-            for run in runs.find(root, source):
-                if not any(run.name == old.name for old in found):
-                    found.append(run)
-                    evaluations += runs.evaluations(run, known, seen)
-    if not evaluations:
-        raise BadInput(f"nothing in {', '.join(sources) or 'no source'} has been evaluated yet")
-    kinds = {one.system.is_rehearsal for one in evaluations}
-    if len(kinds) > 1:
-        raise BadInput("some of these are rehearsals and some are not; they never share a table")
-    return Data(ordered(evaluations), found)
-
-
 def ordered(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """In the order of tables."""
-    from . import labels
-
     return sorted(evaluations, key=lambda one: (one.system.key, labels.rank(one.judge)))
 
 

@@ -15,7 +15,7 @@ from understudy.evaluation.scores import METRICS
 
 from . import command, draw, labels, scaling, scores, tables
 from .evaluations import Data
-from .ledger import ledger, usd_per_row
+from .frame import ledger, usd_per_row
 from .scaling import Curve, Fit
 from .tables import Column, Table
 

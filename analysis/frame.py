@@ -1,7 +1,8 @@
 """From the record of a run and finished stages to data frames; whatever is missing is NaN."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -26,6 +27,7 @@ _WORDS = [
     *("run", "task", "trainer", "role", "judge", "generator", "prompt_variant", "interval"),
     *("contaminated", "training_rows", "contamination_missing"),
 ]
+_CALLS = ("calls", "microusd", "input_tokens", "output_tokens")  # of meta.json
 FROM_FILE = " (file)"  # as flow.py ends the role of such an evaluation
 
 
@@ -182,3 +184,60 @@ def references(run: RunRecord) -> tuple[list[str], list[str] | None]:
             lines = (stage.directory.out / "rows.jsonl").read_text(encoding="utf-8").splitlines()
             train = [json.loads(line)["messages"][-1]["content"] for line in lines]
     return test, train
+
+
+def ledger(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return what the stages of some runs took: calls, money, tokens and time.
+
+    A stage that several runs share was paid once, and is one row. The offline stand-ins cost
+    nothing and record no calls; then money and tokens are missing here, not 0.
+    """
+    columns = ["run", "stage", "fingerprint", "round", "seconds", "rows", *_CALLS]
+    rows: dict[Path, dict[str, Any]] = {}
+    for run in runs:
+        for stage in finished(run):
+            made = meta(stage.directory)
+            rows.setdefault(
+                stage.directory.path,
+                {
+                    "run": run.name,
+                    "stage": stage.kind,
+                    "fingerprint": stage.directory.path.name,
+                    "round": stage.round,
+                    "seconds": made.get("seconds"),
+                    "rows": _accepted(stage),
+                    **{name: made.get("calls", {}).get(name) for name in _CALLS},
+                },
+            )
+    table = pd.DataFrame(list(rows.values()), columns=columns)
+    numbers = ["round", "seconds", "rows", *_CALLS]
+    return table.astype(dict.fromkeys(numbers, float))
+
+
+def _accepted(stage: Planned) -> float | None:
+    """Return how many rows a synthesis stage accepted."""
+    if stage.kind != "synthesis":
+        return None
+    rows: float | None = stage.directory.read("out/summary.json").get("rows")
+    return rows
+
+
+def usd_per_row(table: pd.DataFrame) -> float:
+    """Return what an accepted synthetic row cost; NaN where no call was paid for."""
+    made = table[(table["stage"] == "synthesis") & table["microusd"].notna()]
+    rows = made["rows"].sum()
+    return float(made["microusd"].sum() / 1e6 / rows) if rows else float("nan")
+
+
+def tokens_per_call(table: pd.DataFrame, kind: str) -> tuple[float, float]:
+    """Return mean input and output tokens of a call of a stage; NaN where not recorded."""
+    made = table[(table["stage"] == kind) & table["input_tokens"].notna()]
+    calls = made["calls"].sum()
+    if not calls:
+        return float("nan"), float("nan")
+    return float(made["input_tokens"].sum() / calls), float(made["output_tokens"].sum() / calls)
+
+
+def spent_usd(table: pd.DataFrame) -> float:
+    """Return what all stages cost; NaN where none paid."""
+    return float(table["microusd"].sum(min_count=1) / 1e6)

@@ -20,7 +20,6 @@ from understudy.errors import UnderstudyError
 from . import (
     cells,
     command,
-    evaluations,
     fig_cost,
     fig_kde,
     fig_rounds,
@@ -28,6 +27,7 @@ from . import (
     judges,
     labels,
     made_set,
+    sources,
     table_bridge,
     table_cost,
     table_differences,
@@ -164,8 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if expected is not None and not given.accept:
             cells.expected(expected)  # refused before anything is drawn
-        sources = given.sources or [str(path) for path in made_set.write(given.out / "made_set")]
-        data = evaluations.load(sources, given.root)
+        named = given.sources or [str(path) for path in made_set.write(given.out / "made_set")]
+        data = sources.load(named, given.root)
         for path in build(data, given.out):
             print(path)
         if given.accept and expected is not None:

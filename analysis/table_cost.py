@@ -13,7 +13,7 @@ import pandas as pd
 from . import command, costs, labels, tables
 from .costs import Assumption
 from .evaluations import Data
-from .ledger import ledger
+from .frame import ledger
 from .tables import Column, Row, Table
 
 

@@ -40,7 +40,6 @@ OWED_CIRCLES = {
     "services.batch · services.client",
     "collect.init · collect.init_files",
     "cli.data · cli.main · cli.rehearse",
-    "evaluations · published · runs",
 }
 OWED_NAMES = {
     "Anthropic",

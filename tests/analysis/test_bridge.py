@@ -31,7 +31,7 @@ def coding_set(folder: Path, *generators: str) -> Path:
 
 
 def test_a_successor_that_is_four_points_stricter_shifts_by_minus_four(tmp_path: Path) -> None:
-    data = module("evaluations").load([str(coding_set(tmp_path / "set"))], tmp_path)
+    data = module("sources").load([str(coding_set(tmp_path / "set"))], tmp_path)
     again = [
         replace(
             one, judge="next", order="reference_first", prompt_variant="default",
@@ -57,7 +57,7 @@ def test_a_successor_that_is_four_points_stricter_shifts_by_minus_four(tmp_path:
 
 
 def test_nothing_is_bridged_where_nobody_judged_again(tmp_path: Path) -> None:
-    data = module("evaluations").load([str(coding_set(tmp_path / "set"))], tmp_path)
+    data = module("sources").load([str(coding_set(tmp_path / "set"))], tmp_path)
     assert module("table_bridge").build(data, tmp_path / "out") == []
 
 

@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def built(made: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """Everything built from it."""
     out = tmp_path_factory.mktemp("out")
-    data = module("evaluations").load(made, Path("runs"))
+    data = module("sources").load(made, Path("runs"))
     module("reproduce").build(data, out)
     return data, out
 
@@ -48,9 +48,9 @@ def test_the_made_up_set_has_the_published_columns(made: list[str]) -> None:
 
 
 def test_published_names_say_model_task_teacher_and_size() -> None:
-    said = module("published").generator("llama-duo/gemma7b-summarize-gemini1_5flash-64k")
+    said = module("sources").generator("llama-duo/gemma7b-summarize-gemini1_5flash-64k")
     assert said == ("gemma-7b", "summarization", "gemini-1.5-flash", 64000)
-    assert module("published").generator("gpt-4o")[:3] == ("gpt-4o", None, None)
+    assert module("sources").generator("gpt-4o")[:3] == ("gpt-4o", None, None)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_perturbed_score_turns_only_cells_of_its_model_and_judge_red(
     rows[place]["precision_scores"] -= 30
     source = tmp_path / "coding-eval.jsonl"
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    cells, data = module("cells"), module("evaluations").load([str(source)], tmp_path)
+    cells, data = module("cells"), module("sources").load([str(source)], tmp_path)
     module("table_main").build(data, tmp_path)
     old = cells.expected(cells.EXPECTED)
     old = old[(old["place"] == "Table 1") & (old["task"] == "coding")]
@@ -207,10 +207,10 @@ def test_a_file_that_does_not_say_its_task_is_refused(made: list[str], tmp_path:
     source = tmp_path / "answers.jsonl"
     kept = [row for row in rows if row["model_id"] == "rehearsal/gpt4o"]
     source.write_text("".join(f"{json.dumps(row)}\n" for row in kept))
-    published = module("published")
+    sources = module("sources")
     with pytest.raises(BadInput, match="give TASK="):
-        published.evaluations(str(source))
-    assert published.evaluations(f"coding={source}")[0].system.task == "coding"
+        sources.of_set(str(source))
+    assert sources.of_set(f"coding={source}")[0].system.task == "coding"
 
 
 @pytest.mark.slow

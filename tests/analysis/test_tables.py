@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(root: Path) -> Any:
-    return module("evaluations").load(["big"], root)
+    return module("sources").load(["big"], root)
 
 
 def test_every_number_of_table_1_is_the_one_the_evaluation_stage_would_write(
@@ -98,7 +98,7 @@ def test_an_unscored_verdict_is_missing_and_counted_and_never_zero(tmp_path: Pat
     for row in rows[:2]:
         row |= {"similarity": None, "precision": None, "status": "refused"}
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    table = module("scores").table(module("evaluations").load(["big"], tmp_path))
+    table = module("scores").table(module("sources").load(["big"], tmp_path))
     row = table[(table["data_size"] == 250) & (table["judge"] == "gpt-4o")].iloc[0]
     assert row["unscored"] == 2
     assert row["precision.mean.mean"] == pytest.approx(np.mean(rest))
@@ -225,6 +225,6 @@ def test_real_runs_and_rehearsals_never_share_a_table(tmp_path: Path) -> None:
         )
         record.write_text(text.replace('"name": "big"', f'"name": "big{place}"'))
     with pytest.raises(BadInput, match="never share a table"):
-        module("evaluations").load(
+        module("sources").load(
             [str(tmp_path / place / "run/big") for place in ("", "rehearsal")], tmp_path
         )
