@@ -142,14 +142,13 @@ def synthesis(root: Path, stage: Stage, config: Config, known: Known) -> StageCa
     if (directory := StageDir(root / stage.path)).is_done:
         summary: dict[str, Any] = directory.read("out/summary.json")
         share = summary["rows"] / max(1, summary["calls"] * settings.pairs_per_call)
-        of_pairs = Range(share / 2, share, 1.0) if share <= 1 else exactly(1)
-        known.yields[service.name] = of_pairs
+        accepted = Range(share / 2, share, 1.0) if share <= 1 else exactly(1)
+        known.yields[service.name] = accepted
     split = known.inputs.rows(root, stage.inputs["split"], config, Coverage)
     if split is None:
         return None
-    seeds = [row for row in split if row.split == "train"]
     sizes, pairs = [], []
-    for seed in seeds:
+    for seed in (row for row in split if row.split == "train"):
         pair = seed.instruction, seed.response
         messages = synthesis_prompt.render(
             *pair, config.task.topic, settings.pairs_per_call, config.task.name
@@ -196,11 +195,8 @@ class StageCost(NamedTuple):
 
     def or_nothing(self) -> "StageCost":
         """The same of a stage that may not be needed."""
-        changed: dict[str, Any] = {
-            name: part.or_nothing()
-            for name, part in self._asdict().items()
-            if isinstance(part, Range)
-        }
+        ranges = {key: part for key, part in self._asdict().items() if isinstance(part, Range)}
+        changed: dict[str, Any] = {key: part.or_nothing() for key, part in ranges.items()}
         return self._replace(**changed)
 
 

@@ -41,13 +41,17 @@ class Inputs:
             self._rows[out, kind] = list(read_rows(out / "rows.jsonl", kind))
         return self._rows[out, kind]
 
-    def _make(self, root: Path, stage: Stage, config: Config) -> Path | None:
+    def above(self, root: Path, stage: Stage, config: Config) -> dict[str, Path] | None:
+        """The out/ of each upstream stage by role; None where one is not known, as in `out`."""
         inputs = {role: self.out(root, above, config) for role, above in stage.inputs.items()}
         known = {role: out for role, out in inputs.items() if out is not None}
-        if len(known) < len(inputs):
+        return known if len(known) == len(inputs) else None
+
+    def _make(self, root: Path, stage: Stage, config: Config) -> Path | None:
+        if (inputs := self.above(root, stage, config)) is None:
             return None
         place = self._scratch / stage.path
-        job = Job(config, stage.params, known, place / "out", place / "scratch")
+        job = Job(config, stage.params, inputs, place / "out", place / "scratch")
         job.out.mkdir(parents=True)
         job.scratch.mkdir()
         named(stage.spec.run)(job)

@@ -5,7 +5,6 @@ learnt of the same model in the same role comes first, then in a role of the sam
 same of any model, then anything.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,16 +78,15 @@ class Learned:
 
     def tokens_per_byte(self, service: Service, role: str) -> Range:
         """Input tokens of a call by its size."""
-        known = self._near(service, role, lambda fact: fact.size > 0 and fact.input > 0)
-        if known is None:
+        sized = [fact for fact in self.facts if fact.size > 0 and fact.input > 0]
+        if (known := _nearest(sized, service, role)) is None:
             return TOKENS_PER_BYTE
         facts, factor = known
         return Range.around(sum(f.input for f in facts) / sum(f.size for f in facts), factor)
 
     def reply_tokens(self, service: Service, role: str, prior: Range) -> Range:
         """Output tokens of a call, hidden reasoning included."""
-        known = self._near(service, role, lambda fact: _kind(fact.role) == _kind(role))
-        if known is None:
+        if (known := _nearest(self._akin(role), service, role)) is None:
             return prior
         facts, factor = known
         mean = sum(f.output for f in facts) / sum(f.calls for f in facts)
@@ -98,7 +96,7 @@ class Learned:
 
     def basis(self, service: Service, role: str) -> str:
         """What estimates of these calls rest on."""
-        akin = [fact for fact in self.facts if _kind(fact.role) == _kind(role)]
+        akin = self._akin(role)
         if any(fact.model == service.model and fact.role == role for fact in akin):
             return "its calls"
         return "similar calls" if akin else "priors"
@@ -107,29 +105,27 @@ class Learned:
         """Seconds until a reply is there."""
         if service.provider == "offline":
             return OFFLINE_S
-        known = self._near(service, role, lambda fact: _kind(fact.role) == _kind(role))
-        if known is None:
+        if (known := _nearest(self._akin(role), service, role)) is None:
             return FIRST_TOKEN_S + reply * (1 / TOKENS_PER_S)
         facts, factor = known
         return Range.around(sum(f.latency_s for f in facts) / sum(f.calls for f in facts), factor)
 
-    def _near(
-        self, service: Service, role: str, fits: Callable[[Fact], bool]
-    ) -> tuple[list[Fact], float] | None:
-        """The facts nearest to a model in a role, and the factor they are right within."""
-        facts = [fact for fact in self.facts if fits(fact)]
-        akin = [fact for fact in facts if _kind(fact.role) == _kind(role)]
-        same = [fact for fact in akin if fact.model == service.model]
-        for known, factor in (
-            ([fact for fact in same if fact.role == role], _SURE),
-            (same, _RELATED),
-            ([fact for fact in akin if fact.role == role], _RELATED),
-            (akin, _RELATED),
-            (facts, _VAGUE),
-        ):
-            if known:
-                return known, factor
-        return None
+    def _akin(self, role: str) -> list[Fact]:
+        return [fact for fact in self.facts if _kind(fact.role) == _kind(role)]
+
+
+def _nearest(facts: list[Fact], service: Service, role: str) -> tuple[list[Fact], float] | None:
+    """The facts nearest to a model in a role, and the factor they are right within."""
+    akin = [fact for fact in facts if _kind(fact.role) == _kind(role)]
+    same = [fact for fact in akin if fact.model == service.model]
+    tiers = (
+        ([fact for fact in same if fact.role == role], _SURE),
+        (same, _RELATED),
+        ([fact for fact in akin if fact.role == role], _RELATED),
+        (akin, _RELATED),
+        (facts, _VAGUE),
+    )
+    return next((tier for tier in tiers if tier[0]), None)
 
 
 def _kind(role: str) -> str:

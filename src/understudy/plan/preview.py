@@ -83,17 +83,13 @@ def _job(config: Config, scratch: Path) -> Job:
     """The job of the pool's first block; what it reads is taken where it is, or worked out."""
     root = run.run_root(config)
     block = flow_of(config).blocks(1)[0]
-    known = Inputs(scratch / "inputs")
-    inputs = {role: known.out(root, above, config) for role, above in block.inputs.items()}
-    there = {role: out for role, out in inputs.items() if out is not None}
-    if len(there) < len(inputs):
+    if (inputs := Inputs(scratch / "inputs").above(root, block, config)) is None:
         raise BadInput(
             "synthesis.seeds=weak needs the verdicts of its probe, which are not there yet; start "
             "the run, or look at a preview with synthesis.seeds=uniform"
         )
     purse = f"run/{run.run_name(config)}"
-    out = scratch / "out"
-    return Job(config, block.params, there, out, scratch, root, block.path, purse)
+    return Job(config, block.params, inputs, scratch / "out", scratch, root, block.path, purse)
 
 
 def _sample(
