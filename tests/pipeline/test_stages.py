@@ -13,7 +13,7 @@ from understudy.cli.main import compose
 from understudy.config import Config, GatewayConfig, ServeConfig
 from understudy.data.subset import block_ends
 from understudy.pipeline.flow import Flow, flow_of
-from understudy.pipeline.stages import Stage, science
+from understudy.pipeline.stages import SPECS, Stage, named, science
 
 # Leaf prefix → the stages that read it. Written by hand, not read from the code under test.
 READERS = {
@@ -324,3 +324,10 @@ def test_the_holdout_is_judged_with_the_stages_of_a_round_on_another_split(
         assert stage.fingerprint != tested[role].fingerprint
     assert held["inference"].inputs == tested["inference"].inputs
     assert Flow(composed("baseline=none")).holdout(1) == {}
+
+
+def test_what_a_spec_names_exists() -> None:
+    for name, spec in SPECS.items():
+        assert callable(named(spec.run)), name
+        assert spec.estimate is None or named(spec.estimate), name
+        assert spec.service is None or spec.gpus == "none", name  # each has one room

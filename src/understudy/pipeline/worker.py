@@ -44,10 +44,11 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     ranks.die_with_parent()
+    whose = f"[{ranks.rank()}] " if ranks.count() > 1 else ""
     logging.basicConfig(
         filename=stage.path / "log.txt",
         level=logging.INFO,
-        format=f"%(asctime)s {_whose()}%(levelname)s %(name)s: %(message)s",
+        format=f"%(asctime)s {whose}%(levelname)s %(name)s: %(message)s",
     )
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a full disk is reported once, by us
@@ -71,22 +72,21 @@ def _exit_code(stage: StageDir) -> int:
         if isinstance(known, Internal):  # which may only echo the death of another rank
             ranks.await_cause()
         if ranks.is_first_to_fail():
-            _write_down(known, stage)
+            record = {"exit_code": known.exit_code, "sentence": str(known)}
+            with contextlib.suppress(OSError):  # no room for it, perhaps
+                write_atomically(stage.path / _FAILED, json.dumps(record))  # for `status`
             print(f"understudy: {known}", file=sys.stderr)
         return known.exit_code
     return 0
 
 
-def _whose() -> str:
-    return f"[{ranks.rank()}] " if ranks.count() > 1 else ""
-
-
 def run(stage: StageDir) -> None:
     """Do the stage, unless it is done or somebody else does it meanwhile."""
-    _check_count(stage)
+    spec = SPECS[stage.read("config.json")["hashed"]["stage"]]
+    _check_count(stage, spec)
     if ranks.rank() > 0:
         if attempt := ranks.hear():
-            _compute(_job(stage, Path(attempt)), stage)
+            named(spec.run)(_job(stage, Path(attempt)))
         return
     with locks.hold(stage.path / "LOCK", give_up=lambda: stage.is_done) as is_mine:
         if is_mine and stage.out.is_dir():  # a crash between the rename and DONE
@@ -100,29 +100,20 @@ def run(stage: StageDir) -> None:
         ranks.tell(str(attempt_dir))
         started = time.monotonic()
         job = _job(stage, attempt_dir)
-        _compute(job, stage)
+        named(spec.run)(job)
         stage.publish(attempt_dir, _meta(stage, job.notes, time.monotonic() - started))
 
 
-def _check_count(stage: StageDir) -> None:
+def _check_count(stage: StageDir, spec: Spec) -> None:
     """Refuse to train alone what several should: `accelerate launch --cpu` starts one process."""
-    frozen = stage.read("config.json")
-    accelerate = config.build(frozen["config"]).accelerate
-    asked = processes(accelerate) if _spec(stage).gpus == "all" else 1
+    accelerate = config.build(stage.read("config.json")["config"]).accelerate
+    asked = processes(accelerate) if spec.gpus == "all" else 1
     if ranks.count() != asked:
         raise BadInput(
             f"accelerate={accelerate.kind} asks for {asked} processes and this is one of "
             f"{ranks.count()}; start it with python -m understudy.pipeline.start {stage.path}"
         )
     ranks.use_own_device()
-
-
-def _compute(job: Job, stage: StageDir) -> None:
-    named(_spec(stage).run)(job)
-
-
-def _spec(stage: StageDir) -> Spec:
-    return SPECS[stage.read("config.json")["hashed"]["stage"]]
 
 
 def _job(stage: StageDir, attempt: Path) -> Job:
@@ -172,13 +163,6 @@ def _git() -> dict[str, Any] | None:
         return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
     except FileNotFoundError:  # no git on this machine
         return None
-
-
-def _write_down(error: UnderstudyError, stage: StageDir) -> None:
-    """Leave the reason for `status`, until the next attempt."""
-    with contextlib.suppress(OSError):  # no room for it, perhaps
-        record = {"exit_code": error.exit_code, "sentence": str(error)}
-        write_atomically(stage.path / _FAILED, json.dumps(record))
 
 
 def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:
