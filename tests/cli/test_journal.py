@@ -12,7 +12,7 @@ import pytest
 from understudy.cli import journal as cli_journal
 from understudy.errors import BadInput
 from understudy.services.base import Reply, Usage
-from understudy.services.segment import Call, Segment
+from understudy.services.segment import PaidCall, Segment
 
 DAY = 86400
 
@@ -29,11 +29,11 @@ async def write(directory: Path) -> None:
     for number in range(4):
         model, stage = f"m{number % 2}", "evaluation/0" if number < 3 else "synthesis/1"
         key = bytes([number]) * 32
-        call = Call(key, stage, "run/x", f"service-{model}", model, "online", reserved=900)
+        call = PaidCall(key, stage, "run/x", f"service-{model}", model, "online", reserved=900)
         sent = await segment.sent(call)
         reply = Reply(f"text {number} é", usage=Usage(100, 0, 10 * number, 0))
         await segment.answered(sent, call, reply, 250, 0.5, 1)
-    lost = Call(b"lost" * 8, "synthesis/1", "run/x", "service-m0", "m0", "online", reserved=900)
+    lost = PaidCall(b"lost" * 8, "synthesis/1", "run/x", "service-m0", "m0", "online", reserved=900)
     await segment.sent(lost)
     segment.close()
 

@@ -16,7 +16,7 @@ from understudy.prompts import judge
 from understudy.records import Coverage
 from understudy.services.base import Reply, Request, Usage
 from understudy.services.journal import key_of
-from understudy.services.segment import Call, Segment
+from understudy.services.segment import PaidCall, Segment
 
 PRIOR = Range(1, 2, 3)
 
@@ -65,7 +65,7 @@ async def pay(directory: Path, config: Config, requests: list[Request], stage: s
     service, segment = config.judges["dear"], Segment(directory)
     for request in requests:
         key = key_of(service, request)
-        call = Call(key, stage, "run/x", service.name, service.model, "online", 5000)
+        call = PaidCall(key, stage, "run/x", service.name, service.model, "online", 5000)
         number = await segment.sent(call)
         await segment.answered(number, call, Reply("{}", usage=Usage(700, 0, 50)), 1800, 2.0, 1)
     segment.close()

@@ -20,15 +20,15 @@ from support import paid
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.services.base import Reply, Request, Usage
 from understudy.services.journal import key_of, open_journal
-from understudy.services.segment import Call, Segment
+from understudy.services.segment import PaidCall, Segment
 
 KEYS = [key_of(paid.service(), request) for request in paid.requests(9)]
 REPLY = Reply("a \ud800 lone surrogate, \x00 and ü", "length", Usage(7, 1, 3, 2), "gpt-1", "id")
 
 
-def call(number: int = 0, **changed: Any) -> Call:
+def call(number: int = 0, **changed: Any) -> PaidCall:
     facts = {"stage": "evaluation/0", "purse": "run/test", "service": "paid", "model": "gpt-test"}
-    return Call(KEYS[number], **facts | {"mode": "online", "reserved": 1000} | changed)
+    return PaidCall(KEYS[number], **facts | {"mode": "online", "reserved": 1000} | changed)
 
 
 def write(root: Path, *writes: Any) -> None:
@@ -45,14 +45,14 @@ def write(root: Path, *writes: Any) -> None:
         segment.close()
 
 
-def bought(one: Call, reply: Reply = REPLY, microusd: int = 450) -> Any:
+def bought(one: PaidCall, reply: Reply = REPLY, microusd: int = 450) -> Any:
     async def buy(segment: Segment) -> None:
         await segment.answered(await segment.sent(one), one, reply, microusd, 0.5, 1)
 
     return buy
 
 
-def lost(one: Call) -> Any:
+def lost(one: PaidCall) -> Any:
     def send(segment: Segment) -> Coroutine[Any, Any, int]:
         return segment.sent(one)
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.services.base import CallFailed, Fate, Room
-from understudy.services.limits import Bucket, Limits
-from understudy.services.retry import back_off, gives_up
+from understudy.services.limits import Bucket, Limits, back_off, gives_up
 
 
 def story(*limits: Any) -> Callable[[Callable[[Limits], Coroutine[Any, Any, None]]], None]:

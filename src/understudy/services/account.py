@@ -1,17 +1,28 @@
-"""Who pays for a stage's calls, where they are written down, and what they may cost."""
+"""A stage's account with a service: what it may spend, and the ledger of its calls.
+
+The ledger finds the replies that are in the journal, reserves the price of all others, writes down
+what leaves and what comes back, and settles. Online calls and batches share it.
+"""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from understudy.config.service import Service
-from understudy.errors import BadInput
-from understudy.services.base import Reply
-from understudy.services.journal import Journal
-from understudy.services.money import MICRO, Purse
-from understudy.store.artifacts import Job
+from understudy.errors import BadInput, BudgetSpent
+from understudy.services import money
+from understudy.services.base import CallFailed, Reply, Request
+from understudy.services.journal import Journal, identity, key_of, open_journal
+from understudy.services.money import MICRO, Mode, Purse
+from understudy.services.segment import PaidCall, Segment, make_private
+from understudy.store import locks
+from understudy.store.artifacts import Job, fingerprint
+
+Repair = Callable[[Request, Reply], Request | None]
 
 
 @dataclass
@@ -47,21 +58,6 @@ class Account:
             )
         return Purse(self.spent, int(Fraction(str(self.budget_usd)) * MICRO))
 
-    def count(self, reply: Reply, microusd: int) -> None:
-        """Take a bought reply into the sums."""
-        self.counts["calls"] += 1
-        self.counts["microusd"] += microusd
-        if reply.usage is not None:
-            for name in reply.usage.__slots__:
-                self.counts[f"{name}_tokens"] += getattr(reply.usage, name)
-
-    def spent_sentence(self) -> str:
-        """Why nothing more is bought, and how to go on."""
-        return (
-            f"{self.purse} has spent ${self.spent / MICRO:.6f} and the next call does not fit into "
-            f"budget.usd={self.budget_usd:g}; the same command with a higher budget.usd goes on"
-        )
-
 
 def account_of(job: Job) -> Account:
     """The account that a stage's job charges."""
@@ -72,3 +68,99 @@ def account_of(job: Job) -> Account:
         budget_usd=job.config.budget.usd,
         rehearsal_url=job.config.rehearsal.url,
     )
+
+
+@contextmanager
+def open_ledger(service: Service, account: Account, mode: Mode) -> Iterator["Ledger"]:
+    """Wait until no other process asks this endpoint, or spends from this purse under a budget.
+
+    Only so limits, single flight and the budget hold for all processes together.
+    """
+    make_private(account.journal)
+    names = [f"service-{fingerprint(identity(service))}"]
+    if account.budget_usd is not None:
+        names.append(f"purse-{fingerprint(account.purse)}")  # always second: no deadlock
+    with ExitStack() as stack:
+        for name in names:
+            lock = account.journal / f"{name}.lock"
+            stack.enter_context(locks.hold(lock, give_up=lambda: False))
+        journal = stack.enter_context(open_journal(account.journal))
+        segment = Segment(account.journal)
+        stack.callback(segment.close)
+        yield Ledger(service, account, mode, journal, segment)
+
+
+class Ledger:
+    """A stage's calls to one service, from being found or reserved to being settled."""
+
+    def __init__(
+        self, service: Service, account: Account, mode: Mode, journal: Journal, segment: Segment
+    ) -> None:
+        self.service, self.account, self.mode = service, account, mode
+        self.journal, self.segment = journal, segment
+        self.endpoint = fingerprint(identity(service))
+        self.purse = account.open_purse(service, journal)
+
+    def key(self, request: Request) -> bytes:
+        """What the reply to a request is filed under."""
+        return key_of(self.service, request)
+
+    def find(self, key: bytes) -> Reply | None:
+        """The reply to a call, where it was paid for before."""
+        if found := self.journal.find(key):
+            self.account.counts["from_journal"] += 1
+        return found
+
+    def call(self, key: bytes, request: Request, batch: str | None = None) -> PaidCall:
+        """What is noted of a call before it leaves, with the most that it can cost."""
+        service, account = self.service, self.account
+        place = (account.stage, account.purse, service.name, service.model, self.mode)
+        return PaidCall(key, *place, money.bound(request, service, self.mode), batch)
+
+    def spent(self) -> BudgetSpent:
+        """Why nothing more is bought, and how to go on."""
+        account = self.account
+        return BudgetSpent(
+            f"{account.purse} has spent ${account.spent / MICRO:.6f} and the next call does not "
+            f"fit into budget.usd={account.budget_usd:g}; the same command with a higher "
+            "budget.usd goes on"
+        )
+
+    async def keep(
+        self, number: int, call: PaidCall, reply: Reply, latency_s: float | None, attempts: int
+    ) -> Reply:
+        """Put a reply on the disk, and only then settle it and hand it on."""
+        account, usage, price = self.account, reply.usage, call.reserved
+        if self.service.prices is not None and usage is not None:  # else the most it can have cost
+            price = money.cost(usage, self.service.prices, self.mode)
+        await self.segment.answered(number, call, reply, price, latency_s, attempts)
+        self.journal.add(call.key, self.segment.database, number)
+        self.settle(call, price)
+        account.counts["calls"] += 1
+        account.counts["microusd"] += price
+        if usage is not None:
+            for name in usage.__slots__:
+                account.counts[f"{name}_tokens"] += getattr(usage, name)
+        return replace(reply, room=None)
+
+    async def withdraw(self, number: int | None, call: PaidCall, attempts: int) -> None:
+        """Give the reservation of a call back that was certainly not billed."""
+        if number is not None:
+            await self.segment.void(number, call, attempts)
+        self.settle(call, 0)
+
+    def count_failure(self, failed: CallFailed) -> None:
+        """Take a failed try into the sums."""
+        self.account.counts["retries"] += 1
+        self.account.counts["uncertain"] += failed.is_uncertain
+
+    def give_up(self, failed: CallFailed) -> Reply:
+        """The reply of a call that nobody answers."""
+        self.account.counts["given_up"] += 1
+        return Reply(str(failed), "error")
+
+    def settle(self, call: PaidCall, microusd: int) -> None:
+        """Book what was spent of a reservation; other purses' calls are theirs."""
+        if call.purse == self.account.purse:
+            self.purse.settle(call.reserved, microusd)
+            self.account.spent = self.purse.spent

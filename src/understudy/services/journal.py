@@ -20,7 +20,7 @@ from typing import Any
 from understudy.config.service import Service
 from understudy.errors import BadInput
 from understudy.services.base import Reply, Request, Usage
-from understudy.services.segment import Batch, Call, connect, failed, take
+from understudy.services.segment import NotedBatch, PaidCall, connect, failed, take
 from understudy.store.artifacts import canonical
 
 COLUMNS = {
@@ -125,18 +125,18 @@ class Journal:
         """What a purse has spent: settled, and at most what is uncertain."""
         return sum(t.microusd + t.uncertain_microusd for t in self.totals(purse=purse))
 
-    def batches(self, endpoint: str) -> list[tuple[float, Batch]]:
+    def batches(self, endpoint: str) -> list[tuple[float, NotedBatch]]:
         """(when noted last, batch) of all batches of an endpoint, oldest first."""
         sql = "SELECT * FROM batches WHERE endpoint = ?"
         events = sorted(row for db in self._segments for row in self._rows(db, sql, endpoint))
         latest = {row[2]: row for row in events}
-        return [(row[1], Batch(*row[2:])) for row in latest.values()]
+        return [(row[1], NotedBatch(*row[2:])) for row in latest.values()]
 
-    def calls_of(self, label: str) -> dict[bytes, tuple[int, Call]]:
+    def calls_of(self, label: str) -> dict[bytes, tuple[int, PaidCall]]:
         """The calls of a batch that have no reply: key -> (number, call)."""
         columns = "call, key, stage, purse, service, model, mode, reserved, batch"
         rows = self._open(f"SELECT {columns} FROM sent WHERE batch = ?", label)
-        return {key: (number, Call(key, *rest)) for number, key, *rest in rows}
+        return {key: (number, PaidCall(key, *rest)) for number, key, *rest in rows}
 
     def batched(self, endpoint: str) -> set[bytes]:
         """The keys of all calls whose batch is under way."""

@@ -1,4 +1,4 @@
-"""How many calls may be open, and how fast they may leave.
+"""How many calls may be open, how fast they may leave, and when a failed one is tried again.
 
 Concurrency: additive increase, multiplicative decrease (Chiu and Jain 1989) from the configured
 value down; one cut per burst of "too busy". A cut is followed by a pause, and by no further cut
@@ -7,19 +7,25 @@ until a call that left after it was answered. Rates: a token bucket each for req
 
 import asyncio
 import math
+import random
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from understudy.services.base import Room
-from understudy.services.retry import back_off
+from understudy.config.service import Service
+from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed, UnderstudyError
+from understudy.services.base import CallFailed, Fate, Reply, Room
 
 _CUT = 0.5
 _TICK_S = 1e-6  # what rounding leaves over is no reason to wait
 _LONG_PAUSE_S = 60.0  # worth a line on the terminal
 _SHARE = 0.99  # of a limit is used: with a burst, no minute ever holds more than the limit
 _BURST = 1 / 600  # of a minute's share may leave at once, a tenth of a second's worth
+_BYTES_PER_TOKEN = 4.0  # the usual rule of thumb, until the service has told
+_FIRST_S = 0.5
+_MOST_S = 60.0
+_BUSY_FACTOR = 10  # a busy service is not a broken one: others are served meanwhile
 
 
 @dataclass(slots=True)
@@ -165,3 +171,57 @@ class Limits:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_later(delay, self._pump)
+
+
+class Pace:
+    """How many tokens a call will take, as learnt from those before; for tokens per minute."""
+
+    def __init__(self, service: Service) -> None:
+        self._heard = self._spoken = self._bytes = self._calls = 0
+        self._most = service.max_output_tokens
+
+    def expected(self, size: int) -> float:
+        """Prompt and reply together, of a call whose prompt is so many bytes (`most_input`)."""
+        per_byte = self._heard / self._bytes if self._bytes else 1 / _BYTES_PER_TOKEN
+        spoken = self._spoken / self._calls if self._calls else self._most
+        return size * per_byte + spoken
+
+    def learn(self, size: int, reply: Reply) -> float:
+        """Take a reply into account; how many tokens it took."""
+        if reply.usage is None:
+            return self.expected(size)
+        self._bytes += size
+        self._heard += reply.usage.input
+        self._spoken += reply.usage.output
+        self._calls += 1
+        return reply.usage.input + reply.usage.output
+
+
+def back_off(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: exponential, with full jitter.
+
+    Uniform over [0, min(60, 0.5 * 2^(n-1))], so that callers who failed together do not come back
+    together (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    return random.uniform(0, min(_MOST_S, _FIRST_S * 2.0 ** min(failures - 1, 30)))
+
+
+def gives_up(failed: CallFailed, failures: Counter[Fate], attempts: int, is_silent: bool) -> bool:
+    """Whether a call has been tried often enough; `is_silent`: no other was answered meanwhile."""
+    if failed.fate == "row":
+        return True
+    patience = attempts if failed.fate == "heal" or is_silent else attempts * _BUSY_FACTOR
+    return failures[failed.fate] >= patience
+
+
+def stopped(failed: CallFailed) -> UnderstudyError:
+    """The error that ends a run whose every further call would fail in the same way."""
+    text = str(failed)
+    return BudgetSpent(text) if "quota" in text.lower() else BadInput(text)
+
+
+def silent(service: Service, failed: CallFailed) -> EnvironmentFailed:
+    """The error that ends a run when nobody answers."""
+    return EnvironmentFailed(
+        f"service {service.name} does not answer ({failed}); the same command goes on"
+    )

@@ -49,7 +49,7 @@ BatchFate = Literal["intent", "submitted", "done", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PaidCall:
     """What is known of a call before it leaves; `reserved` in micro-dollars."""
 
     key: bytes
@@ -68,7 +68,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class NotedBatch:
     """A batch as it was noted last; `dropped`: it was never submitted, or nothing came of it."""
 
     label: str
@@ -97,7 +97,7 @@ class Segment:
         except sqlite3.Error as error:
             raise failed(self.path, error) from None
 
-    async def sent(self, call: Call) -> int:
+    async def sent(self, call: PaidCall) -> int:
         """Note that a call leaves now; until it is answered or void it may have been billed."""
         number = self._next()
         await self._write(("sent", (number, call.key, time.time(), *call.place, call.reserved)))
@@ -106,7 +106,7 @@ class Segment:
     async def answered(
         self,
         number: int,
-        call: Call,
+        call: PaidCall,
         reply: Reply,
         microusd: int,
         latency_s: float | None,
@@ -119,12 +119,12 @@ class Segment:
         values = (number, call.key, time.time(), *call.place, microusd, *tokens, *said)
         await self._write(("texts", (number, json.dumps(reply.text))), ("replies", values))
 
-    async def void(self, number: int, call: Call, attempts: int) -> None:
+    async def void(self, number: int, call: PaidCall, attempts: int) -> None:
         """Note that a call has certainly not been billed, and will not be tried again."""
         values = (number, None, time.time(), *call.place, 0, *(None,) * 9, attempts)
         await self._write(("replies", values))
 
-    async def batch(self, batch: Batch, calls: Iterable[Call] = ()) -> list[int]:
+    async def batch(self, batch: NotedBatch, calls: Iterable[PaidCall] = ()) -> list[int]:
         """Note what became of a batch; with the calls in it, when it is about to be submitted."""
         sent = {self._next(): call for call in calls}
         rows = [(n, c.key, time.time(), *c.place, c.reserved) for n, c in sent.items()]
