@@ -41,20 +41,12 @@ OWED_CIRCLES = {
     "cli.data · cli.main · cli.rehearse",
 }
 OWED_NAMES = {
-    "Anthropic",
     "Asked",
-    "Batch",
-    "Batches",
-    "Exchange",
-    "Google",
-    "Limits",
     "Line",
-    "OpenAI",
     "Pair",
     "Ready",
     "Refused",
     "Row",
-    "Settings",
 }
 
 

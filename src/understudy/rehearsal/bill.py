@@ -7,16 +7,15 @@ that a fault broke off (reset, stall, truncated body, wrong content type) and an
 import hashlib
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from understudy.config import Prices
 from understudy.services import money
 from understudy.services.base import Usage
+from understudy.services.money import Mode
 
-Mode = Literal["online", "batch"]
 
-
-class Turn(NamedTuple):
+class Arrival(NamedTuple):
     """Which call is answered."""
 
     body: str  # hash of its path and body
@@ -48,11 +47,11 @@ class Bill:
     requests: Counter[str] = field(default_factory=Counter)  # by name of the path
     open: int = 0  # requests that have come and are not answered yet
 
-    def charge(self, turn: Turn, model: str, usage: Usage, prices: Prices | None) -> None:
+    def charge(self, arrival: Arrival, model: str, usage: Usage, prices: Prices | None) -> None:
         """Book an answer at the model's prices; a model without prices is free."""
-        cost = 0 if prices is None else money.cost(usage, prices, turn.mode)
-        key = hashlib.sha256(turn.key.encode()).hexdigest()[:8]
-        self.log.append(Charge(turn.id, key, model, turn.mode, turn.body, usage, cost))
+        cost = 0 if prices is None else money.cost(usage, prices, arrival.mode)
+        key = hashlib.sha256(arrival.key.encode()).hexdigest()[:8]
+        self.log.append(Charge(arrival.id, key, model, arrival.mode, arrival.body, usage, cost))
 
     def copy(self) -> "Bill":
         """The bill as it is now."""

@@ -1,7 +1,6 @@
 """The desk that every request passes: key, faults, limits, the answer, the bill."""
 
 import asyncio
-import hashlib
 import random
 import secrets
 from collections import Counter
@@ -11,16 +10,22 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from understudy.config import Prices
-from understudy.rehearsal import faults, sending
-from understudy.rehearsal.bill import Bill, Turn
-from understudy.rehearsal.limits import Limits
+from understudy.rehearsal import faults
+from understudy.rehearsal.bill import Arrival, Bill
+from understudy.rehearsal.limits import RateMeters
 from understudy.rehearsal.speaker import Speaker
-from understudy.rehearsal.wire import Asked, Refused, Said, Wire
 from understudy.services.base import Room
+from understudy.services.providers.rehearsal_base import (
+    AskedCall,
+    CallRefused,
+    PlayedProvider,
+    Said,
+    hash_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RehearsalSettings:
     """How the server behaves; times are in seconds."""
 
     faults: str = ""  # see faults.py
@@ -42,7 +47,7 @@ class Settings:
 class Visit:
     """What is known of a request while it is served."""
 
-    turn: Turn
+    arrival: Arrival
     is_delivered: bool  # no fault will break its answer off
     room: Room | None = None
 
@@ -53,96 +58,100 @@ VISIT = web.RequestKey("visit", Visit)
 class Desk:
     """Everything the server knows; lives on its event loop."""
 
-    def __init__(self, settings: Settings, wires: list[Wire]) -> None:
+    def __init__(self, settings: RehearsalSettings) -> None:
         self.settings = settings
         self.script = faults.parse(settings.faults, settings.seed)
         self.bill = Bill()
-        self._wires = {wire.name: wire for wire in wires}
+        self.providers: dict[str, PlayedProvider] = {}  # by the first part of their paths
         self.speaker = Speaker(settings.prices, settings.cached)
-        self._limits: dict[tuple[str, str], Limits] = {}
+        self._limits: dict[tuple[str, str], RateMeters] = {}
         self._tries: Counter[str] = Counter()  # arrivals by body
         self._answers: Counter[str] = Counter()  # billed answers by body
         self._name, self._ids = f"rehearsal{secrets.token_hex(4)}", 0
 
     @web.middleware
     async def door(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a request in: check its key, play its turn's fault, send what comes out."""
-        wire = self._wires.get(request.path.split("/")[1])
-        if wire is None:
+        """Let a request in: check its key, play the fault of this try, send what comes out."""
+        provider = self.providers.get(request.path.split("/")[1])
+        if provider is None:
             return await handler(request)
         self.bill.open += 1
         try:
-            return await self._serve(wire, request, handler)
+            return await self._serve(provider, request, handler)
         except ConnectionError:  # the client left in the middle of a body, ours or its own
             return web.Response()
         finally:
             self.bill.open -= 1
 
     async def _serve(
-        self, wire: Wire, request: web.Request, handler: Handler
+        self, provider: PlayedProvider, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         is_form = request.content_type.startswith("multipart/")  # its handler reads it
         body = hash_of(request.path_qs, b"" if is_form else await request.read())
-        attempt, key = self.arrival(body), wire.key(request)
+        attempt, key = self.arrival(body), provider.key(request)
         self.bill.requests[request.match_info.route.name or "unknown path"] += 1
         fault = self.script.on_call(body, attempt)
         if fault:
             self.bill.faults[fault] += 1
-        turn = Turn(body, attempt, key or "", self.new_id("req"), "online")
-        visit = request[VISIT] = Visit(turn, fault not in faults.BROKEN_OFF)
+        arrival = Arrival(body, attempt, key or "", self.new_id("req"), "online")
+        visit = request[VISIT] = Visit(arrival, fault not in faults.BROKEN_OFF)
         try:
             if key is None:
-                raise Refused(401, "bad_key", "No API key was given.")
+                raise CallRefused(401, "bad_key", "No API key was given.")
             if fault in REFUSALS:
                 raise self._refusal(fault)
             if fault == "stall":
-                return await sending.stall(request)
+                return await faults.stall(request)
             response = await handler(request)
-        except (Refused, web.HTTPNotFound) as error:
+        except (CallRefused, web.HTTPNotFound) as error:
             refused = _refused(error, request)
-            status, values = wire.error(refused, turn.id)
+            status, values = provider.error(refused, arrival.id)
             response = web.json_response(values, status=status)
             if refused.retry_after_s is not None:
                 wait = f"{refused.retry_after_s:.3f}".rstrip("0").rstrip(".")
                 response.headers["retry-after"] = wait
         assert isinstance(response, web.Response), "every handler answers from memory"
-        response.headers.update(wire.headers(turn.id, visit.room))
+        response.headers.update(provider.headers(arrival.id, visit.room))
         if fault == "drip":
-            return await sending.drip(request, response, self.settings.drip_s)
+            return await faults.drip(request, response, self.settings.drip_s)
         if fault in faults.BROKEN_OFF:
-            return await sending.break_off(fault, request, response)
+            return await faults.break_off(fault, request, response)
         return response
 
-    async def online(self, wire: Wire, request: web.Request, asked: Asked) -> Said:
+    async def online(
+        self, provider: PlayedProvider, request: web.Request, asked: AskedCall
+    ) -> Said:
         """Answer a call after its latency; it is billed when a fault does not break it off."""
         visit = request[VISIT]
-        limits = self._limits_of(visit.turn.key, asked.model)
+        limits = self._limits_of(visit.arrival.key, asked.model)
         wait = limits.admit(self.speaker.heard(asked))
         visit.room = limits.room
         if wait:
             self.bill.faults["limit"] += 1
-            raise Refused(429, "too_many", "Rate limit reached.", retry_after_s=wait)
-        self._check_context(wire, asked)
-        await asyncio.sleep(self._latency(visit.turn))
-        said = await self.answer(wire, asked, visit.turn, visit.is_delivered)
+            raise CallRefused(429, "too_many", "Rate limit reached.", retry_after_s=wait)
+        self._check_context(provider, asked)
+        await asyncio.sleep(self._latency(visit.arrival))
+        said = await self.answer(provider, asked, visit.arrival, visit.is_delivered)
         limits.spoken(said.usage.output)
         visit.room = limits.room
         return said
 
-    async def answer(self, wire: Wire, asked: Asked, turn: Turn, is_billed: bool = True) -> Said:
+    async def answer(
+        self, provider: PlayedProvider, asked: AskedCall, arrival: Arrival, is_billed: bool = True
+    ) -> Said:
         """Answer and bill one call, now."""
-        index = 0 if self.settings.repeatable else self._answers[turn.body]
-        self._answers[turn.body] += is_billed
+        index = 0 if self.settings.repeatable else self._answers[arrival.body]
+        self._answers[arrival.body] += is_billed
         # In a thread: the rule of a coding task runs the answer's code.
-        reply = await asyncio.to_thread(self.speaker.answer, asked, wire.family, index)
-        fault = self.script.in_answer(turn.body, turn.attempt, index)
+        reply = await asyncio.to_thread(self.speaker.answer, asked, provider.name, index)
+        fault = self.script.in_answer(arrival.body, arrival.attempt, index)
         if fault:
             self.bill.faults[fault] += 1
-        chosen = faults.draw(self.settings.seed, "how", turn.body, index)
+        chosen = faults.draw(self.settings.seed, "how", arrival.body, index)
         said = self.speaker.say(asked, reply, fault, chosen)
         if is_billed:
-            prices = self.speaker.facts(asked.model, wire.family).prices
-            self.bill.charge(turn, asked.model, said.usage, prices)
+            prices = self.speaker.facts(asked.model, provider.name).prices
+            self.bill.charge(arrival, asked.model, said.usage, prices)
         return said
 
     def arrival(self, body: str) -> int:
@@ -155,30 +164,30 @@ class Desk:
         self._ids += 1
         return f"{prefix}_{self._name}_{self._ids}"
 
-    def _check_context(self, wire: Wire, asked: Asked) -> None:
-        context = self.speaker.facts(asked.model, wire.family).context
+    def _check_context(self, provider: PlayedProvider, asked: AskedCall) -> None:
+        context = self.speaker.facts(asked.model, provider.name).context
         if context is not None and self.speaker.heard(asked) > context:
             message = f"The prompt is longer than the {context} tokens of {asked.model}."
-            raise Refused(400, "too_long", message)
+            raise CallRefused(400, "too_long", message)
 
-    def _limits_of(self, key: str, model: str) -> Limits:
+    def _limits_of(self, key: str, model: str) -> RateMeters:
         place = (key, model)
         if place not in self._limits:
             settings = self.settings
             per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
-            self._limits[place] = Limits(*per_minute, settings.window_s)
+            self._limits[place] = RateMeters(*per_minute, settings.window_s)
         return self._limits[place]
 
-    def _latency(self, turn: Turn) -> float:
+    def _latency(self, arrival: Arrival) -> float:
         settings = self.settings
         if not settings.latency_spread:
             return settings.latency_s
-        rng = random.Random(f"{settings.seed}/{turn.body}/{turn.attempt}")
+        rng = random.Random(f"{settings.seed}/{arrival.body}/{arrival.attempt}")
         return settings.latency_s * rng.lognormvariate(0.0, settings.latency_spread)
 
-    def _refusal(self, fault: str) -> Refused:
+    def _refusal(self, fault: str) -> CallRefused:
         wait = self.settings.retry_after_s if fault == "429" else None
-        return Refused(*REFUSALS[fault], retry_after_s=wait)
+        return CallRefused(*REFUSALS[fault], retry_after_s=wait)
 
 
 REFUSALS = {
@@ -194,13 +203,8 @@ REFUSALS = {
 }  # fault → (status, kind, message)
 
 
-def _refused(error: Exception, request: web.Request) -> Refused:
-    """What an exception means on the wire."""
-    if isinstance(error, Refused):
+def _refused(error: Exception, request: web.Request) -> CallRefused:
+    """What an exception means on the provider."""
+    if isinstance(error, CallRefused):
         return error
-    return Refused(404, "no_path", f"There is no {request.method} {request.path} here.")
-
-
-def hash_of(path: str, body: bytes) -> str:
-    """What makes two calls the same: the path and the body."""
-    return hashlib.sha256(path.encode() + b"\n" + body).hexdigest()[:16]
+    return CallRefused(404, "no_path", f"There is no {request.method} {request.path} here.")

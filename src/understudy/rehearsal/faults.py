@@ -1,4 +1,4 @@
-"""Fault scripts: which fault strikes which call, whatever the order of arrival.
+"""Fault scripts: which fault strikes which call, whatever the order of arrival, and how.
 
 A script is rates (`429=0.1,reset=0.02`; `all=0.3` spreads a rate evenly over every kind that heals)
 or a sequence for every body (`429,500,ok`: the first try of each call meets 429, the second 500,
@@ -7,10 +7,15 @@ faults shares of answers, those of ITEM faults shares of the items of batches. E
 from (seed, body, number of the try of this body) alone.
 """
 
+import asyncio
 import hashlib
 import json
+import socket
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from aiohttp import web
 
 from understudy.errors import BadInput
 from understudy.services.base import Finish
@@ -22,6 +27,8 @@ TRANSPORT = (*ERRORS, *BROKEN_OFF, "drip")
 CONTENT = ("broken", "scale", "refusal", "blocked", "empty", "duplicate")
 ITEM = ("expired", "failed")
 KINDS = (*TRANSPORT, *CONTENT, *ITEM, *FATAL)
+_GONE_EVERY_S = 0.1  # how often a stalled call looks whether its client has left
+_PIECES = 10  # of a slow drip
 
 
 class Script(NamedTuple):
@@ -126,3 +133,52 @@ def _rescaled(text: str, chosen: float) -> str:
     except (ValueError, TypeError, KeyError, AttributeError):
         return text
     return json.dumps(reply)
+
+
+async def stall(request: web.Request) -> web.Response:
+    """Say nothing until the client has left."""
+    while request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(_GONE_EVERY_S)
+    return web.Response()
+
+
+async def drip(request: web.Request, response: web.Response, seconds: float) -> web.StreamResponse:
+    """Send all of it, slowly."""
+    stream, body = await _begin(request, response)
+    step = -(-len(body) // _PIECES)
+    for start in range(0, len(body), step):
+        await asyncio.sleep(seconds / _PIECES)
+        await stream.write(body[start : start + step])
+    await stream.write_eof()
+    return stream
+
+
+async def break_off(
+    fault: str | None, request: web.Request, response: web.Response
+) -> web.StreamResponse:
+    """Send a page in its place (wrong_type), half of it (truncated) or nothing (reset)."""
+    if fault == "wrong_type":
+        page = "<html><body>The gateway has no answer.</body></html>"
+        return web.Response(text=page, content_type="text/html")
+    transport = request.transport
+    if transport is None:  # the client has left by itself
+        return response
+    if fault == "truncated":
+        stream, body = await _begin(request, response)
+        await stream.write(body[: len(body) // 2])
+        transport.close()
+        return stream
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()  # and without lingering: a TCP reset
+    return response
+
+
+async def _begin(request: web.Request, response: web.Response) -> tuple[web.StreamResponse, bytes]:
+    """Send the head of a response; what is left is its body."""
+    body = response.body
+    assert isinstance(body, bytes), "every response is in memory"
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream.content_length = len(body)
+    await stream.prepare(request)
+    return stream, body

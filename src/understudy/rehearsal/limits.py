@@ -56,7 +56,7 @@ class Meter:
         return now
 
 
-class Limits:
+class RateMeters:
     """The two meters of an API key and model."""
 
     def __init__(

@@ -10,27 +10,23 @@ from typing import Any, Self
 from aiohttp import web
 
 from understudy.errors import EnvironmentFailed
-from understudy.rehearsal.anthropic import Anthropic
-from understudy.rehearsal.anthropic_batches import AnthropicBatches
-from understudy.rehearsal.batches import Batches
+from understudy.rehearsal.batches import BatchShelf
 from understudy.rehearsal.bill import Bill, Charge
-from understudy.rehearsal.desk import VISIT, Desk, Settings
-from understudy.rehearsal.google import Google
-from understudy.rehearsal.google_batches import GoogleBatches
-from understudy.rehearsal.openai import OpenAI
-from understudy.rehearsal.openai_batches import OpenAIBatches
-from understudy.rehearsal.wire import Wire, reading
+from understudy.rehearsal.desk import VISIT, Desk, RehearsalSettings
+from understudy.services import providers
+from understudy.services.base import MARK
+from understudy.services.providers.rehearsal_base import PlayedProvider, Props, reading
 
 _LARGEST_BODY = 256 << 20  # bytes; OpenAI's limit of a batch file is 200 MB
 _HOST = "127.0.0.1"
 
 
 class RehearsalServer:
-    """`with RehearsalServer(latency_s=0.1, faults="all=0.3") as server:`; keywords: Settings."""
+    """`with RehearsalServer(latency_s=0.1, faults="all=0.3") as server:`; see options.py."""
 
     def __init__(self, port: int = 0, **settings: Any) -> None:
         self._port = port
-        self._desk = Desk(Settings(**settings), [OpenAI(), Anthropic(), Google()])
+        self._desk = Desk(RehearsalSettings(**settings))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._runner: web.AppRunner | None = None
@@ -101,45 +97,39 @@ class RehearsalServer:
 
 
 def application(desk: Desk) -> web.Application:
-    """All paths of the three protocols, and GET /rehearsal/bill."""
+    """All paths of the providers that can be played, and GET /rehearsal/bill."""
     app = web.Application(middlewares=[desk.door], client_max_size=_LARGEST_BODY)
     app.on_response_prepare.append(_mark)
-    for wire, path in (
-        (OpenAI(), "/openai/v1/chat/completions"),
-        (Anthropic(), "/anthropic/v1/messages"),
-        (Google(), "/google/{version}/models/{model:[^/]+}:generateContent"),
-    ):
-        app.router.add_post(path, _online(desk, wire), name=f"{wire.name}.call")
-
-    batches = Batches(desk)
-    for paths in (OpenAIBatches(batches), AnthropicBatches(batches), GoogleBatches(batches)):
-        paths.add_to(app.router)
+    shelf = BatchShelf(desk)
+    props = Props(desk.new_id, desk.speaker.models, shelf.get)
+    for name, part in providers.parts("rehearsal").items():
+        provider: PlayedProvider = part.play(props)
+        desk.providers[name] = provider
+        path = f"/{name}{provider.call_path}"
+        app.router.add_post(path, _online(desk, provider), name=f"{name}.call")
+        shelf.add_paths(app.router, provider)
+        provider.add_to(app.router, f"/{name}")
 
     async def bill(request: web.Request) -> web.Response:
         return web.json_response(desk.bill.to_dict(request.query.get("log") != "0"))
 
-    async def models(request: web.Request) -> web.Response:
-        data = [
-            {"id": model, "object": "model", "owned_by": "rehearsal"}
-            for model in desk.speaker.models
-        ]
-        return web.json_response({"object": "list", "data": data})
-
     app.router.add_get("/rehearsal/bill", bill)
-    app.router.add_get("/openai/v1/models", models, name="openai.models")
     return app
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["x-understudy-rehearsal"] = "1"
+    response.headers[MARK] = "1"
 
 
-def _online(desk: Desk, wire: Wire) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _online(
+    desk: Desk, provider: PlayedProvider
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         body = await request.read()
         with reading():
-            asked = wire.asked(json.loads(body), request.match_info.get("model"))
-        said = await desk.online(wire, request, asked)
-        return web.json_response(wire.reply(said, asked.model, request[VISIT].turn.id))
+            asked = provider.asked(json.loads(body), request.match_info.get("model"))
+        said = await desk.online(provider, request, asked)
+        reply = provider.reply(said, asked.model, request[VISIT].arrival.id)
+        return web.json_response(reply)
 
     return handle

@@ -15,16 +15,16 @@ from tokenizers import Tokenizer
 from understudy import locations
 from understudy.config import Prices, Service
 from understudy.rehearsal import faults
-from understudy.rehearsal.wire import Asked, Said
 from understudy.services.base import Reply, Request, Usage
 from understudy.services.providers.offline.calls import Offline
+from understudy.services.providers.rehearsal_base import AskedCall, Said
 
 _PERSONAS = {"anthropic": "offline_lenient", "google": "offline_strict"}  # others: offline
 _TOKENS_PER_MESSAGE = 4  # role and separators, as chat formats have them
 _REASONING_TOKENS = 64  # of a model that is asked to reason
 
 
-class Facts(NamedTuple):
+class ModelFacts(NamedTuple):
     """What conf/service says about a model."""
 
     family: str
@@ -50,23 +50,23 @@ class Speaker:
         """The models that conf/service knows."""
         return sorted({str(values.get("model")) for values in self._files.values()})
 
-    def _facts(self, model: str, family: str) -> Facts:
+    def _facts(self, model: str, family: str) -> ModelFacts:
         """The facts about a model; `family` where conf/service does not know it."""
         known = next((s for s in self._files.values() if s.get("model") == model), {})
         prices = self._own_prices.get(model) or _prices(known.get("prices"))
-        return Facts(known.get("family", family), prices, known.get("context"))
+        return ModelFacts(known.get("family", family), prices, known.get("context"))
 
-    def heard(self, asked: Asked) -> int:
+    def heard(self, asked: AskedCall) -> int:
         """Tokens of the prompt."""
         texts = [message["content"] for message in asked.messages]
         return sum(self._count(text) + _TOKENS_PER_MESSAGE for text in texts)
 
-    def answer(self, asked: Asked, family: str, index: int) -> Reply:
+    def answer(self, asked: AskedCall, family: str, index: int) -> Reply:
         """The whole of the `index`-th answer to this prompt."""
         persona = self._persona(asked.model, self.facts(asked.model, family).family)
         return persona.answer(Request(asked.messages, index))
 
-    def say(self, asked: Asked, reply: Reply, fault: str | None, chosen: float) -> Said:
+    def say(self, asked: AskedCall, reply: Reply, fault: str | None, chosen: float) -> Said:
         """The answer, spoilt by a fault, cut at the output limit, with its usage."""
         heard = self.heard(asked)
         limit = 2**31 if asked.limit is None else asked.limit

@@ -1,0 +1,153 @@
+"""Gemini as the rehearsal plays it: generateContent, and batches with everything inline."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from understudy.services.providers.rehearsal_base import (
+    AskedCall,
+    BatchItem,
+    CallRefused,
+    ItemResult,
+    PlayedBatch,
+    PlayedProvider,
+    Said,
+    text_of,
+)
+
+_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND"}
+_STATUS |= {429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 529: "UNAVAILABLE"}
+_RPC = "type.googleapis.com/google.rpc"
+_BATCH_TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch"
+_INLINE_LIMIT = 20 << 20  # bytes of an inline batch
+
+
+class PlayedGoogle(PlayedProvider):
+    """POST /v1/models/MODEL:generateContent and :batchGenerateContent, GET /v1/batches.
+
+    The headers say nothing of limits, and the request's id is in the body.
+    """
+
+    name = "google"
+    call_path = "/{version}/models/{model:[^/]+}:generateContent"
+    submit_path = "/{version}/models/{model:[^/]+}:batchGenerateContent"
+    batches_path = "/{version}/batches"
+    batch_prefix = "b"
+    paging = ("pageSize", "pageToken", 100)
+
+    def key(self, request: web.Request) -> str | None:
+        """The API key in the headers or the query."""
+        return request.headers.get("x-goog-api-key") or request.query.get("key") or None
+
+    def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
+        """Read a call's body."""
+        if model is None:
+            model = str(body["model"]).removeprefix("models/")
+        system = body.get("systemInstruction")
+        messages = [{"role": "system", "content": text_of(system["parts"])}] if system else []
+        roles = {"model": "assistant"}
+        for content in body["contents"]:
+            role = content.get("role", "user")
+            text = text_of(content["parts"])
+            messages.append({"role": roles.get(role, role), "content": text})
+        config = body.get("generationConfig") or {}
+        thinking = config.get("thinkingConfig") or {}
+        # The SDK writes these in snake case, and the real server takes both.
+        budgets = ("thinkingBudget", "thinking_budget", "thinkingLevel", "thinking_level")
+        reasons = any(map(thinking.get, budgets))
+        return AskedCall(model, tuple(messages), config.get("maxOutputTokens"), reasons)
+
+    def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
+        """Wrap an answer."""
+        usage = said.usage
+        counts = {
+            "promptTokenCount": usage.input,
+            "candidatesTokenCount": usage.output - usage.reasoning,
+            "totalTokenCount": usage.input + usage.output,
+            "cachedContentTokenCount": usage.cached,
+            "thoughtsTokenCount": usage.reasoning,
+        }
+        wrapped: dict[str, Any] = {"modelVersion": model, "responseId": id_}
+        wrapped["usageMetadata"] = {name: count for name, count in counts.items() if count}
+        if said.finish == "blocked":
+            return wrapped | {"promptFeedback": {"blockReason": "SAFETY"}}
+        content: dict[str, Any] = {"role": "model"}
+        if said.text:
+            content["parts"] = [{"text": said.text}]
+        finish = "MAX_TOKENS" if said.finish == "length" else "STOP"
+        return wrapped | {"candidates": [{"content": content, "finishReason": finish, "index": 0}]}
+
+    def error(self, refused: CallRefused, id_: str) -> tuple[int, dict[str, Any]]:
+        """The status and body of an error."""
+        details: list[dict[str, Any]] = []
+        status, code = refused.status, _STATUS.get(refused.status, "UNKNOWN")
+        if refused.kind == "bad_key":
+            status, code = 400, "INVALID_ARGUMENT"
+            details = [{"@type": f"{_RPC}.ErrorInfo", "reason": "API_KEY_INVALID"}]
+        elif refused.kind in ("too_many", "quota"):
+            per = "Day" if refused.kind == "quota" else "Minute"
+            violation = {"quotaId": f"GenerateRequestsPer{per}PerProjectPerModel"}
+            details = [{"@type": f"{_RPC}.QuotaFailure", "violations": [violation]}]
+        if refused.retry_after_s is not None:
+            delay = f"{refused.retry_after_s:.3f}s"
+            details.append({"@type": f"{_RPC}.RetryInfo", "retryDelay": delay})
+        error = {"code": status, "message": str(refused), "status": code, "details": details}
+        return status, {"error": error}
+
+    def submitted(self, body: bytes, model: str | None) -> tuple[list[BatchItem], dict[str, Any]]:
+        """Read a batch's body; its items are named by their places."""
+        if len(body) > _INLINE_LIMIT:
+            raise CallRefused(400, "bad_request", "An inline batch is limited to 20 MB.")
+        wanted = json.loads(body)["batch"]
+        inline = wanted["inputConfig"]["requests"]["requests"]
+        items = [self.item(str(n), entry["request"], model) for n, entry in enumerate(inline)]
+        metadata = [entry.get("metadata") for entry in inline]
+        return items, {"displayName": wanted.get("displayName", ""), "metadata": metadata}
+
+    def about(self, batch: PlayedBatch, origin: str) -> dict[str, Any]:
+        """The batch as a long-running operation."""
+        metadata: dict[str, Any] = {
+            "@type": _BATCH_TYPE,
+            "model": f"models/{batch.items[0].asked.model}",
+            "displayName": batch.facts["displayName"],
+            "state": "BATCH_STATE_RUNNING",
+            "createTime": _date(batch.created),
+            "updateTime": _date(batch.ended or batch.created),
+            "batchStats": {"requestCount": str(len(batch.items))},
+            "name": f"batches/{batch.id}",
+        }
+        about: dict[str, Any] = {"name": f"batches/{batch.id}", "metadata": metadata}
+        if batch.ended is None:
+            return about
+        responses = [
+            ({"metadata": own} if own else {}) | self._response(result)
+            for result, own in zip(batch.results, batch.facts["metadata"], strict=True)
+        ]
+        output = {"inlinedResponses": {"inlinedResponses": responses}}
+        metadata |= {"state": "BATCH_STATE_SUCCEEDED", "endTime": _date(batch.ended)}
+        metadata["output"] = output
+        return about | {"done": True, "response": output}
+
+    def page(self, batches: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+        """One page of the list of batches."""
+        token = {"nextPageToken": _id(batches[-1])} if has_more else {}
+        return {"operations": batches} | token
+
+    def _response(self, result: ItemResult) -> dict[str, Any]:
+        if result.said is not None:
+            return {"response": self.reply(result.said, result.item.asked.model, result.id)}
+        code, message = (4, "Deadline expired.") if result.fault == "expired" else (13, "Internal.")
+        return {"error": {"code": code, "message": message}}
+
+
+play = PlayedGoogle
+
+
+def _id(about: dict[str, Any]) -> str:
+    return str(about["name"]).removeprefix("batches/")
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
