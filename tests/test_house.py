@@ -45,7 +45,6 @@ OWED_NAMES = {
     "Line",
     "Pair",
     "Ready",
-    "Refused",
     "Row",
 }
 
