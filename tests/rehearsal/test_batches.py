@@ -11,7 +11,16 @@ import openai
 import pytest
 from google.genai import types
 
-from support.rehearsals import JUDGINGS, KEY, MODELS, PRICES, google, heard, prices
+from support.rehearsals import (
+    JUDGINGS,
+    MODELS,
+    PRICES,
+    anthropic_sdk,
+    google,
+    heard,
+    openai_sdk,
+    prices,
+)
 from understudy.prompts import judge
 from understudy.rehearsal.server import RehearsalServer
 from understudy.services import money
@@ -28,10 +37,6 @@ async def until(is_ended: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(10):
         while not await is_ended():
             await asyncio.sleep(0.02)
-
-
-def openai_sdk(url: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{url}/openai/v1", api_key=KEY, max_retries=0)
 
 
 def openai_line(number: int) -> str:
@@ -82,10 +87,6 @@ def openai_outcome(line: str) -> tuple[str, str]:
         return read["custom_id"], read["response"]["body"]["error"]["type"]
     completion = openai.types.chat.ChatCompletion.model_validate(read["response"]["body"])
     return read["custom_id"], completion.choices[0].message.content or ""
-
-
-def anthropic_sdk(url: str) -> anthropic.AsyncAnthropic:
-    return anthropic.AsyncAnthropic(base_url=f"{url}/anthropic", api_key=KEY, max_retries=0)
 
 
 def anthropic_request(number: int) -> Any:

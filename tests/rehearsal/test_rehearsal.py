@@ -4,8 +4,6 @@ import asyncio
 import json
 import time
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anthropic
@@ -13,7 +11,18 @@ import openai
 import pytest
 from google.genai import types
 
-from support.rehearsals import ASK, JUDGING, KEY, MODELS, PAIRS, PRICES, each_wire, heard, prices
+from support.rehearsals import (
+    ASK,
+    JUDGING,
+    KEY,
+    MODELS,
+    PAIRS,
+    PRICES,
+    each_wire,
+    heard,
+    openai_sdk,
+    prices,
+)
 from understudy import playground
 from understudy.prompts import judge, synthesis
 from understudy.records import Message
@@ -138,18 +147,11 @@ def test_prices_come_from_the_service_files_where_none_are_given() -> None:
         assert prices.input == values["prices"]["input"]
 
 
-@asynccontextmanager
-async def raw(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
-    sdk = openai.AsyncOpenAI(base_url=f"{url}/openai/v1", api_key=KEY, max_retries=0)
-    async with sdk:
-        yield sdk
-
-
 @pytest.mark.slow
 def test_requests_per_minute_are_enforced_and_told_in_headers() -> None:
     async def main(url: str) -> tuple[list[dict[str, str]], Any]:
         headers = []
-        async with raw(url) as sdk:
+        async with openai_sdk(url) as sdk:
             completions = sdk.chat.completions.with_raw_response
             for _ in range(3):
                 reply = await completions.create(model="gpt-test", messages=JUDGING)  # type: ignore[arg-type]
@@ -247,7 +249,7 @@ def test_text_that_is_no_valid_unicode_is_answered_all_the_same() -> None:
 
 def test_models_are_listed_as_a_compatible_server_does() -> None:
     async def main(url: str) -> list[str]:
-        async with raw(url) as sdk:
+        async with openai_sdk(url) as sdk:
             return [model.id async for model in sdk.models.list()]
 
     with RehearsalServer() as server:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from support import paid
-from support.books import check_books, drain, rows
+from support.books import buy, check_books, drain, rows
 from support.paid import USAGE
 from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed
 from understudy.rehearsal.server import RehearsalServer
 from understudy.services.base import BatchState, CallFailed, Reply, Request
 from understudy.services.batch import ask_in_batches
-from understudy.services.client import ask, ask_provider
+from understudy.services.client import ask
 
 PRICE = 225  # micro-dollars of one reply, at half price
 
@@ -135,14 +135,12 @@ def test_calls_of_a_batch_under_way_are_not_bought_online_as_well(tmp_path: Path
     remote.dies_at = {"poll"}
     with pytest.raises(Died):
         run(tmp_path, remote)
-    stream = ask_provider(paid.service(), online, paid.requests(9), paid.account(tmp_path))
-    arrived, error = drain(stream)
+    arrived, error, _ = buy(tmp_path, online, 9)
     assert (arrived, online.log) == ([], [])
     assert isinstance(error, BadInput)
     assert "collect it with mode=batch" in str(error)
     assert run(tmp_path, remote)[1] is None
-    stream = ask_provider(paid.service(), online, paid.requests(9), paid.account(tmp_path))
-    assert len(list(stream)) == 9
+    assert len(buy(tmp_path, online, 9)[0]) == 9
     assert online.log == []
 
 

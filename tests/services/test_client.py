@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support import paid
-from support.books import check_books, drain, rows
+from support.books import buy, check_books, drain, rows
 from support.paid import USAGE, Scripted
 from understudy.errors import BadInput, BudgetSpent, EnvironmentFailed, UnderstudyError
 from understudy.services.base import CallFailed, Reply, Request
@@ -59,11 +59,10 @@ def test_closing_the_iterator_finishes_and_keeps_what_is_in_flight(tmp_path: Pat
 
 
 def test_a_rerun_takes_every_reply_from_the_journal(tmp_path: Path) -> None:
-    first, second, requests = Scripted(), Scripted(), paid.requests(50)
-    bought = sorted(ask_provider(paid.service(), first, requests, paid.account(tmp_path)))
-    account = paid.account(tmp_path)
-    found = sorted(ask_provider(paid.service(), second, requests, account))
-    assert found == bought
+    first, second = Scripted(), Scripted()
+    bought, _, _ = buy(tmp_path, first, 50)
+    found, _, account = buy(tmp_path, second, 50)
+    assert sorted(found) == sorted(bought)
     assert (len(first.log), len(second.log)) == (50, 0)
     assert account.counts["from_journal"] == 50
     assert account.summary()["calls"]["from_journal"] == 50
@@ -102,9 +101,8 @@ def faults(rate: float) -> Any:
 
 
 def test_with_30_percent_faults_every_item_ends_and_the_books_agree(tmp_path: Path) -> None:
-    provider, account = Scripted(faults(0.3)), paid.account(tmp_path)
-    service = paid.service(concurrency=64)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(300), account))
+    provider = Scripted(faults(0.3))
+    arrived, error, account = buy(tmp_path, provider, 300, concurrency=64)
     assert error is None
     assert sorted(n for n, _ in arrived) == list(range(300))
     assert {reply.finish for _, reply in arrived} == {"stop"}
@@ -123,9 +121,8 @@ def test_a_call_that_never_heals_is_an_error_reply_and_costs_nothing(tmp_path: P
     def script(index: int, tries: int) -> Exception | None:
         return CallFailed("broken pipe", "heal") if index == 3 else None
 
-    provider, account = Waits([5], script=script), paid.account(tmp_path)
-    service = paid.service(attempts=4, concurrency=2)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(12), account))
+    provider = Waits([5], script=script)
+    arrived, error, account = buy(tmp_path, provider, 12, attempts=4, concurrency=2)
     assert error is None
     assert {n: r.finish for n, r in arrived if r.finish != "stop"} == {3: "error"}
     assert dict(arrived)[3].text == "broken pipe"
@@ -140,21 +137,18 @@ def test_a_request_that_can_never_be_answered_is_tried_once(tmp_path: Path) -> N
         return CallFailed("400 too long", "row") if index % 2 else None
 
     provider = Scripted(script)
-    stream = ask_provider(paid.service(), provider, paid.requests(10), paid.account(tmp_path))
-    finishes = Counter(reply.finish for _, reply in stream)
-    assert finishes == {"stop": 5, "error": 5}
+    arrived, _, _ = buy(tmp_path, provider, 10)
+    assert Counter(reply.finish for _, reply in arrived) == {"stop": 5, "error": 5}
     assert len(provider.log) == 10
 
 
 def test_a_service_that_never_answers_stops_the_run_in_one_sentence(tmp_path: Path) -> None:
     provider = Scripted(lambda index, tries: CallFailed("connection refused", "heal"))
-    service, account = paid.service(attempts=2), paid.account(tmp_path)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(50), account))
+    arrived, error, account = buy(tmp_path, provider, 50, attempts=2)
     assert arrived == []
     assert isinstance(error, EnvironmentFailed)
-    assert str(error) == (
-        "service paid does not answer (connection refused); the same command goes on"
-    )
+    sentence = "service paid does not answer (connection refused); the same command goes on"
+    assert str(error) == sentence
     assert account.spent == 0
     check_books(tmp_path, account)
 
@@ -168,9 +162,8 @@ def test_a_bad_key_or_an_empty_account_stops_after_what_was_in_flight(
     def script(index: int, tries: int) -> Exception | None:
         return CallFailed(message, "stop") if index == 5 else None
 
-    provider, account = Waits([40, 40, 40, 40, 40, 1], script=script), paid.account(tmp_path)
-    service = paid.service(concurrency=8)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(50), account))
+    provider = Waits([40, 40, 40, 40, 40, 1], script=script)
+    arrived, error, account = buy(tmp_path, provider, 50, concurrency=8)
     assert type(error) is kind
     assert sorted(n for n, _ in arrived) == sorted(set(provider.log) - {5})
     assert 8 <= len(provider.log) <= 12
@@ -187,9 +180,8 @@ def test_an_unusable_reply_is_repaired_once_and_both_calls_are_kept(tmp_path: Pa
 
     provider = Scripted(script)
     for _ in range(2):
-        account = paid.account(tmp_path)
-        stream = ask_provider(paid.service(), provider, paid.requests(4), account, repair)
-        texts = {n: reply.text for n, reply in stream}
+        arrived, _, account = buy(tmp_path, provider, 4, repair)
+        texts = {n: reply.text for n, reply in arrived}
         assert texts == {0: "reply 0", 1: "reply 101", 2: "gibberish", 3: "reply 3"}
         assert sorted(provider.log) == [0, 1, 2, 3, 101, 102]
         assert account.spent == 6 * 450
@@ -204,9 +196,7 @@ def test_a_budget_is_never_passed_and_what_was_in_flight_is_handed_out(tmp_path:
             await super().work(index)
 
     provider = Watched([3, 9, 1])
-    account = paid.account(tmp_path, budget_usd=0.05)
-    service = paid.service(concurrency=128)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(500), account))
+    arrived, error, account = buy(tmp_path, provider, 500, budget_usd=0.05, concurrency=128)
     assert isinstance(error, BudgetSpent)
     assert "budget.usd=0.05" in str(error)
     assert "run/test has spent $0.0" in str(error)
@@ -215,19 +205,17 @@ def test_a_budget_is_never_passed_and_what_was_in_flight_is_handed_out(tmp_path:
     assert account.spent == 450 * len(arrived) == 450 * len(provider.log)
     check_books(tmp_path, account)
 
-    more = paid.account(tmp_path, budget_usd=1.0)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(500), more))
+    arrived, error, _ = buy(tmp_path, provider, 500, budget_usd=1.0, concurrency=128)
     assert (error, len(arrived), len(provider.log)) == (None, 500, 500)
     other = paid.account(tmp_path, purse="run/other", budget_usd=0.001)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(500), other))
+    arrived, error = drain(ask_provider(paid.service(), provider, paid.requests(500), other))
     assert (error, len(arrived)) == (None, 500)  # found, not bought
 
 
 def test_uncertain_calls_count_against_the_budget_at_their_upper_bound(tmp_path: Path) -> None:
     provider = Scripted(lambda index, tries: CallFailed("reset", "heal", is_uncertain=True))
-    account = paid.account(tmp_path, budget_usd=0.005)
-    service = paid.service(concurrency=2, attempts=50)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(20), account))
+    facts = {"concurrency": 2, "attempts": 50}
+    arrived, error, account = buy(tmp_path, provider, 20, budget_usd=0.005, **facts)
     assert isinstance(error, BudgetSpent)
     assert arrived == []
     assert len(provider.log) == 4  # 1,183 micro-dollars each at most
@@ -236,10 +224,9 @@ def test_uncertain_calls_count_against_the_budget_at_their_upper_bound(tmp_path:
 
 
 def test_a_reply_without_usage_settles_at_its_upper_bound(tmp_path: Path) -> None:
-    account = paid.account(tmp_path)
     provider = Scripted(lambda index, tries: Reply("words"))
-    assert len(list(ask_provider(paid.service(), provider, paid.requests(1), account))) == 1
-    assert account.spent == 1183
+    arrived, _, account = buy(tmp_path, provider, 1)
+    assert (len(arrived), account.spent) == (1, 1183)
 
 
 def test_a_burst_of_429s_is_one_cut_and_retry_after_is_honoured(tmp_path: Path) -> None:
@@ -253,9 +240,7 @@ def test_a_burst_of_429s_is_one_cut_and_retry_after_is_honoured(tmp_path: Path) 
     def script(index: int, tries: int) -> Exception | None:
         return CallFailed("429", "wait", retry_after_s=0.3) if not tries else None
 
-    provider, account = Clocked(script), paid.account(tmp_path)
-    service = paid.service(concurrency=32)
-    arrived, error = drain(ask_provider(service, provider, paid.requests(32), account))
+    arrived, error, account = buy(tmp_path, Clocked(script), 32, concurrency=32)
     assert (error, len(arrived)) == (None, 32)
     assert account.counts["cuts"] == 1
     assert account.counts["busy"] == 32
@@ -267,9 +252,8 @@ def test_calls_of_one_endpoint_wait_for_each_other(tmp_path: Path) -> None:
     order: list[str] = []
 
     def ask_all(name: str, model: str) -> None:
-        provider = Waits([20])
-        account = paid.account(tmp_path)
-        for _ in ask_provider(paid.service(model=model), provider, paid.requests(4), account):
+        service, account = paid.service(model=model), paid.account(tmp_path)
+        for _ in ask_provider(service, Waits([20]), paid.requests(4), account):
             order.append(name)
 
     names = [("a", "one"), ("b", "one")]

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from support import paid
 from understudy.errors import UnderstudyError
 from understudy.services.account import Account
 from understudy.services.base import Reply
+from understudy.services.client import ask_provider
 from understudy.services.journal import open_journal
 
 Arrived = list[tuple[int, Reply]]
@@ -22,6 +24,21 @@ def drain(stream: Iterator[tuple[int, Reply]]) -> tuple[Arrived, BaseException |
     except (UnderstudyError, KeyboardInterrupt) as error:
         return arrived, error
     return arrived, None
+
+
+def buy(
+    root: Path,
+    provider: Any,
+    count: int,
+    repair: Any = None,
+    budget_usd: Any = None,
+    **service: Any,
+) -> tuple[Arrived, BaseException | None, Account]:
+    """Buy replies to so many requests of a scripted provider; `service` are facts about it."""
+    account = paid.account(root, budget_usd=budget_usd)
+    requests = paid.requests(count)
+    stream = ask_provider(paid.service(**service), provider, requests, account, repair)
+    return (*drain(stream), account)
 
 
 def rows(root: Path, sql: str) -> list[Any]:

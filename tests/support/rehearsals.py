@@ -41,8 +41,16 @@ class Heard(tuple[str | None, str | None, Usage]):
     """(text, finish in the provider's word, usage)."""
 
 
+def openai_sdk(url: str) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{url}/openai/v1", api_key=KEY, max_retries=0)
+
+
+def anthropic_sdk(url: str) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(base_url=f"{url}/anthropic", api_key=KEY, max_retries=0)
+
+
 async def ask_openai(url: str, messages: Any, limit: int = 4096, **more: Any) -> Heard:
-    async with openai.AsyncOpenAI(base_url=f"{url}/openai/v1", api_key=KEY, max_retries=0) as sdk:
+    async with openai_sdk(url) as sdk:
         reply = await sdk.chat.completions.create(
             model=MODELS["openai"], messages=messages, max_completion_tokens=limit, **more
         )
@@ -60,8 +68,7 @@ async def ask_openai(url: str, messages: Any, limit: int = 4096, **more: Any) ->
 
 
 async def ask_anthropic(url: str, messages: Any, limit: int = 4096, **more: Any) -> Heard:
-    sdk = anthropic.AsyncAnthropic(base_url=f"{url}/anthropic", api_key=KEY, max_retries=0)
-    async with sdk:
+    async with anthropic_sdk(url) as sdk:
         reply = await sdk.messages.create(
             model=MODELS["anthropic"], messages=messages, max_tokens=limit, **more
         )

@@ -99,12 +99,13 @@ class Desk:
             if key is None:
                 raise CallRefused(401, "bad_key", "No API key was given.")
             if fault in REFUSALS:
-                raise self._refusal(fault)
+                wait_s = self.settings.retry_after_s if fault == "429" else None
+                raise CallRefused(*REFUSALS[fault], retry_after_s=wait_s)
             if fault == "stall":
                 return await faults.stall(request)
             response = await handler(request)
         except (CallRefused, web.HTTPNotFound) as error:
-            refused = _refused(error, request)
+            refused = error if isinstance(error, CallRefused) else no_path(request)
             status, values = provider.error(refused, arrival.id)
             response = web.json_response(values, status=status)
             if refused.retry_after_s is not None:
@@ -123,13 +124,20 @@ class Desk:
     ) -> Said:
         """Answer a call after its latency; it is billed when a fault does not break it off."""
         visit = request[VISIT]
-        limits = self._limits_of(visit.arrival.key, asked.model)
+        place = (visit.arrival.key, asked.model)
+        if place not in self._limits:
+            per_minute = (self.settings.requests_per_minute, self.settings.tokens_per_minute)
+            self._limits[place] = RateMeters(*per_minute, self.settings.window_s)
+        limits = self._limits[place]
         wait = limits.admit(self.speaker.heard(asked))
         visit.room = limits.room
         if wait:
             self.bill.faults["limit"] += 1
             raise CallRefused(429, "too_many", "Rate limit reached.", retry_after_s=wait)
-        self._check_context(provider, asked)
+        context = self.speaker.facts(asked.model, provider.name).context
+        if context is not None and self.speaker.heard(asked) > context:
+            message = f"The prompt is longer than the {context} tokens of {asked.model}."
+            raise CallRefused(400, "too_long", message)
         await asyncio.sleep(self._latency(visit.arrival))
         said = await self.answer(provider, asked, visit.arrival, visit.is_delivered)
         limits.spoken(said.usage.output)
@@ -164,30 +172,12 @@ class Desk:
         self._ids += 1
         return f"{prefix}_{self._name}_{self._ids}"
 
-    def _check_context(self, provider: PlayedProvider, asked: AskedCall) -> None:
-        context = self.speaker.facts(asked.model, provider.name).context
-        if context is not None and self.speaker.heard(asked) > context:
-            message = f"The prompt is longer than the {context} tokens of {asked.model}."
-            raise CallRefused(400, "too_long", message)
-
-    def _limits_of(self, key: str, model: str) -> RateMeters:
-        place = (key, model)
-        if place not in self._limits:
-            settings = self.settings
-            per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
-            self._limits[place] = RateMeters(*per_minute, settings.window_s)
-        return self._limits[place]
-
     def _latency(self, arrival: Arrival) -> float:
         settings = self.settings
         if not settings.latency_spread:
             return settings.latency_s
         rng = random.Random(f"{settings.seed}/{arrival.body}/{arrival.attempt}")
         return settings.latency_s * rng.lognormvariate(0.0, settings.latency_spread)
-
-    def _refusal(self, fault: str) -> CallRefused:
-        wait = self.settings.retry_after_s if fault == "429" else None
-        return CallRefused(*REFUSALS[fault], retry_after_s=wait)
 
 
 REFUSALS = {
@@ -203,8 +193,6 @@ REFUSALS = {
 }  # fault → (status, kind, message)
 
 
-def _refused(error: Exception, request: web.Request) -> CallRefused:
-    """What an exception means on the provider."""
-    if isinstance(error, CallRefused):
-        return error
+def no_path(request: web.Request) -> CallRefused:
+    """What a request to nowhere is told."""
     return CallRefused(404, "no_path", f"There is no {request.method} {request.path} here.")

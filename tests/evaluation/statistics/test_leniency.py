@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from support.panels import bend, judged, panel, truths
+from support.planted_bias import true_effect
 from understudy.config import Bias, build
 from understudy.config.compose import compose
 from understudy.evaluation.panel import Panel
@@ -108,7 +109,7 @@ def test_every_planted_bias_is_inside_its_interval_in_93_of_100_panels() -> None
     truth = {key: np.mean([part[key].mean for part in parts]) for key in parts[0]}
     # The planted offset as the judge's own module states it, by Monte Carlo over its noise.
     quality, length = truths(rng, 500)
-    shift = {n: offline_judge.true_effect(b, quality, length, 20).shift for n, b in planted.items()}
+    shift = {n: true_effect(b, quality, length, 20).shift for n, b in planted.items()}
     for name in names:
         expected = shift[name] - np.mean(list(shift.values()))
         assert truth[name, "offset"] == pytest.approx(expected, abs=0.5)

@@ -1,7 +1,6 @@
 """The three batch APIs through the real SDKs: submit, find again, poll, read every outcome."""
 
 import asyncio
-import json
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -10,12 +9,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from support.wires import HELLO, KEY, KEY_ENV, Answer, error, good, service, serving
+from support.wires import HELLO, KEY, KEY_ENV, Answer, Server, error, good, service, serving
 from understudy.errors import BadInput
 from understudy.prompts import judge
 from understudy.rehearsal.server import RehearsalServer
-from understudy.services.base import BatchProvider, BatchState, CallFailed, Reply, Request
+from understudy.services.base import BatchProvider, BatchState, CallFailed, Reply, Request, Usage
 from understudy.services.providers import open_batch
+from understudy.services.providers.rehearsal_base import json_lines
 
 WIRES = ("openai", "anthropic", "google")
 T = TypeVar("T")
@@ -142,12 +142,12 @@ def test_what_finished_a_reply_is_told_apart_in_batches_too(wire: str) -> None:
 
 
 @asynccontextmanager
-async def scripted(wire: str, *answers: Answer) -> AsyncIterator[BatchProvider]:
+async def scripted(wire: str, *answers: Answer) -> AsyncIterator[tuple[BatchProvider, Server]]:
     async with serving(answers) as server:
         url = server.url + ("/v1" if wire == "openai" else "")
         provider = open_batch(service(wire, base_url=url, timeout_s=1.0))
         try:
-            yield provider
+            yield provider, server
         finally:
             await provider.close()
 
@@ -164,7 +164,7 @@ STEPS: dict[str, Callable[[BatchProvider], Coroutine[Any, Any, Any]]] = {
 @pytest.mark.parametrize("wire", WIRES)
 def test_every_step_fails_as_an_online_call_does(wire: str, step: str) -> None:
     async def fail(answer: Answer) -> CallFailed:
-        async with scripted(wire, answer) as provider:
+        async with scripted(wire, answer) as (provider, _):
             with pytest.raises(CallFailed) as caught:
                 await STEPS[step](provider)
         assert KEY not in "".join(traceback.format_exception(caught.value))
@@ -197,7 +197,7 @@ def test_an_openai_batch_that_never_started_says_why() -> None:
         return openai_batch(status="failed", errors={"object": "list", "data": data})
 
     async def fate(code: str) -> str:
-        async with scripted("openai", errors(code)) as provider:
+        async with scripted("openai", errors(code)) as (provider, _):
             assert (await provider.poll("batch-1")).is_ended
             with pytest.raises(CallFailed, match="line 1 is odd") as caught:
                 await read(provider, "batch-1")
@@ -207,43 +207,26 @@ def test_an_openai_batch_that_never_started_says_why() -> None:
     assert asyncio.run(fate("invalid_json_line")) == "stop"
 
 
-def test_each_line_of_openais_files_has_its_outcome() -> None:
+def openai_items(url: str) -> list[Answer]:
     def line(id_: str, status: int, body: Any) -> dict[str, Any]:
         response = {"status_code": status, "request_id": f"req-{id_}", "body": body}
         return {"custom_id": id_, "response": response, "error": None}
 
-    answered = [line("good", 200, good("openai")), line("empty", 200, {})]
+    answered = [line("good", 200, good("openai")), line("unreadable", 200, {})]
     others = [
         line("filtered", 400, error("openai", code="content_filter")),
-        line("long", 400, error("openai", code="context_length_exceeded", param="messages")),
+        line("bad", 400, error("openai", code="context_length_exceeded", param="messages")),
         line("broken", 500, error("openai")),
         {"custom_id": "late", "response": None, "error": {"code": "batch_expired"}},
     ]
-    files = [
-        Answer("".join(f"{json.dumps(item)}\n" for item in items).encode())
-        for items in (answered, others)
-    ]
-
-    async def run() -> dict[str, Reply | CallFailed]:
-        batch = openai_batch(output_file_id="out", error_file_id="err")
-        async with scripted("openai", batch, *files) as provider:
-            return await read(provider, "batch-1")
-
-    outcomes = asyncio.run(run())
-    first = outcomes["good"]
-    assert isinstance(first, Reply)
-    assert (first.text, first.request_id) == ("hi", "req-good")
-    assert outcomes["filtered"].finish == "blocked"  # type: ignore[union-attr]
-    fates = {id_: each.fate for id_, each in outcomes.items() if isinstance(each, CallFailed)}
-    assert fates == {"empty": "heal", "long": "row", "broken": "heal", "late": "heal"}
+    batch = openai_batch(output_file_id="out", error_file_id="err")
+    return [batch, *(Answer(json_lines(items)) for items in (answered, others))]
 
 
-def test_each_result_of_anthropics_has_its_outcome() -> None:
+def anthropic_items(url: str) -> list[Answer]:
     def errored(id_: str, kind: str, message: str = "no") -> dict[str, Any]:
-        return {"custom_id": id_, "result": {"type": "errored"} | {"error": fault(kind, message)}}
-
-    def fault(kind: str, message: str) -> Any:
-        return error("anthropic", message, type=kind)
+        fault = error("anthropic", message, type=kind)
+        return {"custom_id": id_, "result": {"type": "errored", "error": fault}}
 
     items = [
         {"custom_id": "good", "result": {"type": "succeeded", "message": good("anthropic")}},
@@ -255,70 +238,72 @@ def test_each_result_of_anthropics_has_its_outcome() -> None:
         errored("broken", "api_error"),
         errored("filtered", "invalid_request_error", "Output blocked by content filtering policy"),
     ]
+    counts = ("processing", "succeeded", "errored", "canceled", "expired")
     batch = {
         "id": "batch-1",
         "type": "message_batch",
         "processing_status": "ended",
         "created_at": "2026-11-01T00:00:00Z",
         "expires_at": "2026-11-02T00:00:00Z",
-        "request_counts": dict.fromkeys(
-            ("processing", "succeeded", "errored", "canceled", "expired"), 1
-        ),
+        "request_counts": dict.fromkeys(counts, 1),
+        "results_url": f"{url}/v1/messages/batches/batch-1/results",
     }
-
-    async def run() -> dict[str, Reply | CallFailed]:
-        lines = "".join(f"{json.dumps(item)}\n" for item in items).encode()
-        async with serving([Answer(), Answer(lines, content_type="application/x-jsonl")]) as server:
-            batch["results_url"] = f"{server.url}/v1/messages/batches/batch-1/results"
-            server.answers = [Answer(batch), Answer(batch), server.answers[1]]
-            provider = open_batch(service("anthropic", base_url=server.url))
-            assert (await provider.poll("batch-1")).requests == 5
-            try:
-                return await read(provider, "batch-1")
-            finally:
-                await provider.close()
-
-    outcomes = asyncio.run(run())
-    first = outcomes["good"]
-    assert isinstance(first, Reply)
-    assert (first.text, first.usage and first.usage.input) == ("hi", 20)
-    assert outcomes["filtered"].finish == "blocked"  # type: ignore[union-attr]
-    fates = {id_: each.fate for id_, each in outcomes.items() if isinstance(each, CallFailed)}
-    assert fates == {"late": "heal", "gone": "heal", "bad": "row"} | {
-        "poor": "stop",
-        "busy": "wait",
-        "broken": "heal",
-    }
+    return [Answer(batch), Answer(json_lines(items), content_type="application/x-jsonl")]
 
 
-def test_each_response_of_googles_has_its_outcome_and_a_failed_batch_says_why() -> None:
-    def about(**changed: Any) -> Answer:
-        metadata = {"state": "BATCH_STATE_SUCCEEDED", "createTime": "2026-11-01T00:00:00Z"}
-        return Answer({"name": "batches/1", "metadata": metadata | changed, "done": True})
-
+def google_items(url: str) -> list[Answer]:
     def item(id_: str, **outcome: Any) -> dict[str, Any]:
         return {"metadata": {"key": id_}, **outcome}
 
     items = [
         item("good", response=good("google")),
-        item("blocked", response={"promptFeedback": {"blockReason": "SAFETY"}}),
+        item("filtered", response={"promptFeedback": {"blockReason": "SAFETY"}}),
         item("bad", error={"code": 3, "message": "no"}),
         item("busy", error={"code": 8, "message": "no"}),
         item("late", error={"code": 4, "message": "no"}),
     ]
-    output = {"inlinedResponses": {"inlinedResponses": items}}
+    metadata = {
+        "state": "BATCH_STATE_SUCCEEDED",
+        "createTime": "2026-11-01T00:00:00Z",
+        "output": {"inlinedResponses": {"inlinedResponses": items}},
+    }
+    return [Answer({"name": "batches/1", "metadata": metadata, "done": True})]
 
+
+ITEMS = {"openai": openai_items, "anthropic": anthropic_items, "google": google_items}
+FATES: dict[str, dict[str, str]] = {
+    "openai": {"unreadable": "heal", "bad": "row", "broken": "heal", "late": "heal"},
+    "anthropic": {"late": "heal", "gone": "heal", "bad": "row", "poor": "stop"}
+    | {"busy": "wait", "broken": "heal"},
+    "google": {"bad": "row", "busy": "wait", "late": "heal"},
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_each_item_of_a_batch_has_its_outcome(wire: str) -> None:
     async def run() -> dict[str, Reply | CallFailed]:
-        async with scripted("google", about(output=output)) as provider:
+        async with scripted(wire) as (provider, server):
+            server.answers = ITEMS[wire](server.url)
             return await read(provider, "batches/1")
 
     outcomes = asyncio.run(run())
-    first = outcomes["good"]
+    first, filtered = outcomes.pop("good"), outcomes.pop("filtered")
     assert isinstance(first, Reply)
-    assert (first.text, first.usage and first.usage.reasoning) == ("hi", 5)
-    assert outcomes["blocked"].finish == "blocked"  # type: ignore[union-attr]
+    assert isinstance(filtered, Reply)
+    assert (first.text, filtered.finish) == ("hi", "blocked")
+    assert first.usage == Usage(20, 8, 12, 5, written=2 if wire == "anthropic" else 0)
+    assert first.request_id == {"openai": "req-good"}.get(wire, first.request_id)
     fates = {id_: each.fate for id_, each in outcomes.items() if isinstance(each, CallFailed)}
-    assert fates == {"bad": "row", "busy": "wait", "late": "heal"}
+    assert fates == FATES[wire]
+    assert fates.keys() == outcomes.keys()
+
+
+def test_anthropic_counts_the_requests_of_a_batch_by_what_became_of_them() -> None:
+    async def run() -> BatchState:
+        async with scripted("anthropic", *anthropic_items("")) as (provider, _):
+            return await provider.poll("batch-1")
+
+    assert asyncio.run(run()).requests == 5
 
 
 def test_a_service_without_a_batch_api_says_so() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.planted_bias import true_effect
 from understudy import playground
 from understudy.config import Bias, Service
 from understudy.prompts import judge, synthesis
@@ -18,7 +19,7 @@ from understudy.services.account import Account
 from understudy.services.base import Request, Usage
 from understudy.services.client import ask
 from understudy.services.providers.offline.calls import UNKNOWN, estimate_tokens, teach
-from understudy.services.providers.offline.judge import bend, token_f1, true_effect, truth
+from understudy.services.providers.offline.judge import bend, token_f1, truth
 
 NOBODY = Account(Path("nowhere"), "stage", "purse")
 QUICK = ("summarization", "classification", "closed_qa")  # coding runs code: one test below

@@ -63,7 +63,6 @@ class AnthropicAdapter(SdkAdapter):
     most_bytes = 256_000_000
 
     async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
-        """Send a request; the headers and the text of the response."""
         arguments = body_of(self.service, request)
         # The SDK knows no temperature any more, though older models take one.
         if "temperature" in arguments:
@@ -73,15 +72,12 @@ class AnthropicAdapter(SdkAdapter):
         return response.headers, response.content.decode("utf-8", "replace")
 
     def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
-        """The reply in the body of a response."""
         return reply_of(self.service, body, headers.get("request-id"), _room(headers))
 
     def is_blocked(self, error: anthropic.APIStatusError) -> bool:
-        """Whether an error is the safety filter's."""
         return error.status_code == 400 and _FILTERED in error.message
 
     def failed(self, error: anthropic.APIStatusError) -> CallFailed:
-        """What an error means."""
         message = error.api_message or error.message
         if _is_used_up(error.type, message):
             message = USED_UP + message
@@ -105,7 +101,6 @@ class AnthropicAdapter(SdkAdapter):
             return _state(await self.client.messages.batches.retrieve(batch_id))
 
     async def states(self) -> AsyncIterator[BatchState]:
-        """All batches, newest first."""
         async for batch in self.client.messages.batches.list(limit=100):
             yield _state(batch)
 

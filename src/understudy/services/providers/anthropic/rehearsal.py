@@ -44,12 +44,10 @@ class PlayedAnthropic(PlayedProvider):
     paging = ("limit", "after_id", 20)
 
     def key(self, request: web.Request) -> str | None:
-        """The API key in the headers."""
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         return request.headers.get("x-api-key") or bearer or None
 
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
-        """Read a call's body."""
         system = (
             [{"role": "system", "content": text_of(body["system"])}] if "system" in body else []
         )
@@ -59,7 +57,6 @@ class PlayedAnthropic(PlayedProvider):
         return AskedCall(body["model"], messages, int(body["max_tokens"]), thinking != "disabled")
 
     def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
-        """Wrap an answer."""
         stops = {"length": "max_tokens", "refusal": "refusal", "blocked": "refusal"}
         is_stopped = said.finish in ("refusal", "blocked")
         category = "general_harms" if said.finish == "blocked" else None
@@ -84,14 +81,12 @@ class PlayedAnthropic(PlayedProvider):
         }
 
     def error(self, refused: CallRefused, id_: str) -> tuple[int, dict[str, Any]]:
-        """The status and body of an error."""
         status, kind = _ERRORS.get(refused.kind, (refused.status, "invalid_request_error"))
         error = {"type": kind, "message": str(refused)}
         status = refused.status if refused.kind == "busy" else status
         return status, {"type": "error", "error": error, "request_id": id_}
 
     def headers(self, id_: str, room: Room | None) -> dict[str, str]:
-        """The request's id and what is left of the limits."""
         headers = {"request-id": id_}
         for of, limit, left, reset_s in limits_in(room):
             when = datetime.now(UTC) + timedelta(seconds=reset_s)
@@ -101,14 +96,12 @@ class PlayedAnthropic(PlayedProvider):
         return headers
 
     def submitted(self, body: bytes, model: str | None) -> tuple[list[BatchItem], dict[str, Any]]:
-        """Read a batch's body."""
         wanted = json.loads(body)["requests"]
         if not all(_CUSTOM_ID.fullmatch(one["custom_id"]) for one in wanted):
             raise CallRefused(400, "bad_request", f"A custom id matches {_CUSTOM_ID.pattern}.")
         return [self.item(one["custom_id"], one["params"]) for one in wanted], {}
 
     def about(self, batch: PlayedBatch, origin: str) -> dict[str, Any]:
-        """A batch as its owner sees it."""
         counts = {"succeeded": batch.count(None), "errored": batch.count("failed")}
         counts |= {"expired": batch.count("expired"), "canceled": 0}
         counts["processing"] = len(batch.items) - sum(counts.values())
@@ -127,14 +120,13 @@ class PlayedAnthropic(PlayedProvider):
         }
 
     def page(self, batches: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
-        """One page of the list of batches."""
         ends = {"first_id": batches[0]["id"], "last_id": batches[-1]["id"]} if batches else {}
         return {"data": batches, "has_more": has_more, **ends}
 
     def add_to(self, router: web.UrlDispatcher, root: str) -> None:
         """Serve the results of batches."""
         path = f"{root}{self.batches_path}/{{id}}/results"
-        router.add_get(path, self._results, name="anthropic.results")
+        router.add_get(path, self._results, name=f"{self.name}.results")
 
     async def _results(self, request: web.Request) -> web.Response:
         batch = self.props.batch(request.match_info["id"], self.key(request) or "")

@@ -49,7 +49,6 @@ class GoogleAdapter(SdkAdapter):
         self._http = http
 
     async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
-        """Send a request; the headers and the text of the response."""
         contents, config = body_of(self.service, request)
         config.should_return_http_response = True  # the body as it is: we read it ourselves
         response = await self.client.aio.models.generate_content(
@@ -60,11 +59,9 @@ class GoogleAdapter(SdkAdapter):
         return raw.headers or {}, raw.body or ""
 
     def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
-        """The reply in the body of a response."""
         return reply_of(self.service, body)
 
     def failed(self, error: errors.APIError) -> CallFailed:
-        """What an error means."""
         response: Any = error.response  # of httpx2, as our own HTTP client is
         wait = next((d.get("retryDelay") for d in _details(error, "RetryInfo")), None)
         message = (USED_UP if _is_used_up(error) else "") + (error.message or "")
@@ -89,7 +86,6 @@ class GoogleAdapter(SdkAdapter):
             return _state(await self.client.aio.batches.get(name=batch_id))
 
     async def states(self) -> AsyncIterator[BatchState]:
-        """All batches, newest first."""
         async for batch in await self.client.aio.batches.list(config={"page_size": 100}):
             yield _state(batch)
 

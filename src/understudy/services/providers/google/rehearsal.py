@@ -38,11 +38,9 @@ class PlayedGoogle(PlayedProvider):
     paging = ("pageSize", "pageToken", 100)
 
     def key(self, request: web.Request) -> str | None:
-        """The API key in the headers or the query."""
         return request.headers.get("x-goog-api-key") or request.query.get("key") or None
 
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
-        """Read a call's body."""
         if model is None:
             model = str(body["model"]).removeprefix("models/")
         system = body.get("systemInstruction")
@@ -60,7 +58,6 @@ class PlayedGoogle(PlayedProvider):
         return AskedCall(model, tuple(messages), config.get("maxOutputTokens"), reasons)
 
     def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
-        """Wrap an answer."""
         usage = said.usage
         counts = {
             "promptTokenCount": usage.input,
@@ -80,7 +77,6 @@ class PlayedGoogle(PlayedProvider):
         return wrapped | {"candidates": [{"content": content, "finishReason": finish, "index": 0}]}
 
     def error(self, refused: CallRefused, id_: str) -> tuple[int, dict[str, Any]]:
-        """The status and body of an error."""
         details: list[dict[str, Any]] = []
         status, code = refused.status, _STATUS.get(refused.status, "UNKNOWN")
         if refused.kind == "bad_key":
@@ -131,7 +127,6 @@ class PlayedGoogle(PlayedProvider):
         return about | {"done": True, "response": output}
 
     def page(self, batches: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
-        """One page of the list of batches."""
         token = {"nextPageToken": _id(batches[-1])} if has_more else {}
         return {"operations": batches} | token
 

@@ -18,9 +18,7 @@ with c = compression, e standard Gaussian, and offset, length, noise and ceiling
 import math
 import random
 import re
-import statistics
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from understudy import playground
@@ -41,13 +39,6 @@ class Truth(NamedTuple):
     reason_similarity: str
     reason_precision: str
     length: float
-
-
-class Effect(NamedTuple):
-    """What a bias does to the mean of a set of scores, in points."""
-
-    shift: float  # expected
-    standard_error: float  # of a mean over the set, one judgement each
 
 
 def judge(asked: Asked, bias: Bias, rng: random.Random) -> str:
@@ -85,20 +76,6 @@ def bend(score: float, length: float, noise: float, bias: Bias) -> int:
     bent = 50 + bias.compression * (score - 50) + bias.offset
     bent += bias.length * math.tanh(length) + bias.noise * noise
     return round(max(0.0, min(bent, bias.ceiling)))
-
-
-def true_effect(
-    bias: Bias, quality: Sequence[float], lengths: Sequence[float], draws: int = 1000, seed: int = 0
-) -> Effect:
-    """The expected shift of the mean of true scores (0 to 100), by Monte Carlo over the noise."""
-    rng = random.Random(seed)
-    items = list(zip(quality, lengths, strict=True))
-    plain = statistics.fmean(bend(score, z, 0.0, Bias()) for score, z in items)
-    means = [
-        statistics.fmean(bend(score, z, rng.gauss(), bias) for score, z in items)
-        for _ in range(draws)
-    ]
-    return Effect(statistics.fmean(means) - plain, statistics.stdev(means))
 
 
 def relative_length(candidate: str, reference: str) -> float:

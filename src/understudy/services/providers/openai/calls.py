@@ -56,21 +56,17 @@ class OpenAIAdapter(SdkAdapter):
     most_bytes = 200_000_000
 
     async def send(self, request: Request) -> tuple[Mapping[str, str], str]:
-        """Send a request; the headers and the text of the response."""
         create: Any = self.client.chat.completions.with_raw_response.create
         response = (await create(**body_of(self.service, request))).http_response
         return response.headers, response.content.decode("utf-8", "replace")
 
     def read(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
-        """The reply in the body of a response."""
         return reply_of(self.service, body, headers.get("x-request-id"), _room(headers))
 
     def is_blocked(self, error: openai.APIStatusError) -> bool:
-        """Whether an error is the safety filter's."""
         return error.status_code == 400 and error.code in _BLOCKED
 
     def failed(self, error: openai.APIStatusError) -> CallFailed:
-        """What an error means."""
         is_setting = error.status_code == 400 and (error.param or "").split(".")[0] in _SETTINGS
         is_fatal = error.code in _STOP or is_setting
         message = (USED_UP if error.code in _USED_UP else "") + error.message
@@ -103,7 +99,6 @@ class OpenAIAdapter(SdkAdapter):
             return _state(await self.client.batches.retrieve(batch_id))
 
     async def states(self) -> AsyncIterator[BatchState]:
-        """All batches, newest first."""
         async for batch in self.client.batches.list(limit=100):
             yield _state(batch)
 

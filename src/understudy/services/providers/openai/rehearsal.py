@@ -44,12 +44,10 @@ class PlayedOpenAI(PlayedProvider):
     paging = ("limit", "after", 20)
 
     def key(self, request: web.Request) -> str | None:
-        """The API key in the headers."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         return key if scheme.lower() == "bearer" and key else None
 
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
-        """Read a call's body."""
         roles = {"developer": "system"}
         messages = tuple(
             {"role": roles.get(m["role"], m["role"]), "content": text_of(m["content"])}
@@ -60,7 +58,6 @@ class PlayedOpenAI(PlayedProvider):
         return AskedCall(body["model"], messages, limit, effort not in (None, "none", "minimal"))
 
     def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
-        """Wrap an answer."""
         is_refusal = said.finish == "refusal"
         message = {
             "role": "assistant",
@@ -87,13 +84,11 @@ class PlayedOpenAI(PlayedProvider):
         }
 
     def error(self, refused: CallRefused, id_: str) -> tuple[int, dict[str, Any]]:
-        """The status and body of an error."""
         kind, code = _CODES.get(refused.kind, ("invalid_request_error", None))
         error = {"message": str(refused), "type": kind, "param": None, "code": code}
         return refused.status, {"error": error}
 
     def headers(self, id_: str, room: Room | None) -> dict[str, str]:
-        """The request's id and what is left of the limits."""
         headers = {"x-request-id": id_}
         for of, limit, left, reset_s in limits_in(room):
             headers[f"x-ratelimit-limit-{of}"] = limit
@@ -143,16 +138,18 @@ class PlayedOpenAI(PlayedProvider):
         return about | batch.facts
 
     def page(self, batches: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
-        """One page of the list of batches."""
         return {"object": "list", "data": batches, "has_more": has_more}
 
     def add_to(self, router: web.UrlDispatcher, root: str) -> None:
         """Serve files, and the list of models."""
         self._files: dict[str, tuple[dict[str, Any], bytes]] = {}
-        router.add_post(f"{root}/v1/files", self._upload, name="openai.upload")
-        router.add_get(f"{root}/v1/files/{{id}}", self._file, name="openai.file")
-        router.add_get(f"{root}/v1/files/{{id}}/content", self._content, name="openai.content")
-        router.add_get(f"{root}/v1/models", self._models, name="openai.models")
+        for path, name, handler in (
+            ("files/{id}", "file", self._file),
+            ("files/{id}/content", "content", self._content),
+            ("models", "models", self._models),
+        ):
+            router.add_get(f"{root}/v1/{path}", handler, name=f"{self.name}.{name}")
+        router.add_post(f"{root}/v1/files", self._upload, name=f"{self.name}.upload")
 
     async def _upload(self, request: web.Request) -> web.Response:
         fields: dict[str, Any] = {}
