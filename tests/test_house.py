@@ -42,7 +42,7 @@ OWED_CIRCLES = {
 }
 OWED_NAMES = {
     "Asked",
-    "Line",
+    "Batch",
     "Pair",
     "Ready",
     "Row",
