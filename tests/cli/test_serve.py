@@ -6,7 +6,6 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,7 +41,9 @@ def test_a_run_is_served_offline_and_ends_gently(tmp_path: Path) -> None:
         text = made["choices"][0]["message"]["content"]
         assert text == usual["choices"][0]["message"]["content"], "judged greedily, served so"
         assert text != of_base["choices"][0]["message"]["content"], "the adapter counts"
-        with open_stream(url, model="mine", max_tokens=60, logit_bias=NO_END) as stream:
+        with servers.sent(
+            url, stream=True, model="mine", max_tokens=60, logit_bias=NO_END
+        ) as stream:
             assert b"200 OK" in stream.recv(4096)
             child.send_signal(signal.SIGTERM)
             until_refused(url)
@@ -53,19 +54,11 @@ def test_a_run_is_served_offline_and_ends_gently(tmp_path: Path) -> None:
         assert errors == "note: UNDECIDED: nobody looked at the holdout: understudy decide mine\n"
 
 
-def open_stream(url: str, **fields: Any) -> socket.socket:
-    body = json.dumps(chat(stream=True, **fields)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    client = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=60)
-    client.sendall(head.encode() + body)
-    return client
-
-
 def until_refused(url: str) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))).close()
+            servers.connected(url).close()
         except ConnectionRefusedError:
             return
         time.sleep(0.01)
@@ -78,7 +71,7 @@ def test_a_second_signal_aborts_what_is_under_way(number: signal.Signals) -> Non
     model = str(load.directory(tiny_model.build("package:tiny").model))
     with (
         process(model, "--port", "0") as (child, url),
-        open_stream(url, n=16, max_tokens=990, logit_bias=NO_END) as stream,
+        servers.sent(url, stream=True, n=16, max_tokens=990, logit_bias=NO_END) as stream,
     ):
         assert b"200 OK" in stream.recv(4096)
         child.send_signal(number)

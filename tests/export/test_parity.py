@@ -31,6 +31,12 @@ def check(then: checks.Judged, exported: Path, dtype: Any = FP32) -> Report:
     return report
 
 
+def cause_of(then: checks.Judged, exported: Path) -> str:
+    """Why what was exported is not what was judged."""
+    cause = cause_of(then, exported)
+    return cause
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     load.quiet()
@@ -99,9 +105,7 @@ def test_the_distance_is_the_divergence_of_all_tokens_on_the_judged_answers(
 
 def test_the_judged_model_is_not_its_base(then: checks.Judged, tmp_path: Path) -> None:
     merge.merged(then.config, None, FP32, tmp_path / "base")
-    cause = check(then, tmp_path / "base").cause
-    assert cause is not None
-    assert cause.startswith("weights differ from those judged: KL ")
+    assert cause_of(then, tmp_path / "base").startswith("weights differ from those judged: KL ")
 
 
 def test_a_wrong_template_is_caught_by_name(then: checks.Judged, files: Path) -> None:
@@ -133,8 +137,7 @@ def test_another_tokenizer_is_caught_by_its_first_token(then: checks.Judged, fil
         values["model"]["merges"] = values["model"]["merges"][:20]
 
     rewrite(files, "tokenizer.json", change)
-    cause = check(then, files).cause
-    assert cause is not None
+    cause = cause_of(then, files)
     assert cause.startswith("token ids differ at token ")
     assert " of prompt p0: " in cause
 
@@ -144,8 +147,7 @@ def test_a_missing_stop_token_is_caught_by_name(
     ends: Any, then: checks.Judged, files: Path
 ) -> None:
     rewrite(files, "generation_config.json", lambda values: values.update(eos_token_id=ends))
-    cause = check(then, files).cause
-    assert cause is not None
+    cause = cause_of(then, files)
     assert cause.startswith(
         "stop token <|im_end|> (id 2) is missing from generation_config.json, which stops at "
     )
@@ -153,8 +155,7 @@ def test_a_missing_stop_token_is_caught_by_name(
 
 def test_a_stop_that_was_not_judged_is_caught_too(then: checks.Judged, files: Path) -> None:
     rewrite(files, "generation_config.json", lambda values: values.update(eos_token_id=[2, 300]))
-    cause = check(then, files).cause
-    assert cause is not None
+    cause = cause_of(then, files)
     assert cause.startswith("generation_config.json stops at ")
     assert cause.endswith("(id 300), where the judged model goes on")
 
@@ -284,6 +285,4 @@ def test_an_adapter_by_itself_is_the_judged_model_on_its_base(
     assert report.measured["weights"]["kl"] == 0
     path = tmp_path / "adapter/adapter_model.safetensors"
     save_file({k: v * 0.9 for k, v in load_file(path).items()}, path, {"format": "pt"})
-    cause = check(then, tmp_path / "adapter").cause
-    assert cause is not None
-    assert cause.startswith("weights differ from those judged: KL ")
+    assert cause_of(then, tmp_path / "adapter").startswith("weights differ from those judged: KL ")

@@ -17,10 +17,11 @@ from understudy.export.parity import FOREIGN, TOLERANCES, Greedy, Report
 from understudy.models import load
 
 FP32 = TOLERANCES["float32"]
+Made = tuple[checks.Judged, chat_server.Voice]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[checks.Judged, chat_server.Voice]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("served")
     config = tiny_model.build(tiny_model.save(root / "base"), inference__max_new_tokens=24)
     adapter, split = exports.adapter(root / "adapter", config), exports.split(root / "split", 9)
@@ -46,7 +47,7 @@ def ended(then: checks.Judged) -> list[str]:
     return [one.prompt_id for one in then.greedy if one.is_stopped]
 
 
-def test_a_right_server_passes(made: tuple[checks.Judged, chat_server.Voice]) -> None:
+def test_a_right_server_passes(made: Made) -> None:
     then, voice = made
     report = check(then, voice)
     assert report.cause is None
@@ -57,9 +58,7 @@ def test_a_right_server_passes(made: tuple[checks.Judged, chat_server.Voice]) ->
     assert report.unmeasured == {}
 
 
-def test_a_server_that_never_stops_is_named(
-    made: tuple[checks.Judged, chat_server.Voice],
-) -> None:
+def test_a_server_that_never_stops_is_named(made: Made) -> None:
     then, voice = made
     ends = ended(then)
     assert ends
@@ -104,7 +103,7 @@ def test_a_distance_without_end_is_written_as_none() -> None:
 
 
 def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
-    made: tuple[checks.Judged, chat_server.Voice], monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     then, voice = made
     for name in ("no_proxy", "NO_PROXY"):
@@ -113,9 +112,7 @@ def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
     assert check(then, voice).cause is None
 
 
-def test_a_server_with_a_first_token_of_its_own_is_named(
-    made: tuple[checks.Judged, chat_server.Voice],
-) -> None:
+def test_a_server_with_a_first_token_of_its_own_is_named(made: Made) -> None:
     then, voice = made
     count = len(then.readings[0].ids)
     assert check(then, replace(voice, first=(1,))).cause == (
@@ -128,9 +125,7 @@ def test_a_server_with_a_first_token_of_its_own_is_named(
     assert cause.endswith(" became '<s>' (1)")
 
 
-def test_a_server_that_computes_in_16_bits_is_told_from_one_in_32(
-    made: tuple[checks.Judged, chat_server.Voice],
-) -> None:
+def test_a_server_that_computes_in_16_bits_is_told_from_one_in_32(made: Made) -> None:
     then, voice = made
     short = replace(voice, model=copy.deepcopy(voice.model).bfloat16())
     cause = check(then, short).cause
@@ -140,9 +135,7 @@ def test_a_server_that_computes_in_16_bits_is_told_from_one_in_32(
     assert FP32.kl < found["kl_of_20_likeliest"] < FOREIGN.kl
 
 
-def test_a_server_of_another_model_is_named(
-    made: tuple[checks.Judged, chat_server.Voice],
-) -> None:
+def test_a_server_of_another_model_is_named(made: Made) -> None:
     then, voice = made
     base = replace(voice, model=load.base(then.config.model, torch.float32))
     assert check(then, base).cause is not None
@@ -151,9 +144,7 @@ def test_a_server_of_another_model_is_named(
     assert cause.startswith("server: the server answers otherwise: ")
 
 
-def test_a_server_without_probabilities_is_compared_by_its_answers(
-    made: tuple[checks.Judged, chat_server.Voice],
-) -> None:
+def test_a_server_without_probabilities_is_compared_by_its_answers(made: Made) -> None:
     then, voice = made
     report = check(then, replace(voice, tells_probabilities=False))
     assert report.cause is None
@@ -161,9 +152,7 @@ def test_a_server_without_probabilities_is_compared_by_its_answers(
     assert report.unmeasured == {"server, probabilities": "it returns no log-probabilities"}
 
 
-def test_a_server_that_refuses_is_one_sentence(
-    made: tuple[checks.Judged, chat_server.Voice],
-) -> None:
+def test_a_server_that_refuses_is_one_sentence(made: Made) -> None:
     then, voice = made
     with pytest.raises(EnvironmentFailed, match=r"/v1/chat/completions answered 503: .*no"):
         check(then, replace(voice, status=503))

@@ -2,41 +2,21 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from support import tiny_model
+from support.tiny_model import infer, questions
 from understudy.errors import BadInput
-from understudy.inference import stage
 from understudy.inference.decode import pick, uniforms
 from understudy.models import load
-from understudy.records import Coverage
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
-def questions(count: int) -> list[Coverage]:
-    """Prompts of many lengths."""
-    words = ["What", "is", "the", "colour", "of", "the", "item"]
-    return [
-        tiny_model.row(f"p{n}", " ".join(words[: n % 7 + 1]) + f" {n}?", "red", "test")
-        for n in range(count)
-    ]
-
-
-def infer(
-    root: Path, base: Path, rows: list[Coverage], dtype: Any = None, **changes: Any
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    split = tiny_model.upstream(root / "split", rows)
-    job = tiny_model.job(root, tiny_model.build(base, **changes), split=split)
-    stage.run(job, dtype)
-    return tiny_model.read(job.out / "rows.jsonl"), job.notes
 
 
 @pytest.mark.slow
@@ -51,7 +31,7 @@ def test_answers_do_not_depend_on_the_batch_size_in_double_precision(
             tmp_path / str(size),
             base,
             rows,
-            torch.float64,
+            dtype=torch.float64,
             inference__batch_size=size,
             inference__max_new_tokens=24,
         )[0]
@@ -93,7 +73,7 @@ def test_greedy_answers_to_a_prompt_are_equal_and_equal_those_of_transformers(
 ) -> None:
     rows = questions(5)
     answers, _ = infer(
-        tmp_path, base, rows, torch.float64, inference__temperature=0.0, inference__k=3
+        tmp_path, base, rows, dtype=torch.float64, inference__temperature=0.0, inference__k=3
     )
     config = tiny_model.build(base)
     tokenizer = load.tokenizer(config.model)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from support import tiny_model
+from support import exports, tiny_model
+from support.tiny_model import infer, questions
 from understudy.config import Config
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.inference import stage, vllm, vllm_worker
+from understudy.inference import vllm, vllm_worker
 from understudy.models import load
 from understudy.pipeline.run import Run
-from understudy.records import Coverage
 
 STAND_INS = Path(__file__).parents[1] / "support" / "stand_ins"
 VLLM = {"inference__engine": "vllm", "inference__python": sys.executable}
@@ -37,42 +37,10 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 pytestmark = pytest.mark.usefixtures("_stand_in")
 
 
-def questions(count: int) -> list[Coverage]:
-    words = ["What", "is", "the", "colour", "of", "the", "item"]
-    return [
-        tiny_model.row(f"p{n}", " ".join(words[: n % 7 + 1]) + f" {n}?", "red", "test")
-        for n in range(count)
-    ]
-
-
-def infer(
-    root: Path, base: Path, rows: list[Coverage], finetuned: Path | None = None, **changes: Any
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    inputs = {"split": tiny_model.upstream(root / "split", rows)}
-    if finetuned is not None:
-        inputs["finetune"] = finetuned
-    job = tiny_model.job(root, tiny_model.build(base, **changes), **inputs)
-    stage.run(job)
-    return tiny_model.read(job.out / "rows.jsonl"), job.notes
-
-
 def adapter(root: Path, base: Path, **options: Any) -> Path:
     """The out/ of a finetune stage: an adapter that changes what the model says."""
-    import peft
-    import torch
-
-    load.quiet()
-    torch.manual_seed(1)
-    config = tiny_model.build(base)
-    lora = peft.LoraConfig(
-        **{"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **options}
-    )
-    model = peft.get_peft_model(load.base(config.model, torch.float32), lora)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name or "modules_to_save" in name or "trainable_tokens_delta" in name:
-            parameter.data.normal_(std=0.2)
-    model.save_pretrained(root / "model")
-    load.tokenizer(config.model).save_pretrained(root / "model")
+    usual = {"target_modules": "all-linear"}
+    exports.adapter(root / "model", tiny_model.build(base), **usual | options)
     return root
 
 

@@ -1,7 +1,5 @@
 """What a server refuses, in OpenAI's words, and what it survives."""
 
-import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from support import servers
+from support.served_models import NO_END
 from support.servers import QUESTION, Answer, Server, chat, get, metric, post
 from understudy import locations
 from understudy.config.serve import ServeConfig
@@ -21,7 +20,7 @@ from understudy.serve.chat import Body
 from understudy.serve.model import of_directory
 from understudy.serve.process import serving
 
-NO_END = {"2": -100}  # the tiny model's stop token
+TORN = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +189,8 @@ def test_requests_beyond_the_queue_are_told_to_come_again(server: Server) -> Non
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_client_that_leaves_ends_its_generation(server: Server, is_streamed: bool) -> None:
     before = metric(server.url, "understudy_cancelled_total")
-    body = json.dumps(chat(max_tokens=900, logit_bias=NO_END, n=2, stream=is_streamed)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
-        client.sendall(head.encode() + body)
+    fields = {"max_tokens": 900, "logit_bias": NO_END, "n": 2, "stream": is_streamed}
+    with servers.sent(server.url, **fields) as client:
         if is_streamed:
             assert client.recv(10).startswith(b"HTTP/1.1 2")
         until(lambda: metric(server.url, "understudy_answers") == 2)
@@ -203,22 +200,15 @@ def test_a_client_that_leaves_ends_its_generation(server: Server, is_streamed: b
 
 
 def test_a_client_that_leaves_before_its_body_is_complete_is_forgotten(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
-        client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
-        )
+    with servers.connected(server.url) as client:
+        client.sendall(TORN)
     until(lambda: metric(server.url, 'understudy_requests_total{status="499"}') >= 1)
     assert get(server.url, "/health").status == 200
 
 
 def test_a_body_that_does_not_arrive_times_out() -> None:
-    with (
-        servers.tiny(patience_s=0.1) as slow,
-        socket.create_connection(("127.0.0.1", int(slow.url.rpartition(":")[2]))) as client,
-    ):
-        client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
-        )
+    with servers.tiny(patience_s=0.1) as slow, servers.connected(slow.url) as client:
+        client.sendall(TORN)
         assert client.recv(100).startswith(b"HTTP/1.1 408")
 
 

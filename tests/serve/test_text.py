@@ -77,6 +77,24 @@ def test_no_part_of_a_stop_string_is_told_wherever_it_is_cut_into_tokens(
             assert before.startswith("".join(parts[:place]))
 
 
+@pytest.mark.parametrize("make", [shipped, byte_level])
+def test_an_answer_ends_at_the_token_with_which_its_whole_text_has_a_stop_string(make: Any) -> None:
+    draw = random.Random(0)
+    letters = make().encode("".join(TEXTS), add_special_tokens=False)
+    for _ in range(300):  # any bytes in any order, so that halves of characters stand everywhere
+        tokens = draw.choices(letters, k=40)
+        whole = text_of(make(), tokens).replace("\ufffd", "")
+        stops = ("ab", whole[(place := draw.randrange(len(whole))) : place + draw.randrange(1, 4)])
+        texts = (text_of(make(), tokens[:n]) for n in range(1, 41))
+        found = [any(stop and stop in text for stop in stops) for text in texts]
+        detokenizer = Detokenizer(make(), tuple(filter(None, stops)), is_streamed=False)
+        for token, is_found in zip(tokens, found, strict=True):
+            detokenizer.add(token)
+            assert detokenizer.is_stopped == is_found
+            if is_found:
+                break
+
+
 def test_what_only_looks_like_the_begin_of_a_stop_string_is_told_in_the_end() -> None:
     tokens = byte_level().encode("all of it: ab", add_special_tokens=False)
     parts, is_stopped = streamed(byte_level(), tokens, ("abc", "b!"))

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from support import servers
+from support.served_models import NO_END
 from support.servers import Server, chat, metric, post
 from understudy import locations
 from understudy.cli.main import main
@@ -30,7 +30,6 @@ from understudy.serve.process import serving
 from understudy.serve.vllm import VllmEngine
 
 STAND_INS = Path(__file__).parents[1] / "support" / "stand_ins"
-NO_END = {"2": -100}
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +86,7 @@ def test_streams_add_up_and_a_client_that_leaves_ends_them(server: Server) -> No
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     assert "".join(delta.get("content", "") for delta in deltas) == whole
     assert chunks[-1]["usage"]["completion_tokens"] > 3
-    body = json.dumps(chat(max_tokens=900, logit_bias=NO_END, stream=True)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
-        client.sendall(head.encode() + body)
+    with servers.sent(server.url, max_tokens=900, logit_bias=NO_END, stream=True) as client:
         assert client.recv(10).startswith(b"HTTP/1.1 2")
     deadline = time.monotonic() + 30
     while metric(server.url, "understudy_answers"):

@@ -9,18 +9,7 @@ from support import fake_runs, tiny_model
 from understudy.cli.main import main
 from understudy.config import Config
 from understudy.models import load
-from understudy.records import Coverage
 from understudy.store.artifacts import write_atomically
-
-_WORDS = ["What", "is", "the", "colour", "of", "the", "item"]
-
-
-def questions(count: int) -> list[Coverage]:
-    """Test prompts of several lengths."""
-    return [
-        tiny_model.row(f"p{n}", " ".join(_WORDS[: n % 7 + 1]) + f" {n}?", "red", "test")
-        for n in range(count)
-    ]
 
 
 def adapter(path: Path, config: Config, spread: float = 0.2, **options: Any) -> Path:
@@ -45,7 +34,7 @@ def adapter(path: Path, config: Config, spread: float = 0.2, **options: Any) -> 
 
 def split(path: Path, count: int = 6) -> Path:
     """The rows.jsonl of a finished split."""
-    return tiny_model.upstream(path, questions(count)) / "rows.jsonl"
+    return tiny_model.upstream(path, tiny_model.questions(count)) / "rows.jsonl"
 
 
 def write_run(root: Path, base: Path, **changes: Any) -> Path:
@@ -57,7 +46,7 @@ def write_run(root: Path, base: Path, **changes: Any) -> Path:
     adapter(stage / "out" / "model", config)
     frozen = {"hashed": {}, "config": dataclasses.asdict(config)}
     write_atomically(stage / "config.json", json.dumps(frozen))
-    tiny_model.upstream(root / run["stages"]["split"] / "out", questions(6))
+    tiny_model.upstream(root / run["stages"]["split"] / "out", tiny_model.questions(6))
     run |= {"config": frozen["config"], "holdout": None}
     run["decision"] = {"passed": True, "round": 0, "reason": "All means reach their thresholds."}
     write_atomically(path, json.dumps(run))

@@ -17,7 +17,7 @@ from understudy.store.artifacts import write_atomically
 STAGES = {"finetune": "finetune/f1", "inference": "inference/i1"}
 
 
-NO_END = {"2": -100}
+NO_END = {"2": -100}  # the tiny model's stop token
 
 
 # What a process does when nothing but loopback can be reached, and whether it tried.

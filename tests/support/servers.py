@@ -1,6 +1,7 @@
 """A server of the shipped tiny model for tests, and plain requests to it."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -59,6 +60,20 @@ def _ask(request: urllib.request.Request) -> Answer:
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.headers, error.read().decode())
+
+
+def sent(url: str, **fields: Any) -> socket.socket:
+    """A connection that has sent a request, to be read from, or left."""
+    body = json.dumps(chat(**fields)).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    client = connected(url)
+    client.sendall(head.encode() + body)
+    return client
+
+
+def connected(url: str) -> socket.socket:
+    """A bare connection to a server."""
+    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=60)
 
 
 def chat(**fields: Any) -> dict[str, Any]:

@@ -116,6 +116,16 @@ def rows(count: int, split: str = "train", answer: str = "{n} red") -> list[Cove
     ]
 
 
+_WORDS = ["What", "is", "the", "colour", "of", "the", "item"]
+
+
+def questions(count: int) -> list[Coverage]:
+    """Test prompts of many lengths."""
+    return [
+        row(f"p{n}", " ".join(_WORDS[: n % 7 + 1]) + f" {n}?", "red", "test") for n in range(count)
+    ]
+
+
 def upstream(path: Path, rows: list[Coverage]) -> Path:
     """The out/ of a finished row stage."""
     path.mkdir(parents=True, exist_ok=True)
@@ -130,6 +140,25 @@ def job(root: Path, config: configuration.Config, **inputs: Path) -> Job:
     return Job(
         config, {"split": "test", "generator": "local"}, inputs, root / "out", root / "scratch"
     )
+
+
+def infer(
+    root: Path,
+    base: Path,
+    rows: list[Coverage],
+    finetuned: Path | None = None,
+    dtype: Any = None,
+    **changes: Any,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the inference stage writes and notes about these prompts."""
+    from understudy.inference import stage
+
+    inputs = {"split": upstream(root / "split", rows)}
+    if finetuned is not None:
+        inputs["finetune"] = finetuned
+    done = job(root, build(base, **changes), **inputs)
+    stage.run(done, dtype)
+    return read(done.out / "rows.jsonl"), done.notes
 
 
 def read(path: Path) -> Any:
