@@ -33,7 +33,8 @@ def check(then: checks.Judged, exported: Path, dtype: Any = FP32) -> Report:
 
 def cause_of(then: checks.Judged, exported: Path) -> str:
     """Why what was exported is not what was judged."""
-    cause = cause_of(then, exported)
+    cause = check(then, exported).cause
+    assert cause is not None
     return cause
 
 

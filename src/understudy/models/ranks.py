@@ -5,6 +5,7 @@ imported when there are several.
 """
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -95,6 +96,15 @@ def use_own_device() -> None:
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has had on its GPU or, without one, in the host."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def await_cause() -> None:

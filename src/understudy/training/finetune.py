@@ -10,7 +10,6 @@ adapter on the base model, whatever the round.
 
 import functools
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -63,7 +62,7 @@ def run(job: Job) -> None:
     )
     job.notes["seconds"] = round(time.monotonic() - started, 1)
     job.notes.update(accelerate=job.config.accelerate.kind, processes=ranks.count())
-    job.notes["peak_memory_mb"] = _peak_memory_mb()
+    job.notes["peak_memory_mb"] = round(ranks.peak_memory_mb(), 1)
 
 
 class Data(NamedTuple):
@@ -158,16 +157,6 @@ def _make_portable(path: Path, model: ModelConfig) -> None:
         write_atomically(path, json.dumps(adapter, indent=1, sort_keys=True))
 
 
-def _peak_memory_mb() -> float:
-    import torch
-
-    if torch.cuda.is_available():
-        megabytes = float(torch.cuda.max_memory_allocated()) / 2**20
-    else:
-        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return round(megabytes, 1)
-
-
 # --- the model to start from -----------------------------------------------------------------
 
 
@@ -192,20 +181,16 @@ def _load(job: Job, tokenizer: Any, rows: int) -> Any:
     recipe, model = job.config.trainer, job.config.model
     transformers.set_seed(job.config.seed)  # a fresh adapter starts at random
     if recipe.start == "previous" and "previous" in job.inputs:
-        return _previous(job.inputs["previous"] / "model", job.config)
+        path = job.inputs["previous"] / "model"
+        if load.is_adapter(path) != (recipe.kind == "lora"):
+            raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
+        if recipe.kind == "full":
+            return load.finetuned(model, path, load.full_precision())
+        base = _frozen_base(job.config)  # as before, NF4 weights and fp32 norms included
+        return _ready(load.adapted(base, model, path, is_trainable=True))
     if recipe.kind == "full":
         return load.base(model, load.full_precision(), recipe)
     return _with_adapter(_frozen_base(job.config), job.config, tokenizer, rows)
-
-
-def _previous(path: Path, config: Config) -> Any:
-    recipe, model = config.trainer, config.model
-    if load.is_adapter(path) != (recipe.kind == "lora"):
-        raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
-    if recipe.kind == "lora":
-        base = _frozen_base(config)  # as in the earlier round, NF4 weights and fp32 norms included
-        return _ready(load.adapted(base, model, path, is_trainable=True))
-    return load.finetuned(model, path, load.full_precision())
 
 
 def _frozen_base(config: Config) -> Any:
@@ -264,7 +249,7 @@ def explained(config: Config) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError) as error:
         words = str(error).lower()
         if isinstance(error, MemoryError) or any(word in words for word in _MEMORY):
-            raise EnvironmentFailed(_sentence(config)) from error
+            raise EnvironmentFailed(_out_of_memory(config)) from error
         if ranks.count() > 1 and any(word in words for word in _PEER):
             ranks.await_cause()  # the launcher of the rank that died knows more
             raise EnvironmentFailed(
@@ -274,13 +259,16 @@ def explained(config: Config) -> Iterator[None]:
         raise
 
 
-def _sentence(config: Config) -> str:
+def _out_of_memory(config: Config) -> str:
+    """What to change, in one sentence."""
     recipe, kind = config.trainer, config.accelerate.kind
     per_device, _ = split_batch(
         recipe.batch_size, recipe.per_device_batch, recipe.packing, ranks.count()
     )
     if per_device > 1:
-        change = f"set trainer.per_device_batch={_below(per_device)} (now {per_device})"
+        # The largest divisor below it keeps the division of the batch even.
+        smaller = max(n for n in range(1, per_device) if per_device % n == 0)
+        change = f"set trainer.per_device_batch={smaller} (now {per_device})"
     elif recipe.kind == "full":
         change = "choose trainer=lora, or a smaller model"
     else:
@@ -291,8 +279,3 @@ def _sentence(config: Config) -> str:
         f"out of memory while fine-tuning model={config.model.name}: {change}; "
         "the last checkpoint is kept, and the command goes on from it"
     )
-
-
-def _below(number: int) -> int:
-    """The largest divisor below a number, which keeps the division of the batch even."""
-    return max(n for n in range(1, number) if number % n == 0)
