@@ -270,26 +270,24 @@ def file_of(root: Path, prompts: Sequence[str]) -> Path:
 
 
 def look(file: Path, run: str, evidence: dict[str, Any]) -> int:
-    """Record this look unless it has been taken before; its number, from 1."""
+    """Record this look unless it has been taken before; its number, from 1.
+
+    One write, on disk before its number is told: of two at a time one comes after the other.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     key = fingerprint(evidence)
     if key not in _order(file):
         when = datetime.now(UTC).isoformat(timespec="seconds")
         line = dumps({"look": key, "run": run, "when": when, "evidence": evidence}) + "\n"
-        _append(file, line)
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     return _order(file).index(key) + 1
 
 
 def _order(file: Path) -> list[str]:
     """The looks in the order in which they were taken, each once."""
     return list(dict.fromkeys(line["look"] for line in whole_lines(file)))
-
-
-def _append(file: Path, line: str) -> None:
-    """One write, on disk when this returns: two at a time come one after the other."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

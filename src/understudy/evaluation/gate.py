@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from understudy.config import GateConfig
 from understudy.evaluation import decision
-from understudy.evaluation.scores import METRICS, Metric, pool
+from understudy.evaluation.scores import METRICS, pool
 from understudy.evaluation.statistics.intervals import ratio_of_means
 from understudy.records import Coverage, Verdict
 from understudy.store.artifacts import Job
@@ -70,21 +70,16 @@ def p_match(
     local: Sequence[Verdict], baseline: Sequence[Verdict], groups: dict[str, str]
 ) -> dict[str, Summary]:
     """Local over baseline in %, per metric, over the prompts that have a score of both."""
-    return {metric: _ratio(local, baseline, metric, groups) for metric in METRICS}
-
-
-def _ratio(
-    local: Sequence[Verdict],
-    baseline: Sequence[Verdict],
-    metric: Metric,
-    groups: dict[str, str],
-) -> Summary:
-    ours, theirs = pool(local, metric).prompts, pool(baseline, metric).prompts
-    both = sorted(ours.keys() & theirs.keys())
-    ratio = ratio_of_means(
-        [ours[p] for p in both], [theirs[p] for p in both], [groups[p] for p in both]
-    )
-    return {"value": ratio.mean, "low": ratio.low, "high": ratio.high, "form": ratio.form}
+    found: dict[str, Summary] = {}
+    for metric in METRICS:
+        ours, theirs = pool(local, metric).prompts, pool(baseline, metric).prompts
+        both = sorted(ours.keys() & theirs.keys())
+        ratio = ratio_of_means(
+            [ours[p] for p in both], [theirs[p] for p in both], [groups[p] for p in both]
+        )
+        limits = {"low": ratio.low, "high": ratio.high, "form": ratio.form}
+        found[metric] = {"value": ratio.mean, **limits}
+    return found
 
 
 def run(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""An evaluation that somebody else made: the averages of one evaluator on one generator.
+"""An evaluation that was made elsewhere: the averages of one evaluator on one generator.
 
 Single verdicts are not in published files, so whatever needs them (their spread, the reasons)
 stays empty: `m` is null, and `n_repeats` is known only if the user says it.

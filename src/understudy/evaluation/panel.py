@@ -55,7 +55,7 @@ def build(
 ) -> Panel:
     """The panel of these verdicts; `references` has the wanted answer of every prompt.
 
-    An answer nobody scored is in it, all NaN. Keys of `truth` are (prompt_id, generator, k).
+    An answer without any score is in it, all NaN. Keys of `truth` are (prompt_id, generator, k).
     """
     ordered = sorted(answers, key=lambda answer: answer.key)
     row = {answer.key: number for number, answer in enumerate(ordered)}

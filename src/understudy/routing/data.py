@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.data.reading import Raw, read_file
+from understudy.data.reading import read_file
 from understudy.errors import BadInput
 
 Array = NDArray[np.float64]
@@ -68,7 +68,11 @@ def read(path: Path) -> Outcomes:
 
     Raises BadInput when a column is missing, a success lies outside 0 to 1, or a cost below 0.
     """
-    rows = [_values(raw) for raw in read_file(path)]
+    rows = []
+    for raw in read_file(path):
+        if raw.values is None:
+            raise BadInput(f"{raw.place} {raw.problem}")
+        rows.append(raw.values)
     columns = list(rows[0])
     costs = {
         column.removesuffix(suffix): column
@@ -113,12 +117,6 @@ def check(success: Array, cost: Array, llms: list[str], where: str) -> None:
         if bad.any():
             row, llm = (int(place) for place in np.argwhere(bad)[0])
             raise BadInput(f"{where} row {row + 1}, {llms[llm]}: {table[row, llm]:g}; {what}")
-
-
-def _values(raw: Raw) -> dict[str, Any]:
-    if raw.values is None:
-        raise BadInput(f"{raw.place} {raw.problem}")
-    return raw.values
 
 
 def _number(row: dict[str, Any], column: str, place: int, path: Path) -> float:

@@ -148,7 +148,9 @@ def measure(
     """
     if predictor not in PREDICTORS:
         raise BadInput(f"{predictor} is no predictor; choose from {', '.join(PREDICTORS)}")
-    queries = _queries(outcomes)
+    if outcomes.features is None and outcomes.text is None:
+        raise BadInput("the table has neither a text column nor features to predict from")
+    queries = bags(outcomes.text or []) if outcomes.features is None else outcomes.features
     for name in splits:
         if (reason := inapplicable(outcomes, name)) is not None:
             raise BadInput(f"the split {name} does not apply: {reason}")
@@ -261,14 +263,6 @@ def _published(
 
 
 PREDICTORS = {"ours": _ours, "published": _published}
-
-
-def _queries(outcomes: Outcomes) -> Queries:
-    if outcomes.features is not None:
-        return outcomes.features
-    if outcomes.text is not None:
-        return bags(outcomes.text)
-    raise BadInput("the table has neither a text column nor features to predict from")
 
 
 def _take(queries: Queries, rows: NDArray[np.int64]) -> Any:

@@ -134,19 +134,15 @@ def _mean(values: Floats, panel: Panel) -> Interval:
 
 def missing(panel: Panel) -> list[Missing]:
     """Every system under every judge."""
-    scores = panel.means
-    return [
-        _missing(system, judge, scores[panel.system == code, number])
-        for code, system in enumerate(panel.systems)
-        for number, judge in enumerate(panel.judges)
-    ]
-
-
-def _missing(system: str, judge: str, scores: Floats) -> Missing:
-    gone = np.isnan(scores)
-    low, high = (float(np.where(gone, end, scores).mean()) for end in SCALE)
-    mean = None if gone.all() else float(scores[~gone].mean())
-    return Missing(system, judge, len(scores), int(gone.sum()), low, mean, high)
+    found, means = [], panel.means
+    for code, system in enumerate(panel.systems):
+        for number, judge in enumerate(panel.judges):
+            scores = means[panel.system == code, number]
+            gone = np.isnan(scores)
+            low, high = (float(np.where(gone, end, scores).mean()) for end in SCALE)
+            mean = None if gone.all() else float(scores[~gone].mean())
+            found.append(Missing(system, judge, len(scores), int(gone.sum()), low, mean, high))
+    return found
 
 
 def fit(

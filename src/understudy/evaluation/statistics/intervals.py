@@ -100,7 +100,7 @@ def cluster_rate(passed: Sequence[bool] | Mask, groups: ArrayLike) -> Interval:
     """A share from 0 to 1 with its Clopper-Pearson interval at the effective sample size.
 
     n_eff = rate (1 - rate) / SE^2 with the cluster-robust SE, at most n (Korn and Graubard 1998);
-    where nobody or everybody passed, SE says nothing and n_eff is the number of clusters.
+    where none or all passed, SE says nothing and n_eff is the number of clusters.
     """
     data = np.asarray(passed, dtype=float)
     if not len(data):
