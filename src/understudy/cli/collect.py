@@ -158,12 +158,12 @@ def _share(text: str) -> float:
 
 def _progress(logs: list[str]) -> AbstractContextManager[Any]:
     """A bar of the megabytes read; none where their number is not known."""
-    from understudy.collect import chunks
+    from understudy.data.reading import size_of
     from understudy.store.progress import track
 
     if "-" in logs or not sys.stderr.isatty():
         return nullcontext(lambda count: None)
-    megabytes = sum(chunks.size(log) for log in logs) / 1e6
+    megabytes = sum(size_of(log) for log in logs) / 1e6
     return track("collect", max(1, round(megabytes)), "MB")
 
 

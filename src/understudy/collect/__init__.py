@@ -1,6 +1,5 @@
 """Logs of a service → a coverage file: what `understudy collect` does, in the order of its steps.
 
-chunks     the lines of files and pipes, in blocks that one process takes at a time
 detect     which format a file has
 waiting    halves of an exchange until the other half comes, on disk
 langfuse, plain

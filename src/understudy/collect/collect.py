@@ -21,9 +21,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
 
-from understudy.collect import chunks, detect, work
+from understudy.collect import detect, work
 from understudy.collect.waiting import Waiting
 from understudy.collect.work import Done, Row, Settings
+from understudy.data import reading
 from understudy.errors import BadInput, EnvironmentFailed
 
 _LOOK_AT = 50  # rows, to tell a format
@@ -69,7 +70,7 @@ def collect(
     BadInput when a file cannot be read, when more than the share `max_broken` of the lines is
     broken, or when no row is left; then nothing is written.
     """
-    sizes = [chunks.size(path) for path in paths if path != chunks.STDIN]
+    sizes = [reading.size_of(path) for path in paths if path != reading.STDIN]
     is_small = len(sizes) == len(paths) and sum(sizes) < _ALONE_UP_TO
     collector = _Collector()
     with ExitStack() as stack:
@@ -141,9 +142,9 @@ class _Collector:
 
 def _with_format(
     path: str, form: str | None, advance: Callable[[float], None]
-) -> tuple[str, Iterator[chunks.Block]]:
+) -> tuple[str, Iterator[reading.Block]]:
     """The format of a file, and all its blocks."""
-    blocks = chunks.blocks(path, advance)
+    blocks = reading.blocks(path, advance)
     if form is not None:
         return form, blocks
     first = next(blocks, None)

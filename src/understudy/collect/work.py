@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from understudy.collect import redact, rules
-from understudy.collect.chunks import Block, parsed
 from understudy.collect.detect import FORMATS, Format
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
+from understudy.data.reading import Block, parsed
 from understudy.records import dumps
 from understudy.services.providers.log import Envelope, LoggedExchange, Values, find, join, unwrap
 from understudy.store.artifacts import canonical
