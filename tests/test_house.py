@@ -37,7 +37,6 @@ EXTRA = {"tokenizers": ("rehearsal",)}
 OWED_UP: set[str] = set()
 OWED_CIRCLES = {
     "config · config.agreement · config.agreement_recipe",
-    "collect.init · collect.init_files",
     "cli.data · cli.main · cli.rehearse",
 }
 OWED_NAMES = {

@@ -15,9 +15,9 @@ from support import files
 from understudy.cli import collect as cli_collect
 from understudy.cli.main import main
 from understudy.collect import collect as collecting
-from understudy.collect import detect, redact
+from understudy.collect import formats, redact
 from understudy.collect.collect import collect
-from understudy.collect.work import Settings
+from understudy.collect.work import CollectOptions
 from understudy.config import Config
 from understudy.data import coverage
 from understudy.errors import BadInput
@@ -100,23 +100,23 @@ def test_each_conversation_is_kept_once_and_what_was_read_is_summed_up(
 def test_rows_that_redaction_makes_equal_are_one(tmp_path: Path) -> None:
     rows = [{"prompt": f"Mail a{n}@b.org", "response": "Done.", "user_id": n} for n in range(3)]
     log, out = files.write(tmp_path / "log.jsonl", rows), tmp_path / "c.jsonl"
-    summary = collect([str(log)], out, Settings())
+    summary = collect([str(log)], out, CollectOptions())
     assert (summary.kept, summary.duplicates) == (1, 2)
     assert summary.redacted == {"email": 1}
     assert rows_of(out)[0].instruction == "Mail <EMAIL_1>"
-    assert collect([str(log)], out, Settings(redact=())).kept == 3
+    assert collect([str(log)], out, CollectOptions(redact=())).kept == 3
 
 
 def test_the_group_is_the_users_hashed_unless_nothing_is_redacted(tmp_path: Path) -> None:
     log = files.write(tmp_path / "log.jsonl", [called(n, team=f"t{n % 2}") for n in range(10)])
     out = tmp_path / "c.jsonl"
-    collect([str(log)], out, Settings())
+    collect([str(log)], out, CollectOptions())
     groups = {row.group_id for row in rows_of(out)}
     assert len(groups) == 5
     assert not any("@" in group for group in groups)
-    collect([str(log)], out, Settings(redact=()))
+    collect([str(log)], out, CollectOptions(redact=()))
     assert rows_of(out)[0].group_id == "ann0@example.org"
-    collect([str(log)], out, Settings(redact=(), group="team"))
+    collect([str(log)], out, CollectOptions(redact=(), group="team"))
     assert {row.group_id for row in rows_of(out)} == {"t0", "t1"}
 
 
@@ -150,8 +150,8 @@ def test_the_number_of_processes_changes_no_byte(
     ]
     log = files.write(tmp_path / "log.jsonl", lines)
     monkeypatch.setattr(collecting, "_ALONE_UP_TO", 0)
-    alone = collect([str(log)], tmp_path / "a.jsonl", Settings(), jobs=1)
-    both = collect([str(log)], tmp_path / "b.jsonl", Settings(), jobs=2)
+    alone = collect([str(log)], tmp_path / "a.jsonl", CollectOptions(), jobs=1)
+    both = collect([str(log)], tmp_path / "b.jsonl", CollectOptions(), jobs=2)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     assert alone == both
     assert (alone.kept, alone.duplicates, alone.joined) == (2500, 500, 600)
@@ -165,7 +165,7 @@ def test_packed_piped_and_listed_logs_give_the_same_rows(tmp_path: Path) -> None
     (tmp_path / "page.json").write_text(json.dumps({"object": "list", "data": calls}, indent=2))
     made = []
     for name in ("log.jsonl", "log.jsonl.gz", "list.json", "page.json"):
-        collect([str(tmp_path / name)], tmp_path / "c.jsonl", Settings())
+        collect([str(tmp_path / name)], tmp_path / "c.jsonl", CollectOptions())
         made.append((tmp_path / "c.jsonl").read_bytes())
     out = tmp_path / "piped.jsonl.gz"
     command = [sys.executable, "-m", "understudy", "collect", "-", "--out", str(out)]
@@ -184,7 +184,7 @@ def test_a_table_of_parquet_is_read(tmp_path: Path) -> None:
         for n in range(3)
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "o.parquet")
-    collect([str(tmp_path / "o.parquet")], tmp_path / "c.jsonl", Settings())
+    collect([str(tmp_path / "o.parquet")], tmp_path / "c.jsonl", CollectOptions())
     assert [row.response for row in rows_of(tmp_path / "c.jsonl")] == ["A0.", "A1.", "A2."]
 
 
@@ -212,7 +212,7 @@ def test_a_log_that_cannot_be_used_gets_one_sentence_and_no_file(
     else:
         (tmp_path / name).write_text(content)
     with pytest.raises(BadInput, match=sentence.replace("|", r"\|")):
-        collect([str(tmp_path / name)], tmp_path / "c.jsonl", Settings())
+        collect([str(tmp_path / name)], tmp_path / "c.jsonl", CollectOptions())
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -258,7 +258,7 @@ def test_a_file_that_is_there_is_kept_without_force(
 
 
 def test_the_command_offers_what_the_package_can() -> None:
-    assert set(cli_collect._FORMATS) == set(detect.FORMATS)  # named twice: help must start fast
+    assert set(cli_collect._FORMATS) == set(formats.FORMATS)  # named twice: help must start fast
     assert set(cli_collect._REDACT) == set(redact.CHOICES)
 
 

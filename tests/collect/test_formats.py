@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from understudy.collect.collect import Summary, collect
-from understudy.collect.work import Settings
+from understudy.collect.work import CollectOptions
 
 GOLDEN = Path(__file__).with_name("golden")
 SOURCES = {
@@ -21,7 +21,7 @@ for service in ("openai", "anthropic", "gemini"):
 
 def collected(name: str, out: Path) -> tuple[list[dict[str, object]], Summary]:
     paths = [str(GOLDEN / part) for part in SOURCES[name]]
-    summary = collect(paths, out, Settings(redact=()))
+    summary = collect(paths, out, CollectOptions(redact=()))
     return [json.loads(line) for line in out.read_text().splitlines()], summary
 
 
@@ -44,7 +44,7 @@ def test_a_source_gives_its_golden_rows_and_counts(name: str, tmp_path: Path) ->
 def test_the_two_files_of_a_batch_may_come_in_any_order(service: str, tmp_path: Path) -> None:
     rows, _ = collected(f"{service}_batch", tmp_path / "out.jsonl")
     paths = [str(GOLDEN / name) for name in reversed(SOURCES[f"{service}_batch"])]
-    collect(paths, tmp_path / "back.jsonl", Settings(redact=()))
+    collect(paths, tmp_path / "back.jsonl", CollectOptions(redact=()))
     back = [json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines()]
     assert sorted(row["id"] for row in back) == sorted(str(row["id"]) for row in rows)
 
@@ -67,7 +67,7 @@ def test_streams_that_cannot_be_told_apart_are_skipped_not_mixed(tmp_path: Path)
     ]
     alone = [ask("Three?"), chunk("c", "3"), chunk("c", ".", "stop")]
     log.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *alone]))
-    summary = collect([str(log)], tmp_path / "out.jsonl", Settings())
+    summary = collect([str(log)], tmp_path / "out.jsonl", CollectOptions())
     assert summary.skipped == {
         "a request without its answer": 1,
         "several answers to one request": 1,

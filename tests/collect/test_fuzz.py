@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from understudy.cli.main import main
-from understudy.collect.detect import FORMATS
+from understudy.collect.formats import FORMATS
 
 GOLDEN = Path(__file__).with_name("golden")
 LINES = 10_000

@@ -10,7 +10,7 @@ from support import files
 from understudy.collect import rules
 from understudy.collect.collect import collect
 from understudy.collect.rules import Rules
-from understudy.collect.work import Settings
+from understudy.collect.work import CollectOptions
 from understudy.errors import BadInput
 from understudy.records import Coverage, read_rows
 
@@ -26,7 +26,7 @@ ROWS: list[dict[str, Any]] = [
 def kept(tmp_path: Path, given: Rules) -> tuple[dict[str, str], dict[str, int]]:
     """The tasks of the kept prompts, and the reasons of the others."""
     log, out = files.write(tmp_path / "log.jsonl", ROWS), tmp_path / "out.jsonl"
-    summary = collect([str(log)], out, Settings(given))
+    summary = collect([str(log)], out, CollectOptions(given))
     tasks = {row.instruction: row.task for row in read_rows(out, Coverage)}
     return tasks, dict(summary.skipped)
 

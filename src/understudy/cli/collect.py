@@ -12,7 +12,7 @@ from understudy.errors import BadInput
 
 if TYPE_CHECKING:
     from understudy.collect.collect import Summary
-    from understudy.collect.work import Settings
+    from understudy.collect.work import CollectOptions
 
 _HELP = "make a coverage file out of the logs of a service"
 _FORMATS = (
@@ -115,12 +115,12 @@ def _collect(arguments: argparse.Namespace) -> None:
     _show(summary, settings, out)
 
 
-def _settings(arguments: argparse.Namespace) -> "Settings":
+def _settings(arguments: argparse.Namespace) -> "CollectOptions":
     from understudy.collect import rules
-    from understudy.collect.work import Settings
+    from understudy.collect.work import CollectOptions
 
     from_field = arguments.task_from
-    return Settings(
+    return CollectOptions(
         rules=rules.Rules(
             ratings=tuple(map(rules.parse_rating, arguments.rating)),
             flags=tuple(map(rules.parse_flag, arguments.flag)),
@@ -167,7 +167,7 @@ def _progress(logs: list[str]) -> AbstractContextManager[Any]:
     return track("collect", max(1, round(megabytes)), "MB")
 
 
-def _show(summary: "Summary", settings: "Settings", out: Path) -> None:
+def _show(summary: "Summary", settings: "CollectOptions", out: Path) -> None:
     """Print what became of the lines, and how to use the file."""
     from understudy.config.command_line import command, override
 

@@ -21,9 +21,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
 
-from understudy.collect import detect, work
+from understudy.collect import formats, work
 from understudy.collect.waiting import Waiting
-from understudy.collect.work import Done, Row, Settings
+from understudy.collect.work import CollectedRow, CollectOptions, Done
 from understudy.data import reading
 from understudy.errors import BadInput, EnvironmentFailed
 
@@ -58,7 +58,7 @@ class Summary:
 def collect(
     paths: Sequence[str],
     out: Path,
-    settings: Settings,
+    settings: CollectOptions,
     *,
     form: str | None = None,
     jobs: int = 1,
@@ -124,7 +124,7 @@ class _Collector:
         self.summary.largest_group = max(self._groups.values(), default=0)
         return self.summary
 
-    def _count(self, row: Row) -> None:
+    def _count(self, row: CollectedRow) -> None:
         summary = self.summary
         self._seen.add(row.digest)
         summary.kept += 1
@@ -151,12 +151,12 @@ def _with_format(
     if first is None:
         raise BadInput(f"{path} holds no line")
     rows = [raw.values for raw in islice(first.rows(), _LOOK_AT) if raw.values is not None]
-    found = detect.detect(rows)
+    found = formats.detect(rows)
     if found is None:
         names = ", ".join(list(rows[0])[:12]) if rows else "no JSON object in its first lines"
         raise BadInput(
             f"{path} is of no known format: its first row has {names or 'no key'}; give --format="
-            f"{'|'.join(detect.FORMATS)}"
+            f"{'|'.join(formats.FORMATS)}"
         )
     return found.name, chain((first,), blocks)
 

@@ -6,17 +6,22 @@ Reads the file and writes two option files; it calls no model and no service.
 """
 
 import dataclasses
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.collect import init_files
-from understudy.config import Config, CoverageConfig, Split
-from understudy.config.command_line import command
+import yaml
+
+from understudy import locations
+from understudy.config import Config, Split
+from understudy.config.command_line import command, quoted, without_interpolation
 from understudy.data import coverage
 from understudy.data.clusters import clusters
 from understudy.data.coverage import Found
+from understudy.errors import BadInput
+from understudy.store.artifacts import write_atomically
 
 TASK_WORDS = {  # in the name of a category -> task
     **{"classif": "classification", "label": "classification", "summar": "summarization"},
@@ -57,11 +62,17 @@ class Proposal:
 def main(file: str, out: str, force: bool, config: Config) -> int:
     """Look, show, write, and say what to type next; `config` has the model to measure against."""
     proposal = propose(Path(file).expanduser(), config)
-    files = init_files.files(proposal, Path(out))
-    init_files.check(files, force)
+    name = _option(proposal.path)
+    files = {
+        Path(out) / "coverage" / f"{name}.yaml": _coverage_option(proposal),
+        Path(out) / "experiment" / f"{name}.yaml": _experiment_option(proposal, name),
+    }
+    if not force and (there := [str(path) for path in files if path.exists()]):
+        raise BadInput(f"{there[0]} exists already; give --force to overwrite it")
     show(proposal, config)
-    init_files.write(files)
-    name = init_files.option(proposal.path)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
     for path in files:
         print(f"wrote {path}")
     print(f"next: {command('run', f'experiment={name}', '--config-dir', out)}")
@@ -71,9 +82,18 @@ def main(file: str, out: str, force: bool, config: Config) -> int:
 def propose(path: Path, config: Config) -> Proposal:
     """Read a file whatever its share of bad rows, and guess what it is for."""
     settings = dataclasses.replace(
-        config.coverage, kind="file", path=str(path), tolerance=1.0, categories={}, licence=None
+        config.coverage,
+        kind="file",
+        path=str(path),
+        tolerance=1.0,
+        categories={},
+        licence=None,
+        repo=None,  # this and what follows only a hub data set has
+        revision=None,
+        subset=None,
+        parts={},
     )
-    found = coverage.find(_as_file(settings), config.task.name)
+    found = coverage.find(settings, config.task.name)
     first = clusters([pair.messages[-2]["content"] for pair in found.pairs])
     task, category = guess_task(Counter(p.category for p in found.pairs if p.category), config)
     rows = [pair for pair in found.pairs if category in (None, pair.category)]
@@ -87,11 +107,6 @@ def propose(path: Path, config: Config) -> Proposal:
         category=category,
         split=propose_split(len(rows), {pair.split for pair in rows}),
     )
-
-
-def _as_file(settings: CoverageConfig) -> CoverageConfig:
-    """The same, without what only a hub data set has."""
-    return dataclasses.replace(settings, repo=None, revision=None, subset=None, parts={})
 
 
 def guess_task(categories: Counter[str], config: Config) -> tuple[str, str | None]:
@@ -199,3 +214,66 @@ def histogram(lengths: list[int], width: int = 40) -> list[str]:
         f" {'█' * round(width * bins[size] / most):<{width}} {bins[size]:>7,}"
         for size in range(min(bins), max(bins) + 1)
     ]
+
+
+def _option(path: Path) -> str:
+    """The name of the options for a file; never that of an option that ships with understudy."""
+    name = re.sub(r"[^a-z0-9]+", "_", path.name.partition(".")[0].casefold()).strip("_") or "data"
+    conf = locations.shared("conf")
+    taken = [(conf / group / f"{name}.yaml").is_file() for group in ("coverage", "experiment")]
+    is_text = quoted(name) == name  # null.jsonl makes no option called null
+    return name if is_text and not any(taken) else f"my_{name}"
+
+
+def _coverage_option(proposal: Proposal) -> str:
+    """The option file of the group `coverage`."""
+    found, split = proposal.found, proposal.split
+    licence = "null         # of rows that do not say; please give it"
+    if proposal.licences:
+        licence = "null         # every row of the file can say it in its own column"
+    lines = [
+        f"# {proposal.rows} rows of {_on_one_line(proposal.path)}, as `understudy init` found them",
+        "defaults:",
+        "  - file",
+        "  - _self_",
+        f"path: {_yaml(str(proposal.path.absolute()))}",
+        f"format: {found.format}",
+        f"licence: {licence}",
+    ]
+    if proposal.category is not None:
+        lines += ["categories:", f"  {proposal.task}: {_yaml(proposal.category)}"]
+    if found.bad:
+        share = len(found.bad) / found.total
+        lines.append(f"# {len(found.bad)} bad rows ({share:.1%}): tolerance is 0.01 unless raised")
+    lines += [
+        "split:               # below 1 a share of all rows, from 1 a number; train is the rest",
+        *(f"  {name}: {getattr(split, name):g}" for name in ("validation", "test", "holdout")),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _on_one_line(path: Path) -> str:
+    """A file's name on one line."""
+    return path.name if path.name.isprintable() else ascii(path.name)
+
+
+def _yaml(text: str) -> str:
+    """A text as YAML that neither YAML nor Hydra reads anything into."""
+    text = without_interpolation(text)
+    line = yaml.dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return line.rstrip("\n")
+
+
+def _experiment_option(proposal: Proposal, name: str) -> str:
+    """The option file of the group `experiment`: a first run on the human rows alone."""
+    return f"""# @package _global_
+# {_on_one_line(proposal.path)}: human rows only, judged by the offline stand-in, so it costs nothing;
+# then choose a judge, a synthesis and a baseline, and drop data_size to climb the ladder
+defaults:
+  - override /coverage: {name}
+  - override /task: {proposal.task}
+  - override /baseline: none
+data_size: 0
+run:
+  name: {name}
+"""

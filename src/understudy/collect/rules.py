@@ -1,4 +1,4 @@
-"""Rules of the user's: which exchanges were satisfactory, and of which task they are."""
+"""The user's rules: which exchanges were satisfactory, and of which task they are."""
 
 import re
 from collections.abc import Callable
@@ -83,7 +83,8 @@ def task_of(rules: Rules, exchange: LoggedExchange) -> str:
 
 def parse_rating(text: str) -> Rating:
     """FIELD>=N, with any comparison."""
-    field, sign, bound = (part.strip() for part in _split(text))
+    found = re.match(r"(.*?)(>=|<=|==|>|<)(.*)", text, re.DOTALL)
+    field, sign, bound = (part.strip() for part in (found.groups() if found else ("", "", "")))
     try:
         number = float(bound)
     except ValueError:
@@ -123,11 +124,6 @@ def pattern_of(option: str, text: str) -> re.Pattern[str]:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise BadInput(f"{option} {text!r} is no regular expression: {error}") from None
-
-
-def _split(text: str) -> tuple[str, str, str]:
-    found = re.match(r"(.*?)(>=|<=|==|>|<)(.*)", text, re.DOTALL)
-    return (found[1], found[2], found[3]) if found else ("", "", "")
 
 
 def _number(value: Any) -> float | None:

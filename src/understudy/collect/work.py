@@ -8,14 +8,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from understudy.collect import redact, rules
-from understudy.collect.detect import FORMATS, Format
+from understudy.collect.formats import FORMATS, Format
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
 from understudy.data.reading import Block, parsed
 from understudy.records import dumps
-from understudy.services.providers.log import Envelope, LoggedExchange, Values, find, join, unwrap
+from understudy.services.providers.log import LoggedExchange, Values, find, join, unwrap
 from understudy.store.artifacts import canonical
 
 NAMED = 20  # broken lines that are named; the rest is counted
@@ -26,7 +26,7 @@ _TERMS = {  # how the names of a service's models begin -> whose terms of use th
 
 
 @dataclass(frozen=True)
-class Settings:
+class CollectOptions:
     """What to keep of an exchange, and how."""
 
     rules: Rules = field(default_factory=Rules)
@@ -35,7 +35,7 @@ class Settings:
     group: str | None = None
 
 
-class Row(NamedTuple):
+class CollectedRow(NamedTuple):
     """A row of the file to be, and what the summary counts of it."""
 
     digest: bytes  # of the conversation
@@ -52,7 +52,7 @@ class Done:
     """What became of a block."""
 
     lines: int = 0
-    rows: list[Row] = field(default_factory=list)
+    rows: list[CollectedRow] = field(default_factory=list)
     halves: list[Half] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     broken: int = 0
@@ -65,7 +65,7 @@ class Done:
             self.named.append(sentence)
 
 
-def of_block(block: Block, name: str, settings: Settings) -> Done:
+def of_block(block: Block, name: str, settings: CollectOptions) -> Done:
     """The rows of a block whose format is `name`, and the halves that wait for another line."""
     done, form = Done(), FORMATS[name]
     for raw in block.rows():
@@ -83,8 +83,8 @@ def of_block(block: Block, name: str, settings: Settings) -> Done:
     return done
 
 
-def of_groups(groups: list[list[Half]], settings: Settings) -> Done:
-    """The rows of exchanges whose lines have been brought together."""
+def of_groups(groups: list[list[Half]], settings: CollectOptions) -> Done:
+    """Return the rows of exchanges whose lines have been brought together."""
     done = Done()
     for group in groups:
         try:
@@ -102,8 +102,8 @@ def of_groups(groups: list[list[Half]], settings: Settings) -> Done:
     return done
 
 
-def row(exchange: LoggedExchange, form: Format, settings: Settings) -> Row:
-    """The row of an exchange; NotWanted says why there is none."""
+def row(exchange: LoggedExchange, form: Format, settings: CollectOptions) -> CollectedRow:
+    """Return the row of an exchange; NotWanted says why there is none."""
     try:
         messages = formats.conversation({"messages": exchange.messages}, "messages")
     except BadRow as reason:  # whole, but no conversation to learn from
@@ -130,7 +130,7 @@ def row(exchange: LoggedExchange, form: Format, settings: Settings) -> Row:
     except UnicodeEncodeError:
         raise BadRow("has half a surrogate pair, which is no text") from None
     system = messages[0]["content"] if messages[0]["role"] == "system" else None
-    return Row(
+    return CollectedRow(
         digest=digest[:16],
         system=None if system is None else _short(system),
         group=None if group is None else _short(group),
@@ -149,17 +149,13 @@ def _whole(values: Values, form: Format, place: str, done: Done) -> LoggedExchan
     envelope = unwrap(values, form.dialect)
     if envelope.is_whole(form.dialect):
         return join([(envelope, form.dialect)])
-    done.halves.append(_half(envelope, form, place))
+    line = json.dumps(values, default=str).encode()  # parquet knows dates
+    asks = envelope.request is not None
+    done.halves.append(Half(form.name, place, line, envelope.key, envelope.answer_id, asks))
     return None
 
 
-def _half(envelope: Envelope, form: Format, place: str) -> Half:
-    line = json.dumps(envelope.values, default=str).encode()  # parquet knows dates
-    asks = envelope.request is not None
-    return Half(form.name, place, line, envelope.key, envelope.answer_id, asks)
-
-
-def _group(exchange: LoggedExchange, form: Format, settings: Settings) -> str | None:
+def _group(exchange: LoggedExchange, form: Format, settings: CollectOptions) -> str | None:
     """The id of the user or conversation; hashed where data is redacted: it may be an address."""
     if settings.group is not None:
         value = find(exchange.facts, settings.group)

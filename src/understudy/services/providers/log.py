@@ -184,12 +184,17 @@ def turns(messages: Any) -> list[Message]:
     for turn in listed(messages, "messages"):
         turn = mapping(turn, "a turn")
         name = str(turn.get("role"))
-        if name in _TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
+        if name in _TOOL_ROLES or has_tool_call(turn):
             raise NotWanted(TOOL_PROMPT)
         if name not in _ROLES:
             raise BadRow(f"has a turn of role {name[:40]!r}")
         made.append({"role": _ROLES[name], "content": text(turn.get("content"))})
     return with_system("", made)
+
+
+def has_tool_call(turn: Values) -> bool:
+    """Whether a turn, in OpenAI's form, calls a tool."""
+    return bool(turn.get("tool_calls") or turn.get("function_call"))
 
 
 def with_system(system: str, messages: list[Message]) -> list[Message]:

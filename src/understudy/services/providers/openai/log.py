@@ -51,7 +51,7 @@ def chat_answer(bodies: list[Values]) -> AnswerText:
     ends, said = list[str](), list[str]()
     for choice in choices:
         part = mapping(choice.get("delta" if is_stream else "message") or {}, "a choice")
-        if part.get("tool_calls") or part.get("function_call"):
+        if log.has_tool_call(part):
             raise NotWanted(log.TOOL_ANSWER)
         if part.get("refusal"):
             raise NotWanted(log.REFUSED)
