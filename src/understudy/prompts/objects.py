@@ -9,32 +9,47 @@ import json
 import re
 from typing import Any
 
+_QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _OPENING = re.compile(r'\{\s*(?=["}]|\Z)')
-_SPACE = re.compile(r"\s*")
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_ATOM = re.compile(r"[-+.\w]+")
-_ATOMS: dict[str, Any] = {"true": True, "false": False, "null": None}
-_ATOMS |= {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_DEEPEST = 32  # brackets in brackets
+_BEGUN = re.compile(rf"\{{\s*(?:\}}|{_QUOTED}\s*:)", re.DOTALL)
+_STRING = re.compile(rf"{_QUOTED}(?!\s*\Z)", re.DOTALL)
+_CUT_OFF = re.compile(r"[-+.\w]*\s*\Z")  # nothing but the beginning of a value
+_TRAILING_COMMA = re.compile(r",\s*[}\]]")
 _REFUSALS = ("i can't", "i cannot", "i can not", "i'm sorry", "i am sorry", "i'm unable", "i won't")
 
 
+class _Ambiguous(Exception):
+    """A key stands twice in an object, with different values."""
+
+
 def objects_in(reply: str) -> list[dict[str, Any]] | str:
-    """The objects at the top level of a reply, in order, or why there is none.
+    """Return the objects at the top level of a reply, in order, or why there is none.
 
     The reasons: "empty", "refused", "not_json", "cut_off" (the text ends inside an object),
     "ambiguous" (a key stands twice in an object, with different values).
     """
     found: list[dict[str, Any]] = []
-    at = 0
-    while opening := _OPENING.search(reply, at):
-        reader = _Reader(reply, opening.start())
+    text, at = reply, 0
+    while opening := _OPENING.search(text, at):
+        if _BEGUN.match(text, opening.start()) is None:
+            if (string := _STRING.match(text, opening.end())) is None:
+                return "cut_off"
+            at = string.end()
+            continue
         try:
-            found.append(reader.value())
-        except _Unreadable as problem:
-            if reader.has_begun or problem.reason == "cut_off":
-                return problem.reason
-        at = reader.at
+            value, at = _DECODER.raw_decode(text, opening.start())
+            found.append(value)
+        except json.JSONDecodeError as error:
+            if (comma := _trailing_comma(text, error.pos)) is not None:
+                text, at = f"{text[:comma]} {text[comma + 1 :]}", opening.start()
+            elif error.msg.startswith("Unterminated") or _CUT_OFF.match(text, error.pos):
+                return "cut_off"
+            else:
+                return "not_json"
+        except _Ambiguous:
+            return "ambiguous"
+        except (ValueError, RecursionError):  # a number of 5,000 digits
+            return "not_json"
     if found:
         return found
     if not reply.strip():
@@ -42,97 +57,24 @@ def objects_in(reply: str) -> list[dict[str, Any]] | str:
     return "refused" if sounds_like_refusal(reply) else "not_json"
 
 
-class _Unreadable(Exception):
-    def __init__(self, reason: str = "not_json") -> None:
-        self.reason = reason
+def _trailing_comma(text: str, place: int) -> int | None:
+    """Return where the comma is that made reading fail at `place`, if it ends a list or object."""
+    if text[place : place + 1] != ",":  # before Python 3.13 the bracket behind it is named
+        place = len(text[:place].rstrip()) - 1
+    has_value = text[:place].rstrip()[-1:] not in (",", "[", "{", ":")
+    return place if has_value and _TRAILING_COMMA.match(text, place) else None
 
 
-class _Reader:
-    """Reads one JSON value; a comma before a closing bracket and bare line ends are allowed."""
-
-    def __init__(self, text: str, at: int) -> None:
-        self._text, self.at = text, at
-        self.has_begun = False  # a key and its colon were read
-
-    def value(self, depth: int = 0) -> Any:
-        """The value that begins here."""
-        if depth > _DEEPEST:
-            raise _Unreadable
-        match self._next():
-            case "{":
-                return self._object(depth)
-            case "[":
-                return self._list(depth)
-            case '"':
-                return self._string()
-        return self._atom()
-
-    def _next(self) -> str:
-        """The next character that is no space."""
-        self.at = _SPACE.match(self._text, self.at).end()  # type: ignore[union-attr]  # always
-        if self.at == len(self._text):
-            raise _Unreadable("cut_off")
-        return self._text[self.at]
-
-    def _object(self, depth: int) -> dict[str, Any]:
-        self.at += 1
-        found: dict[str, Any] = {}
-        while self._next() != "}":
-            if self._next() != '"':
-                raise _Unreadable
-            key = self._string()
-            if self._next() != ":":
-                raise _Unreadable
-            self.at += 1
-            self.has_begun = True
-            value = self.value(depth + 1)
-            if key in found and found[key] != value:
-                raise _Unreadable("ambiguous")
-            found[key] = value
-            self._comma("}")
-        self.at += 1
-        return found
-
-    def _list(self, depth: int) -> list[Any]:
-        self.at += 1
-        found = []
-        while self._next() != "]":
-            found.append(self.value(depth + 1))
-            self._comma("]")
-        self.at += 1
-        return found
-
-    def _comma(self, end: str) -> None:
-        if (here := self._next()) == ",":
-            self.at += 1
-        elif here != end:
-            raise _Unreadable
-
-    def _string(self) -> str:
-        token = _STRING.match(self._text, self.at)
-        if token is None:
-            raise _Unreadable("cut_off")
-        self.at = token.end()
-        return str(_decoded(token[0]))
-
-    def _atom(self) -> Any:
-        token = _ATOM.match(self._text, self.at)
-        if token is None:
-            raise _Unreadable
-        if token.end() == len(self._text):
-            raise _Unreadable("cut_off")
-        self.at = token.end()
-        return _ATOMS[token[0]] if token[0] in _ATOMS else _decoded(token[0])
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise _Ambiguous
+        found[key] = value
+    return found
 
 
-_DECODER = json.JSONDecoder(strict=False)  # strings may hold bare line ends
-
-
-def _decoded(token: str) -> Any:
-    try:
-        return _DECODER.decode(token)
-    except ValueError:  # a word, a bad escape, a number of 5,000 digits
-        raise _Unreadable from None
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_object)  # strings may hold line ends
 
 
 def sounds_like_refusal(reply: str) -> bool:
