@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from understudy.config import InferenceConfig
-from understudy.data import answers, hub
+from understudy.data import answers
+from understudy.data.sources import check_hub
 from understudy.errors import BadInput
 from understudy.pipeline.record import RunRecord, find_run, run_files
 from understudy.records import Answer, Coverage, read_rows
@@ -221,7 +222,7 @@ def of_set(source: str) -> list[Evaluation]:
     options: Any = {"k": 1, "temperature": 0.0, "max_new_tokens": 1, "batch_size": 1}
     if place.startswith(_HUB):
         config = InferenceConfig(kind="hub", repo=place.removeprefix(_HUB), **options)
-        hub.check(config)
+        check_hub(config)
     else:
         if not Path(place).expanduser().is_file():
             raise BadInput(f"{place} does not exist; a source is a run, a file or {_HUB}OWNER/NAME")

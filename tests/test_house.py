@@ -14,7 +14,7 @@ HEAVY = {
         ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "tokenizers"),
         ("training", "inference", "models", "export", "serve"),
     ),
-    "datasets": ("training", "models", "data.hub"),
+    "datasets": ("training", "models", "data.sources"),
     "hydra": ("config.compose", "config.compose_files"),
     "omegaconf": ("config.compose", "config.compose_files"),
     "wandb": ("pipeline.tracking",),
@@ -41,10 +41,6 @@ OWED_CIRCLES = {
 }
 OWED_NAMES = {
     "Asked",
-    "Batch",
-    "Pair",
-    "Ready",
-    "Row",
 }
 
 

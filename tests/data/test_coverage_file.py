@@ -19,8 +19,8 @@ from support.files import REAL_FILE, job, llamaduo, needs_real_data, turns, writ
 from understudy import playground
 from understudy.cli.main import main
 from understudy.config import Config
-from understudy.data import coverage, formats, hub
-from understudy.data.clusters import clusters
+from understudy.data import coverage, formats, sources
+from understudy.data.duplicates import clusters
 from understudy.data.formats import BadRow
 from understudy.data.split import split
 from understudy.errors import BadInput
@@ -277,7 +277,7 @@ def test_a_name_without_a_revision_is_resolved_once_and_recorded(
     config = composed("coverage=hub", "coverage.repo=some/set")
     record = tmp_path / "hub.json"
     record.write_text(json.dumps({"some/set": "a" * 40}))
-    hub.pin(config.coverage, record)
+    sources.pin(config.coverage, record)
     assert config.coverage.revision == "a" * 40
 
 

@@ -11,7 +11,7 @@ import yaml
 from support import files, pools
 from understudy.cli.main import main
 from understudy.config import Config
-from understudy.data import cleaning, coverage, interchange
+from understudy.data import cleaning, coverage, publish
 from understudy.records import Coverage, Synthetic, read_rows
 
 RUN = [
@@ -131,8 +131,8 @@ def test_a_round_that_is_not_there_is_refused_with_those_that_are(
 
 def test_every_format_has_a_converter() -> None:
     row = Coverage("i", "i", files.turns("q", "a"), "t", None, "s", "train")
-    for kind in interchange.FORMATS:
-        assert interchange.converter(kind, "c", {})(row)["messages"][1]["content"] == "a"
+    for kind in publish.FORMATS:
+        assert publish.converter(kind, "c", {})(row)["messages"][1]["content"] == "a"
 
 
 def test_a_directory_with_something_in_it_is_left_alone(

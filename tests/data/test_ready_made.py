@@ -161,7 +161,7 @@ def ready(composed: Composed, tmp_path: Path) -> Callable[..., Config]:
     return make
 
 
-def loaded(config: Config) -> answers.Ready:
+def loaded(config: Config) -> answers.ReadyAnswers:
     return answers.load(config.inference, "t")
 
 

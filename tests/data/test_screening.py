@@ -18,7 +18,7 @@ from support.files import REAL_FILE, needs_real_data, turns
 from support.measures import prose, rouge, word_jaccard
 from understudy.config.source import Dedup
 from understudy.data.duplicates import rule_of
-from understudy.data.screening import Drop, Pair, Screen, audit, contamination, write_report
+from understudy.data.screening import Drop, NewPair, Screen, audit, contamination, write_report
 from understudy.records import Coverage
 
 
@@ -27,7 +27,7 @@ def row(name: str, instruction: str, response: str = "Yes.", split: str = "train
     return Coverage(name, f"g-{name}", messages, "t", None, "test", split)  # type: ignore[arg-type]
 
 
-def sifted(human: list[Coverage], *pairs: Pair) -> list[Drop | None]:
+def sifted(human: list[Coverage], *pairs: NewPair) -> list[Drop | None]:
     return [drop for _, drop in Screen(human).sift(pairs)]
 
 
@@ -38,9 +38,9 @@ def test_the_older_row_stays_and_human_rows_are_older() -> None:
     first, second = prose(40, 1), prose(40, 2)
     drops = sifted(
         [row("h", first)],
-        Pair("a", first.upper(), "No."),
-        Pair("b", second, "No."),
-        Pair("c", f"{second} and so on", "Other."),
+        NewPair("a", first.upper(), "No."),
+        NewPair("b", second, "No."),
+        NewPair("c", f"{second} and so on", "Other."),
     )
     assert drops == [
         Drop("a", "duplicate_instruction", "jaccard", 1.0, "h"),
@@ -52,7 +52,7 @@ def test_the_older_row_stays_and_human_rows_are_older() -> None:
 def test_a_response_alone_counts_from_thirty_words() -> None:
     def drops(words: int) -> list[Drop | None]:
         answer = prose(words, 3)
-        return sifted([], Pair("a", prose(9, 1), answer), Pair("b", prose(9, 2), answer))
+        return sifted([], NewPair("a", prose(9, 1), answer), NewPair("b", prose(9, 2), answer))
 
     assert drops(29) == [None, None]
     assert drops(30)[1] == Drop("b", "duplicate_response", "jaccard", 1.0, "a")
@@ -61,9 +61,9 @@ def test_a_response_alone_counts_from_thirty_words() -> None:
 def test_lineage_is_a_leak_whatever_the_words() -> None:
     human = [row("t", "one", split="test"), row("h", "two")]
     pairs = [
-        Pair("a", prose(20, 1), "x", seed_id="t"),
-        Pair("b", prose(20, 2), "x", seed_id="h", group_id="g-t"),
-        Pair("c", prose(20, 3), "x", seed_id="h", group_id="g-h"),
+        NewPair("a", prose(20, 1), "x", seed_id="t"),
+        NewPair("b", prose(20, 2), "x", seed_id="h", group_id="g-t"),
+        NewPair("c", prose(20, 3), "x", seed_id="h", group_id="g-h"),
     ]
     found = [drop and (drop.reason, drop.against) for drop in sifted(human, *pairs)]
     assert found == [("held_out_lineage", "t"), ("held_out_lineage", "t"), None]
@@ -77,7 +77,7 @@ def test_every_kind_of_leak_is_found_from_every_held_out_split(
 ) -> None:
     secret = prose(words, 7).replace(" ", ". ", 1)
     [drop] = sifted(
-        [row("s", secret, split=split)], Pair("a", edit(secret, random.Random(1)), "No.")
+        [row("s", secret, split=split)], NewPair("a", edit(secret, random.Random(1)), "No.")
     )
     assert drop is not None
     assert (drop.against, drop.reason[:9]) == ("s", "held_out_")
@@ -86,27 +86,30 @@ def test_every_kind_of_leak_is_found_from_every_held_out_split(
 def test_a_question_taken_from_a_held_out_text_is_contained() -> None:
     secret = prose(200, 1)
     part = " ".join(secret.split()[50:70])
-    [drop] = sifted([row("s", secret, split="test")], Pair("a", part, "No."))
+    [drop] = sifted([row("s", secret, split="test")], NewPair("a", part, "No."))
     assert drop == Drop("a", "held_out_containment", "containment", 1.0, "s")
 
 
 def test_fifty_words_in_a_row_are_a_leak_unless_the_task_says_them_to_everybody() -> None:
     shared = prose(52, 1)
     secret = row("s", f"{shared} {prose(200, 2)}", split="test")
-    pair = Pair("a", f"{prose(150, 3)} {shared} {prose(150, 4)}", "No.")
+    pair = NewPair("a", f"{prose(150, 3)} {shared} {prose(150, 4)}", "No.")
     assert sifted([secret], pair) == [Drop("a", "held_out_run", "run", 52.0, "s")]
     assert sifted([secret, row("h", f"{shared} {prose(200, 5)}")], pair) == [None]
 
 
 def test_short_labels_of_held_out_rows_leak_nothing() -> None:
     human = [row("s", prose(30, 1), "Positive.", split="test")]
-    assert sifted(human, Pair("a", prose(30, 2), "positive")) == [None]
+    assert sifted(human, NewPair("a", prose(30, 2), "positive")) == [None]
 
 
 def test_under_the_papers_preset_short_responses_alone_count_but_leaks_are_leaks() -> None:
     human = [row("h", "one", "Yes, it is."), row("s", prose(20, 1), "No.", split="test")]
-    pairs = [Pair("a", prose(20, 2), "yes it is"), Pair("b", prose(20, 1), "Maybe.")]
-    pairs += [Pair("c", prose(20, 3), "Who knows?"), Pair("d", prose(20, 3), "Nobody.")]
+    pairs = [NewPair("a", prose(20, 2), "yes it is"), NewPair("b", prose(20, 1), "Maybe.")]
+    pairs += [
+        NewPair("c", prose(20, 3), "Who knows?"),
+        NewPair("d", prose(20, 3), "Nobody."),
+    ]
     found = [drop and drop.reason for _, drop in Screen(human, rule_of(Dedup("paper"))).sift(pairs)]
     assert found == ["duplicate_response", "held_out_instruction", None, None]
 
@@ -120,7 +123,7 @@ def small() -> tuple[list[Coverage], planted.Planted]:
     return human, planted.plant(3000, [r for r in human if r.split == "test"], 2)
 
 
-def cut(pairs: list[Pair], size: int) -> Iterable[list[Pair]]:
+def cut(pairs: list[NewPair], size: int) -> Iterable[list[NewPair]]:
     return (pairs[at : at + size] for at in range(0, len(pairs), size))
 
 
@@ -135,7 +138,7 @@ def test_batches_change_nothing(size: int, small: tuple[list[Coverage], planted.
 
 def test_a_pair_that_nobody_comes_to_is_not_known() -> None:
     screen = Screen([])
-    pairs = [Pair(name, prose(20, seed), "x") for seed, name in enumerate("ab")]
+    pairs = [NewPair(name, prose(20, seed), "x") for seed, name in enumerate("ab")]
     next(screen.sift(pairs))
     assert [drop and drop.against for _, drop in screen.sift(pairs)] == ["a", None]
 
@@ -143,7 +146,7 @@ def test_a_pair_that_nobody_comes_to_is_not_known() -> None:
 def test_rows_of_earlier_blocks_are_known_without_being_judged() -> None:
     screen = Screen([])
     screen.add([row("s00", prose(20, 1)), row("s01", prose(20, 1))])
-    [(_, drop)] = screen.sift([Pair("a", prose(20, 1), "x")])
+    [(_, drop)] = screen.sift([NewPair("a", prose(20, 1), "x")])
     assert drop is not None
     assert drop.against == "s00"
 
@@ -228,7 +231,7 @@ def test_no_accepted_row_is_near_a_held_out_one(
     human = [
         row(f"s{n}", text, split=rng.choice(["test", "holdout"])) for n, text in enumerate(secrets)
     ]
-    pairs = [Pair(f"{n}", edit(secrets[of], rng), "x") for n, (of, edit) in enumerate(edits)]
+    pairs = [NewPair(f"{n}", edit(secrets[of], rng), "x") for n, (of, edit) in enumerate(edits)]
     for pair, drop in Screen(human).sift(pairs):
         if drop is None:
             for secret in secrets:
@@ -245,7 +248,7 @@ def test_no_accepted_row_is_near_a_held_out_one(
 def test_of_the_real_rows_two_prompts_are_near_to_another() -> None:
     rows = [json.loads(line) for line in REAL_FILE.read_text().splitlines()]
     pairs = [
-        Pair(f"line {n}", *(message["content"] for message in values["messages"]))
+        NewPair(f"line {n}", *(message["content"] for message in values["messages"]))
         for n, values in enumerate(rows, 1)
     ]
     drops = [drop for drop in sifted([], *pairs) if drop]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import tiny_model
-from understudy.data import hub as hub_of_data
+from understudy.data import sources
 from understudy.errors import BadInput
 from understudy.models import load
 
@@ -88,11 +88,11 @@ def test_a_model_without_a_revision_is_resolved_once_and_recorded(tmp_path: Path
     record = tmp_path / "hub.json"
     for _ in range(2):
         model = tiny_model.build(None, model__repo="nobody/nothing").model
-        hub_of_data.pin_model(model, record)
+        sources.pin_model(model, record)
         assert model.revision == "a" * 40
         (refs / "main").write_text("b" * 40)  # a newer one changes no run below this root
     with pytest.raises(BadInput, match=r"model\.revision of nobody/else is not given, and the hub"):
-        hub_of_data.pin_model(tiny_model.build(None, model__repo="nobody/else").model, record)
+        sources.pin_model(tiny_model.build(None, model__repo="nobody/else").model, record)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:

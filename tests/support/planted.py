@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from understudy import playground
-from understudy.data.screening import Pair
+from understudy.data.screening import NewPair
 from understudy.records import Coverage, SplitName
 
 SENTENCE = "Please keep the same order and do not leave anything out of it."
@@ -122,7 +122,7 @@ COPIES = (exact, recased, longer, swapped, reworded)
 class Planted(NamedTuple):
     """Pairs in call order; a leak's held-out row, and a copy's cluster, by pair id."""
 
-    pairs: list[Pair]
+    pairs: list[NewPair]
     leak_of: dict[str, str]
     cluster_of: dict[str, int]
 
@@ -147,7 +147,7 @@ def plant(count: int, held_out: list[Coverage], seed: int) -> Planted:
         cluster += 1
     named += [(text, "", -1) for text in clean]
     rng.shuffle(named)
-    pairs = [Pair(f"p{n}", *text) for n, (text, _, _) in enumerate(named)]
+    pairs = [NewPair(f"p{n}", *text) for n, (text, _, _) in enumerate(named)]
     return Planted(
         pairs,
         {f"p{n}": row for n, (_, row, _) in enumerate(named) if row},

@@ -4,8 +4,7 @@ import pytest
 
 from support import tiny_model
 from understudy import playground
-from understudy.data.language import Languages, language
-from understudy.synthesis.filters import Filters
+from understudy.synthesis.filters import Filters, Languages, language
 
 SEED = tiny_model.row(
     "seed",

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from support.synthetic import split_rows
-from understudy import synthesis
 from understudy.config import Config
 from understudy.errors import BadInput, BudgetSpent
 from understudy.pipeline import stages
@@ -23,6 +22,7 @@ from understudy.records import Synthetic, read_rows
 from understudy.rehearsal.server import RehearsalServer
 from understudy.services.journal import Total, open_journal
 from understudy.store.artifacts import Job, StageDir
+from understudy.synthesis import stage
 
 Make = Callable[..., Config]
 
@@ -60,7 +60,7 @@ def test_in_twenty_orders_of_arrival_the_bytes_are_the_same(composed: Make, tmp_
             config = config_of(composed, server)
             split = split or split_rows(config, tmp_path / "split")
             job = block(config, tmp_path / str(number), split)
-            synthesis.run(job)
+            stage.run(job)
         lines = (job.scratch / "replies.jsonl").read_text().splitlines()
         orders.add(tuple(json.loads(line)["call"] for line in lines))
         found.add(tuple((job.out / name).read_bytes() for name in ("rows.jsonl", "dropped.jsonl")))
@@ -72,7 +72,7 @@ def test_the_cost_of_a_row_is_the_ledger_by_the_rows(composed: Make, tmp_path: P
     with RehearsalServer() as server:
         config = config_of(composed, server)
         job = block(config, tmp_path / "a", split_rows(config, tmp_path / "split"))
-        synthesis.run(job)
+        stage.run(job)
         bill = server.bill()
     found = summary(job)
     assert total(job).microusd == bill.microusd > 0
@@ -89,7 +89,7 @@ def test_a_budget_ends_a_block_in_one_sentence_that_names_what_is_missing(
         job = block(config, tmp_path / "a", split, rows=300)
         sentence = r"of 300 rows.*are missing, which would cost about \$\d.*budget.usd=0.2"
         with pytest.raises(BudgetSpent, match=sentence) as error:
-            synthesis.run(job)
+            stage.run(job)
     assert "\n" not in str(error.value)
     assert total(job).microusd <= 200_000
 
@@ -102,7 +102,7 @@ def test_a_yield_under_the_floor_ends_a_block_in_one_sentence(
         config = config_of(composed, server, f"synthesis.min_yield={floor}")
         job = block(config, tmp_path / "a", split_rows(config, tmp_path / "split"), rows=500)
         with pytest.raises(BadInput, match=r"0 of 500 rows.*500 are missing.*0.0% were new"):
-            synthesis.run(job)
+            stage.run(job)
         assert len(server.log) <= 40 + 2 * config.services[0].concurrency + 100
 
 

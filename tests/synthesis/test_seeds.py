@@ -7,7 +7,7 @@ import pytest
 
 from support import tiny_model
 from understudy.records import Coverage
-from understudy.synthesis.seeds import Cycle, Later, Seeds, Wishes
+from understudy.synthesis.calls import Cycle, Later, Seeds, Wishes
 
 ROWS = tiny_model.rows(13)
 LATER = tiny_model.rows(5, split="validation")

@@ -9,13 +9,14 @@ import pytest
 
 from support import files
 from support.synthetic import split_rows
-from understudy import playground, synthesis
+from understudy import playground
 from understudy.config import Config
 from understudy.data import subset
-from understudy.data.clusters import same
+from understudy.data.duplicates import same
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic, read_rows
 from understudy.store.artifacts import Job, RowLog
+from understudy.synthesis.stage import run
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_block_holds_the_wanted_rows_of_the_task_each_from_a_train_seed(
     config = composed(f"task={task}", "coverage.split.test=10", "coverage.split.validation=8")
     human = split_rows(config, tmp_path / "split")
     job = stage(config, tmp_path, split=human)
-    synthesis.run(job)
+    run(job)
     rows = rows_of(job)
     train = {r.id for r in read_rows(human / "rows.jsonl", Coverage) if r.split == "train"}
     assert len(rows) == len({same(r.instruction) for r in rows}) == 40
@@ -54,7 +55,7 @@ def test_a_block_holds_the_wanted_rows_of_the_task_each_from_a_train_seed(
 
 def test_seeds_are_used_up_before_one_is_used_again(config: Config, tmp_path: Path) -> None:
     job = stage(config, tmp_path, rows=60, split=split_rows(config, tmp_path / "split"))
-    synthesis.run(job)
+    run(job)
     by_call = {r.call_id: r.seed_id for r in rows_of(job)}
     assert len(by_call) == 12  # 5 pairs a call, and 12 train seeds
     assert len(set(by_call.values())) == 12
@@ -63,9 +64,9 @@ def test_seeds_are_used_up_before_one_is_used_again(config: Config, tmp_path: Pa
 def test_the_next_block_runs_on_and_repeats_nothing(config: Config, tmp_path: Path) -> None:
     human = split_rows(config, tmp_path / "split")
     first = stage(config, tmp_path, split=human)
-    synthesis.run(first)
+    run(first)
     second = stage(config, tmp_path, block=1, split=human, **{"block.0": first.out})
-    synthesis.run(second)
+    run(second)
     a, b = rows_of(first), rows_of(second)
     assert min(r.call_id for r in b) > max(r.call_id for r in a)
     assert not {same(r.instruction) for r in a} & {same(r.instruction) for r in b}
@@ -82,7 +83,7 @@ def test_depth_limits_how_far_rows_are_from_a_human_one(
     depths = dict.fromkeys((r.id for r in read_rows(inputs["split"] / "rows.jsonl", Coverage)), 0)
     for number, rows in enumerate((20, 30, 60)):
         job = stage(config, tmp_path, rows=rows, block=number, **inputs)
-        synthesis.run(job)
+        run(job)
         made = rows_of(job)
         assert all(row.depth == depths[row.seed_id] + 1 for row in made)
         assert max(row.depth for row in made) == deepest[number]
@@ -95,7 +96,7 @@ def test_held_out_and_known_instructions_are_dropped_and_counted(
 ) -> None:
     human = split_rows(config, tmp_path / "split")
     clean = stage(config, tmp_path, split=human)
-    synthesis.run(clean)
+    run(clean)
     made = rows_of(clean)
     # The same teacher will write these again; now one is a test prompt and one a train prompt.
     planted = [
@@ -108,7 +109,7 @@ def test_held_out_and_known_instructions_are_dropped_and_counted(
     log.append(rows)
     log.finish()
     job = stage(config, tmp_path, split=tmp_path / "planted")
-    synthesis.run(job)
+    run(job)
     summary = json.loads((job.out / "summary.json").read_text())
     assert summary["dropped"]["held_out_instruction"] == 2
     assert summary["rows"] == 40
@@ -128,12 +129,12 @@ def test_a_crash_in_the_middle_changes_no_byte_and_asks_no_call_twice(
 ) -> None:
     human = split_rows(config, tmp_path / "split")
     whole = stage(config, tmp_path, split=human)
-    synthesis.run(whole)
+    run(whole)
     crashed = stage(config, tmp_path, split=human)
     lines = (whole.scratch / "replies.jsonl").read_text().splitlines(keepends=True)
     kept = "".join(lines[3:6]) + lines[0][:20]  # three replies out of order, and a torn line
     (crashed.scratch / "replies.jsonl").write_text(kept)
-    synthesis.run(crashed)
+    run(crashed)
     for name in ("rows.jsonl", "summary.json"):
         assert (crashed.out / name).read_bytes() == (whole.out / name).read_bytes()
     replies = (crashed.scratch / "replies.jsonl").read_text()
@@ -154,5 +155,5 @@ def test_a_teacher_that_refuses_ends_in_one_sentence_with_what_it_said(
     log.append([Coverage("a", "a", messages, "t", None, "test", "train")])
     log.finish()
     with pytest.raises(BadInput, match=r"0 of 40 rows.*refusal.*the teacher said") as error:
-        synthesis.run(stage(config, tmp_path, split=at))
+        run(stage(config, tmp_path, split=at))
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import pytest
 from support import files, tiny_model
 from understudy import playground
 from understudy.config import Config
-from understudy.data import folds
+from understudy.data.split import run_fold
 from understudy.errors import BadInput
 from understudy.pipeline.flow import Flow
 from understudy.records import Coverage, Verdict, read_rows
@@ -69,7 +69,7 @@ def test_every_train_row_is_in_one_fold_and_no_held_out_row_in_any(
     for fold in range(3):
         params = {"fold": fold, "folds": 3}
         job = files.job(composed(), tmp_path / str(fold), params, split=upstream)
-        folds.run(job)
+        run_fold(job)
         made = list(read_rows(job.out / "rows.jsonl", Coverage))
         ids = {s: {r.id for r in made if r.split == s} for s in ("train", "validation", "test")}
         assert len(ids["train"] & ids["test"]) == 0
@@ -85,7 +85,7 @@ def test_too_few_groups_for_the_folds_are_one_sentence(
     upstream = tiny_model.upstream(tmp_path / "split", tiny_model.rows(2))
     job = files.job(composed(), tmp_path / "a", {"fold": 0, "folds": 3}, split=upstream)
     with pytest.raises(BadInput, match=r"only 2 groups.*synthesis\.seeds=uniform"):
-        folds.run(job)
+        run_fold(job)
 
 
 def test_a_probe_answers_train_rows_only_and_comes_before_the_first_block(

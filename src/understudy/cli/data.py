@@ -68,22 +68,22 @@ def _subset(run_json: Path, number: int | None) -> "StageDir":
 
 def _write(subset: "StageDir", arguments: argparse.Namespace) -> dict[str, int]:
     from understudy import config
-    from understudy.data import interchange, publish
+    from understudy.data import publish
     from understudy.records import Coverage, read_rows
-    from understudy.synthesis import written
+    from understudy.synthesis import calls
 
     composed = config.build(subset.read("config.json")["config"])
     inputs = subset.read("inputs.json")["inputs"]
     root = subset.path.parents[1]
     blocks = [root / path for role, path in inputs.items() if role.startswith("block.")]
-    pool = written.rows_by_id(blocks)
+    pool = calls.rows_by_id(blocks)
     rows = [pool.get(row.id, row) for row in read_rows(subset.out / "rows.jsonl", Coverage)]
     prompts = {}
     if arguments.format == "llamaduo":
-        prompts = written.prompts(blocks, {row.id for row in rows})
+        prompts = calls.prompts(blocks, {row.id for row in rows})
     task = composed.task
     category = composed.coverage.categories.get(task.name, task.topic)
-    convert = interchange.converter(arguments.format, category, prompts)
+    convert = publish.converter(arguments.format, category, prompts)
     split = read_rows(root / inputs["split"] / "out" / "rows.jsonl", Coverage)
     validation = [row for row in split if row.split == "validation"]
     files = {"train": map(convert, rows), "validation": map(convert, validation)}

@@ -18,8 +18,8 @@ from understudy import locations
 from understudy.config import Config, Split
 from understudy.config.command_line import command, quoted, without_interpolation
 from understudy.data import coverage
-from understudy.data.clusters import clusters
 from understudy.data.coverage import Found
+from understudy.data.duplicates import clusters
 from understudy.errors import BadInput
 from understudy.store.artifacts import write_atomically
 
@@ -232,7 +232,7 @@ def _coverage_option(proposal: Proposal) -> str:
     if proposal.licences:
         licence = "null         # every row of the file can say it in its own column"
     lines = [
-        f"# {proposal.rows} rows of {_on_one_line(proposal.path)}, as `understudy init` found them",
+        f"# {proposal.rows} rows of {_shown(proposal.path)}, as `understudy init` found them",
         "defaults:",
         "  - file",
         "  - _self_",
@@ -252,7 +252,7 @@ def _coverage_option(proposal: Proposal) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _on_one_line(path: Path) -> str:
+def _shown(path: Path) -> str:
     """A file's name on one line."""
     return path.name if path.name.isprintable() else ascii(path.name)
 
@@ -267,7 +267,7 @@ def _yaml(text: str) -> str:
 def _experiment_option(proposal: Proposal, name: str) -> str:
     """The option file of the group `experiment`: a first run on the human rows alone."""
     return f"""# @package _global_
-# {_on_one_line(proposal.path)}: human rows only, judged by the offline stand-in, so it costs nothing;
+# {_shown(proposal.path)}: human rows only, judged by the offline stand-in, so it costs nothing;
 # then choose a judge, a synthesis and a baseline, and drop data_size to climb the ladder
 defaults:
   - override /coverage: {name}

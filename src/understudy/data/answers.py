@@ -1,4 +1,4 @@
-"""Ready-made answers, with or without verdicts: the entrance of who only wants them judged.
+"""ReadyAnswers-made answers, with or without verdicts: the entrance of who only wants them judged.
 
 LlamaDuo's published columns (`instructions, target_responses, candidate_responses, model_id,
 model_sha`, in its evaluations also `similarity_scores, precision_scores, evaluators`) or the
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from understudy.config import InferenceConfig
 from understudy.data import formats, sources
-from understudy.data.clusters import same
+from understudy.data.duplicates import same
 from understudy.data.formats import BadRow
 from understudy.errors import BadInput
 from understudy.records import Answer, Coverage, Message
@@ -28,7 +28,7 @@ _NAMES = {  # ours -> LlamaDuo's
 }
 
 
-class Line(NamedTuple):
+class AnswerRow(NamedTuple):
     """One row of the file."""
 
     prompt: list[Message]
@@ -51,7 +51,7 @@ class Score(NamedTuple):
     precision: float | None
 
 
-class Ready(NamedTuple):
+class ReadyAnswers(NamedTuple):
     """A file of ready-made answers, understood."""
 
     prompts: list[Coverage]
@@ -80,7 +80,7 @@ def run_answers(job: Job) -> None:
     job.notes["rows"] = len(log.finish())
 
 
-def load(source: InferenceConfig, task: str) -> Ready:
+def load(source: InferenceConfig, task: str) -> ReadyAnswers:
     """Prompts, answers and averages of a file or hub data set."""
     raws = sources.read(source)
     columns = _columns(formats.columns(raws), sources.where(source))
@@ -111,7 +111,7 @@ def load(source: InferenceConfig, task: str) -> Ready:
     ]
     if taken.bad:
         notices.append(f"inference: {len(taken.bad)} bad rows skipped; first: {taken.bad[0]}")
-    return Ready(list(prompts.values()), taken.bad, dict(answers), dict(scores), notices)
+    return ReadyAnswers(list(prompts.values()), taken.bad, dict(answers), dict(scores), notices)
 
 
 def _columns(names: Collection[str], where: str) -> dict[str, str]:
@@ -125,14 +125,14 @@ def _columns(names: Collection[str], where: str) -> dict[str, str]:
     )
 
 
-def _line(values: dict[str, Any], columns: dict[str, str]) -> Line:
+def _line(values: dict[str, Any], columns: dict[str, str]) -> AnswerRow:
     given = {name: values.get(column) for name, column in columns.items()}
     texts = [formats.text(values, columns[name]) for name in ("reference", "candidate")]
     if not texts[0].strip():
         raise BadRow(f"has an empty {columns['reference']}")
     if not given["generator"]:
         raise BadRow(f"has no {columns['generator']}")
-    return Line(
+    return AnswerRow(
         prompt=_messages(given["prompt"], columns["prompt"]),
         reference=texts[0],
         text=texts[1],
@@ -169,7 +169,7 @@ def _score(value: Any, name: str) -> float | None:
     return number
 
 
-def _with_revisions(lines: list[Line]) -> list[Line]:
+def _with_revisions(lines: list[AnswerRow]) -> list[AnswerRow]:
     """Generators that come in several revisions, each under a name of its own."""
     revisions: defaultdict[str, set[str]] = defaultdict(set)
     for line in lines:
@@ -182,7 +182,7 @@ def _with_revisions(lines: list[Line]) -> list[Line]:
     ]
 
 
-def _prompt(line: Line, task: str) -> Coverage:
+def _prompt(line: AnswerRow, task: str) -> Coverage:
     messages = [*line.prompt, {"role": "assistant", "content": line.reference}]
     return Coverage(
         id=_hash(messages),
@@ -199,7 +199,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
-def _answer(source: InferenceConfig, line: Line, row: Coverage, k: int) -> Answer:
+def _answer(source: InferenceConfig, line: AnswerRow, row: Coverage, k: int) -> Answer:
     return Answer(
         prompt_id=row.id,
         group_id=row.group_id,

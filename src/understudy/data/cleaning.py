@@ -12,13 +12,13 @@ from understudy.config import SynthesisConfig
 from understudy.config.source import Dedup
 from understudy.data import formats, sources
 from understudy.data.duplicates import NONE, paper_drops, rule_of
-from understudy.data.screening import Drop, Pair, Screen, contamination, write_report
+from understudy.data.screening import Drop, NewPair, Screen, contamination, write_report
 from understudy.data.subset import block_ends
 from understudy.records import Coverage, Message, Synthetic
 from understudy.store.artifacts import Job, RowLog
 
 
-class Ready(NamedTuple):
+class ReadyPair(NamedTuple):
     """A pair that somebody's model wrote."""
 
     messages: list[Message]
@@ -35,10 +35,10 @@ def run(job: Job) -> None:
     raws = sources.read(job.config.synthesis)
     taken = take(job.config.synthesis)
     sources.log(taken.bad)
-    accepted: list[Ready] = []
+    accepted: list[ReadyPair] = []
     drops: list[Drop] = []
     pairs = [
-        Pair(f"pair {number}", ready.messages[-2]["content"], ready.messages[-1]["content"])
+        NewPair(f"pair {number}", ready.messages[-2]["content"], ready.messages[-1]["content"])
         for number, (_, ready) in enumerate(taken.rows, 1)
     ]
     sifted = sift(pairs, list(job.rows("split", Coverage)), job.config.synthesis.dedup)
@@ -62,7 +62,9 @@ def run(job: Job) -> None:
     job.notes.update(summary)
 
 
-def sift(pairs: Sequence[Pair], human: Sequence[Coverage], dedup: Dedup) -> Iterator[Drop | None]:
+def sift(
+    pairs: Sequence[NewPair], human: Sequence[Coverage], dedup: Dedup
+) -> Iterator[Drop | None]:
     """The objection to each pair; by the paper's rule no copy of a near-duplicate is left."""
     if dedup.kind == "default":
         yield from (drop for _, drop in Screen(human, rule_of(dedup)).sift(pairs))
@@ -76,25 +78,25 @@ def sift(pairs: Sequence[Pair], human: Sequence[Coverage], dedup: Dedup) -> Iter
         yield drop
 
 
-def take(source: SynthesisConfig) -> "sources.Taken[Ready]":
+def take(source: SynthesisConfig) -> "sources.Taken[ReadyPair]":
     """The pairs of a source, without the human ones."""
     raws = sources.read(source)
     names = formats.columns(raws)
     kind = formats.detect(names, sources.where(source), source.format)
     licence = formats.column("licence", None, names, "")
 
-    def convert(values: dict[str, Any]) -> Ready:
+    def convert(values: dict[str, Any]) -> ReadyPair:
         generator = values.get("generator")
         if generator == formats.HUMAN:
             raise formats.NotWanted("human")
         found = values.get(licence) if licence else None
         teacher = None if generator is None else str(generator)
-        return Ready(formats.conversation(values, kind), teacher, found)
+        return ReadyPair(formats.conversation(values, kind), teacher, found)
 
     return sources.take(raws, convert, source.tolerance)
 
 
-def _rows(job: Job, accepted: list[Ready]) -> Iterator[Synthetic]:
+def _rows(job: Job, accepted: list[ReadyPair]) -> Iterator[Synthetic]:
     ends = block_ends(len(accepted))
     block = 0
     source = job.config.synthesis

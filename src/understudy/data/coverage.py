@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from understudy import playground
 from understudy.config import Config, CoverageConfig
 from understudy.data import formats, sources
-from understudy.data.clusters import clusters
+from understudy.data.duplicates import clusters
 from understudy.errors import BadInput
 from understudy.records import Coverage, Message, SplitName
 from understudy.store.artifacts import Job, RowLog, canonical
 
 
-class Pair(NamedTuple):
+class FoundRow(NamedTuple):
     """What is known of one row of somebody's file."""
 
     id: str | None
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 class Found(NamedTuple):
     """The pairs of a file, and what it holds besides."""
 
-    pairs: list[Pair]
+    pairs: list[FoundRow]
     format: str
     total: int
     not_coverage: Counter[str]
@@ -96,13 +96,13 @@ def find(source: CoverageConfig, task: str) -> Found:
             "give coverage.columns.category or coverage.categories={}"
         )
 
-    def convert(values: dict[str, Any]) -> Pair:
+    def convert(values: dict[str, Any]) -> FoundRow:
         if kind == "llamaduo" and (generator := values.get("generator")) != formats.HUMAN:
             raise formats.NotWanted(f"by generator {generator}")
         if category is not None and (other := values.get(str(at["category"]))) != category:
             raise formats.NotWanted(f"of category {other}")
         given = {what: values.get(name) if name else None for what, name in at.items()}
-        return Pair(
+        return FoundRow(
             id=_word(given["id"]),
             group=_word(given["group"]),
             split=formats.split_of(given["split"]),
@@ -125,7 +125,7 @@ def _word(value: Any) -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def _check_ids(where: str, name: str, pairs: list[Pair]) -> None:
+def _check_ids(where: str, name: str, pairs: list[FoundRow]) -> None:
     """Refuse ids that the user points to and that do not tell the rows apart."""
     for value, count in Counter(pair.id for pair in pairs).most_common(1):
         if count > 1:
@@ -135,7 +135,7 @@ def _check_ids(where: str, name: str, pairs: list[Pair]) -> None:
             )
 
 
-def _rows(pairs: list[Pair], source: CoverageConfig, task: str) -> list[Coverage]:
+def _rows(pairs: list[FoundRow], source: CoverageConfig, task: str) -> list[Coverage]:
     given = [pair.id for pair in pairs if pair.id is not None]
     is_unique = len(set(given)) == len(pairs)
     ids = given if is_unique else row_ids(pair.messages for pair in pairs)

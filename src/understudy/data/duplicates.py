@@ -1,4 +1,4 @@
-"""Which pairs (instruction, response) are duplicates of one another.
+"""Which texts, and which pairs (instruction, response), are duplicates of one another.
 
 Two are when their instructions are near-duplicates, or their responses are and have at least
 `response_words`: short answers are labels, and by them alone one row per label would be left.
@@ -11,8 +11,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from understudy.config.source import Dedup
-from understudy.data.minhash import Sketches, sketch
-from understudy.data.near import Batch, Near, NearIndex, Rule, rouge_l
+from understudy.data.near import Near, NearBatch, NearIndex, Rule, Sketches, rouge_l, sketch
 from understudy.data.words import encode
 
 CHUNK = 4096  # texts at a time: a few MiB each
@@ -75,7 +74,7 @@ class PairBatch:
     """Sketched pairs before an index."""
 
     def __init__(
-        self, batches: dict[str, Batch], ids: dict[str, list[str]], used: list[tuple[str, ...]]
+        self, batches: dict[str, NearBatch], ids: dict[str, list[str]], used: list[tuple[str, ...]]
     ) -> None:
         self._batches, self._ids, self._used = batches, ids, used
 
@@ -150,3 +149,26 @@ def chunks(items: Iterable[T], size: int) -> Iterable[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def same(instruction: str) -> str:
+    """The form in which two instructions are exact duplicates: case and spacing do not count."""
+    return " ".join(instruction.casefold().split())
+
+
+def clusters(texts: Sequence[str], rule: Rule | None = None) -> list[int]:
+    """The index of the first text of each text's cluster; chains of pairs are one cluster."""
+    first: dict[str, int] = {}
+    parents = [first.setdefault(same(text), number) for number, text in enumerate(texts)]
+    unique = list(first.values())
+
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+    for number, near in near_pairs([texts[number] for number in unique], rule):
+        low, high = sorted((root(unique[number]), root(unique[near.row])))
+        parents[high] = low
+    return [root(number) for number in range(len(texts))]

@@ -2,20 +2,30 @@
 
 Pairs are decided in call order, each against all before it, so the same pairs in the same order
 give the same pool however they are cut into batches.
+
+What repeats a held-out row is found by near-duplicates, containment, long runs and lineage.
+Containment: ≥ .8 of a text's runs of 3 words occur in the other text; one inserted sentence or
+exchanged word of 20 leaves .83 and more. Long runs: 13 words in a row count, as in GPT-3 (Brown et
+al. 2020, appendix C), unless human train rows have them too, and together half of the held-out text
+or 50 words (Lee et al. 2022).
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.data.contamination import HeldOut, Leak, LeakRule
+import numpy as np
+from numpy.typing import NDArray
+
 from understudy.data.duplicates import CHUNK, PairBatch, PairIndex, PairRule, chunks, sketch_parts
+from understudy.data.near import RUN, Sketches
+from understudy.data.words import Hashes, Words, encode, shingles
 from understudy.records import Coverage, dumps
 
 
-class Pair(NamedTuple):
+class NewPair(NamedTuple):
     """A pair that somebody's model wrote, and what it was written after."""
 
     id: str
@@ -34,6 +44,138 @@ class Drop:
     rule: str
     value: float | None
     against: str
+
+
+@dataclass(frozen=True)
+class LeakRule:
+    """When a text repeats a held-out one. Shorter texts than `contained_words` occur by chance."""
+
+    pairs: PairRule = field(default_factory=PairRule)
+    contained: float = 0.8
+    contained_words: int = 8
+    run_words: int = 13
+    long_words: int = 50
+
+
+class Leak(NamedTuple):
+    """What a text has of a held-out row."""
+
+    of: str
+    rule: str  # "containment" | "run"
+    value: float  # share of the runs of 3; words
+
+
+class HeldOut:
+    """Validation, test and holdout rows as what nothing may repeat."""
+
+    def __init__(self, human: Sequence[Coverage], rule: LeakRule | None = None) -> None:
+        self._rule = rule or LeakRule()
+        rows = [row for row in human if row.split != "train"]
+        train = [row for row in human if row.split == "train"]
+        self.lineage = {name: row.id for row in rows for name in (row.group_id, row.id)}
+        self.near = PairIndex(self._rule.pairs)
+        self.near.add((row.id, row.instruction, row.response) for row in rows)
+        named = [(row.id, row.instruction) for row in rows]
+        named += [(row.id, row.response) for row in rows]
+        words = encode(text for _, text in named)
+        least = np.full(len(named), self._rule.contained_words)
+        least[len(rows) :] = max(self._rule.pairs.response_words, self._rule.contained_words)
+        self._ids, self._lengths = [name for name, _ in named], words.lengths.tolist()
+        own = encode(text for row in train for text in (row.instruction, row.response))
+        self._take_runs(words, own, np.flatnonzero(words.lengths >= least).tolist())
+        long = shingles(words, self._rule.run_words)
+        owners = np.repeat(np.arange(len(named)), long.lengths).tolist()
+        usual = np.isin(long.hashes, shingles(own, self._rule.run_words).hashes).tolist()
+        self._long = {
+            run: owner
+            for run, owner, is_usual in zip(long.hashes.tolist(), owners, usual, strict=True)
+            if not is_usual
+        }
+        self._has_long = _Filter(self._long)
+
+    def _take_runs(self, words: Words, own: Words, texts: list[int]) -> None:
+        """Of each text its runs; as anchors the rarest, so few that no containing text lacks all.
+
+        A text with `contained` of n runs lacks (1 - contained) · n at most: it has one of 1 more.
+        """
+        runs = shingles(words, RUN)
+        theirs = shingles(own, RUN).hashes
+        usual = Counter(runs.hashes.tolist())
+        usual.update(theirs[np.isin(theirs, runs.hashes)].tolist())
+        self._runs = {text: frozenset(runs.of(text).tolist()) for text in texts}
+        self._anchors: defaultdict[int, list[int]] = defaultdict(list)
+        self._holders: defaultdict[int, list[int]] = defaultdict(list)
+        for text, own_runs in self._runs.items():
+            rarest = sorted(own_runs, key=lambda run: (usual[run], run))
+            lacking = int((1 - self._rule.contained) * len(own_runs) + 1e-9)
+            for run in rarest[: lacking + 1]:
+                self._anchors[run].append(text)
+            for run in own_runs:
+                self._holders[run].append(text)
+        self._has_anchor, self._has_run = _Filter(self._anchors), _Filter(self._holders)
+
+    def leaks(self, sketches: dict[str, Sketches]) -> dict[int, Leak]:
+        """Of each text of a batch that repeats a held-out one, the first leak found."""
+        found: dict[int, Leak] = {}
+        for part in ("instruction", "response"):
+            for number, leak in self._leaks(sketches[part], part == "instruction"):
+                found.setdefault(number, leak)
+        return found
+
+    def _leaks(self, sketches: Sketches, whole: bool) -> Iterator[tuple[int, Leak]]:
+        words, runs = sketches.words, sketches.runs
+        anchored: defaultdict[int, set[int]] = defaultdict(set)
+        for number, run in self._has_anchor.hits(runs):
+            anchored[number].update(self._anchors.get(run, ()))
+        for number, texts in anchored.items():
+            ours = set(runs.of(number).tolist())
+            for text in sorted(texts):
+                share = len(ours & self._runs[text]) / len(self._runs[text])
+                if share >= self._rule.contained:
+                    yield number, Leak(self._ids[text], "containment", share)
+                    break
+        if whole:
+            yield from self._inside(words, runs)
+        long = shingles(words, self._rule.run_words)
+        shared = Counter(
+            (number, self._long[run])
+            for number, run in self._has_long.hits(long)
+            if run in self._long
+        )
+        for (number, text), count in shared.items():
+            length = count + self._rule.run_words - 1
+            if length >= min(self._rule.long_words, self._lengths[text] / 2):
+                yield number, Leak(self._ids[text], "run", float(length))
+
+    def _inside(self, words: Words, runs: Words) -> Iterator[tuple[int, Leak]]:
+        """Texts that a held-out text contains."""
+        known: Counter[int] = Counter(number for number, _ in self._has_run.hits(runs))
+        for number, count in known.items():
+            is_long = words.lengths[number] >= self._rule.contained_words
+            if not is_long or count < self._rule.contained * runs.lengths[number]:
+                continue
+            ours = set(runs.of(number).tolist())
+            held = Counter(text for run in ours for text in self._holders.get(run, ()))
+            if held:
+                text, most = min(held.items(), key=lambda item: (-item[1], item[0]))
+                if most >= self._rule.contained * len(ours):
+                    yield number, Leak(self._ids[text], "containment", most / len(ours))
+
+
+class _Filter:
+    """Which of many hashes may be among a few: one bit of a table decides, seldom wrongly."""
+
+    def __init__(self, hashes: Collection[int]) -> None:
+        self._mask = np.uint64((1 << max(16, (16 * len(hashes)).bit_length())) - 1)
+        self._table: NDArray[np.bool_] = np.zeros(int(self._mask) + 1, bool)
+        known: Hashes = np.fromiter(hashes, np.uint64, len(hashes))
+        self._table[known & self._mask] = True
+
+    def hits(self, many: Words) -> Iterator[tuple[int, int]]:
+        """(text, hash) of what passes."""
+        at = np.flatnonzero(self._table[many.hashes & self._mask])
+        texts = np.searchsorted(many.starts, at, "right") - 1
+        return zip(texts.tolist(), many.hashes[at].tolist(), strict=True)
 
 
 class Screen:
@@ -57,7 +199,7 @@ class Screen:
         """Rows that are in the training set already; they are not judged."""
         self._known.add((row.id, row.instruction, row.response) for row in rows)
 
-    def sift(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Drop | None]]:
+    def sift(self, pairs: Iterable[NewPair]) -> Iterator[tuple[NewPair, Drop | None]]:
         """Each pair with its objection; one without is known from then on.
 
         Lazy: a pair that the caller does not come to is not added.
@@ -76,7 +218,7 @@ class Screen:
 
 
 def _held_out(
-    pair: Pair, number: int, held_out: HeldOut, near: PairBatch, leaks: Mapping[int, Leak]
+    pair: NewPair, number: int, held_out: HeldOut, near: PairBatch, leaks: Mapping[int, Leak]
 ) -> Drop | None:
     """Of a pair of a batch, the held-out row that it repeats or comes from."""
     for name in (pair.seed_id, pair.group_id):
@@ -89,7 +231,7 @@ def _held_out(
     return drop
 
 
-def _near(pair: Pair, batch: PairBatch, number: int, kind: str) -> Drop | None:
+def _near(pair: NewPair, batch: PairBatch, number: int, kind: str) -> Drop | None:
     found = batch.duplicate(number)
     if found is None:
         return None
@@ -105,7 +247,7 @@ def audit(rows: Iterable[Coverage], human: Sequence[Coverage]) -> list[Drop]:
         sketches = sketch_parts([(row.instruction, row.response) for row in chunk])
         near, leaks = screen.near.batch(sketches), screen.leaks(sketches)
         for number, row in enumerate(chunk):
-            pair = Pair(row.id, row.instruction, row.response, group_id=row.group_id)
+            pair = NewPair(row.id, row.instruction, row.response, group_id=row.group_id)
             if drop := _held_out(pair, number, screen, near, leaks):
                 found.append(drop)
     return found

@@ -1,4 +1,9 @@
-"""Train, validation, test and holdout: drawn by group, so that lineage never straddles a split."""
+"""Train, validation, test and holdout: drawn by group, so that lineage never straddles a split.
+
+A fold of the train split, for the probe, is a split as well: its rows are answered by a model that
+never saw them. There `test` is the fold, `train` the other folds, and validation stays; the real
+test and holdout rows are left out, so nothing of them can steer synthesis.
+"""
 
 import hashlib
 from collections import defaultdict
@@ -69,3 +74,24 @@ def split(rows: Sequence[Coverage], sizes: Split, seed: int) -> list[Coverage]:
 
 def _rows(size: float, total: int) -> int:
     return round(size * total) if size < 1 else round(size)
+
+
+def run_fold(job: Job) -> None:
+    """Write the rows of `params.fold` of `params.folds`; groups are never divided."""
+    rows = job.rows("split", Coverage)
+    groups = {row.group_id for row in rows if row.split == "train"}
+    folds = job.params["folds"]
+    if len(groups) < folds:
+        raise BadInput(
+            f"synthesis.seeds=weak divides the train split into {folds} folds, but it has only "
+            f"{len(groups)} groups of rows; choose synthesis.seeds=uniform"
+        )
+    order = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
+    mine = set(order[job.params["fold"] :: folds])
+    log = RowLog(job.out, Coverage)
+    log.append(
+        replace(row, split="test") if row.split == "train" and row.group_id in mine else row
+        for row in rows
+        if row.split in ("train", "validation") and row.key not in log.rows
+    )
+    job.notes["rows"] = len(log.finish())

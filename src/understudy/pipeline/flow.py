@@ -187,7 +187,7 @@ class ReadyMade(Flow):
             self.round(number)  # an unknown gate judge is told before anything runs
 
     @cached_property
-    def ready(self) -> answers.Ready:
+    def ready(self) -> answers.ReadyAnswers:
         """What the file or hub data set holds."""
         return answers.load(self.config.inference, self.config.task.name)
 

@@ -102,9 +102,9 @@ SPECS = {
         is_quick=True,
     ),
     "split": Spec("understudy.data.split:run", ("coverage.split", "coverage.seed"), is_quick=True),
-    "fold": Spec("understudy.data.folds:run", (), is_quick=True),
+    "fold": Spec("understudy.data.split:run_fold", (), is_quick=True),
     "synthesis": Spec(
-        "understudy.synthesis:run",
+        "understudy.synthesis.stage:run",
         ("synthesis", "task.name", "task.topic"),
         version=2,  # prompts of the task, quotas, filters, near-duplicates and decontamination
         files=lambda c: {"prompt": fingerprint(synthesis_prompt.template(c.task.name))},

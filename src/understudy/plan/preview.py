@@ -22,7 +22,7 @@ from understudy.services.base import Reply
 from understudy.services.client import ask
 from understudy.store.artifacts import Job
 from understudy.synthesis.acceptance import Acceptance, screen_of
-from understudy.synthesis.calls import Calls
+from understudy.synthesis.calls import BlockCalls
 from understudy.synthesis.filters import Filters
 
 
@@ -67,7 +67,7 @@ def preview(config: Config, count: int) -> Preview:
         job = _job(config, Path(scratch))
         human = job.rows("split", Coverage)
         train = [row for row in human if row.split == "train"]
-        calls = Calls(job, train, [])
+        calls = BlockCalls(job, train, [])
         acceptance = Acceptance(job, screen_of(human, [], config.synthesis.dedup), Filters(train))
         account = account_of(job)
         requests = [calls.request(number) for number in range(count)]
@@ -93,7 +93,7 @@ def _job(config: Config, scratch: Path) -> Job:
 
 
 def _sample(
-    config: Config, acceptance: Acceptance, calls: Calls, number: int, reply: Reply
+    config: Config, acceptance: Acceptance, calls: BlockCalls, number: int, reply: Reply
 ) -> Sample:
     accepted, refused = len(acceptance.rows), len(acceptance.drops)
     before = acceptance.unread.copy()

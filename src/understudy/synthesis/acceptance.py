@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from understudy.config.source import Dedup
 from understudy.data.duplicates import rule_of
-from understudy.data.screening import Drop, Pair, Screen
+from understudy.data.screening import Drop, NewPair, Screen
 from understudy.prompts import synthesis as prompt
 from understudy.records import Coverage, Message, Synthetic
 from understudy.services.base import Reply
@@ -78,13 +78,13 @@ class Acceptance:
     def _add_pairs(self, call: int, seed: Coverage, text: str) -> None:
         parsed = prompt.parse(text)
         self.unread.update(parsed.rejected)
-        pairs: list[Pair] = []
+        pairs: list[NewPair] = []
         for index, (instruction, response) in enumerate(parsed.pairs):
             row_id = self.name(call, index)
             if reason := self._filters.objection(instruction, response, seed):
                 self.drops.append(Drop(row_id, reason, "filter", None, seed.id))
             else:
-                pairs.append(Pair(row_id, instruction, response, seed.id, seed.group_id))
+                pairs.append(NewPair(row_id, instruction, response, seed.id, seed.group_id))
         sifted = self._screen.sift(iter(pairs))
         looked_at = 0
         while self.missing and looked_at < len(pairs):
@@ -96,7 +96,7 @@ class Acceptance:
                 self.rows.append(self._row(pair, call, seed))
         self.unread += Counter(surplus=len(pairs) - looked_at)
 
-    def _row(self, pair: Pair, call: int, seed: Coverage) -> Synthetic:
+    def _row(self, pair: NewPair, call: int, seed: Coverage) -> Synthetic:
         system: list[Message] = [m for m in seed.messages if m["role"] == "system"]
         return Synthetic(
             id=pair.id,
