@@ -8,15 +8,14 @@ from pathlib import Path
 from understudy.errors import UnderstudyError
 
 from . import sources
-from .evaluations import Data
 
-Build = Callable[[Data, argparse.Namespace], Sequence[Path]]
+Build = Callable[..., Sequence[Path]]  # of the data, the folder, and options by name
 
 
 def parser(
     module: str, description: str, needs_sources: bool = True, out: Path | None = None
 ) -> argparse.ArgumentParser:
-    """RUN… --root --out; `out` is the folder where none is given, None = it must be."""
+    """Return a parser of RUN… --root --out; `out` is the default folder, None = none."""
     made = argparse.ArgumentParser(
         prog=f"python -m analysis.{module}",
         description=description,
@@ -39,10 +38,14 @@ def parser(
 
 
 def run(made: argparse.ArgumentParser, build: Build, arguments: Sequence[str] | None) -> int:
-    """Load, build, print what was written; 2 and one sentence where the input is bad."""
-    given = made.parse_args(arguments)
+    """Load, build with the options that `made` adds, and print what was written.
+
+    Returns 0, or 2 after one sentence where the input is bad.
+    """
+    options = vars(made.parse_args(arguments))
+    named, root, out = (options.pop(name) for name in ("sources", "root", "out"))
     try:
-        for path in build(sources.load(given.sources, given.root), given):
+        for path in build(sources.load(named, root), out, **options):
             print(path)
     except UnderstudyError as error:
         print(error, file=sys.stderr)

@@ -56,7 +56,7 @@ def _said(one: costs.Cost) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw cumulative costs and the break-even."""
     parser = options(command.parser("fig_cost", str(main.__doc__)))
-    return command.run(parser, lambda data, given: build(data, given.out, given.set), arguments)
+    return command.run(parser, build, arguments)
 
 
 if __name__ == "__main__":

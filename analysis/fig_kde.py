@@ -6,7 +6,6 @@ The density is a histogram of answers smoothed by a Gaussian that is reflected a
 mass leaks off the scale, with one bandwidth for all panels, so that they can be compared.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -144,11 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--bandwidth", type=float, default=BANDWIDTH, help="points, in all panels (%(default)s)"
     )
-
-    def make(data: Data, given: argparse.Namespace) -> list[Path]:
-        return build(data, given.out, given.bandwidth)
-
-    return command.run(parser, make, arguments)
+    return command.run(parser, build, arguments)
 
 
 if __name__ == "__main__":

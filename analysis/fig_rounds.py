@@ -61,8 +61,7 @@ def _figure(run: RunRecord, local: Any, baseline: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the rounds of each run that has several."""
-    parser = command.parser("fig_rounds", str(main.__doc__))
-    return command.run(parser, lambda data, given: build(data, given.out), arguments)
+    return command.run(command.parser("fig_rounds", str(main.__doc__)), build, arguments)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 python -m analysis.fig_scaling RUN… --out DIR [--bar 90] [--usd-per-row 0.002]
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -230,14 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draw score and coverage against data size, with a fit and what the next doubling is worth."""
     parser = command.parser("fig_scaling", str(main.__doc__))
     parser.add_argument("--bar", type=float, help="score to be reached (the runs' gate, else 90)")
-    parser.add_argument(
-        "--usd-per-row", type=float, help="what a synthetic row costs (the runs' own ledger)"
-    )
-
-    def make(data: Data, given: argparse.Namespace) -> list[Path]:
-        return build(data, given.out, given.bar, given.usd_per_row)
-
-    return command.run(parser, make, arguments)
+    what = "what a synthetic row costs (the runs' own ledger)"
+    parser.add_argument("--usd-per-row", dest="row_usd", type=float, metavar="USD", help=what)
+    return command.run(parser, build, arguments)
 
 
 if __name__ == "__main__":

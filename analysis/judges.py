@@ -5,7 +5,6 @@ python -m analysis.judges RUN… --out DIR [--draws 2000]
 The statistics are `understudy.evaluation.reliability`; here they become tables and a figure.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,11 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--draws", type=int, default=DRAWS, help="of the cluster bootstrap (%(default)s)"
     )
-
-    def make(data: Data, given: argparse.Namespace) -> list[Path]:
-        return build(data, given.out, given.draws)
-
-    return command.run(parser, make, arguments)
+    return command.run(parser, build, arguments)
 
 
 if __name__ == "__main__":

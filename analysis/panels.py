@@ -13,6 +13,7 @@ from understudy.evaluation.statistics.intervals import DRAWS
 
 from . import labels
 from .evaluations import Codes, Data, Evaluation, Names, System
+from .scores import judge_name
 
 # Published averages do not say in which order the judge read; it was the paper's one order.
 _ORDERS = {"reference_first": ("reference_first", "unknown"), "swapped": ("candidate_first",)}
@@ -23,8 +24,8 @@ def panel(evaluations: Sequence[Evaluation], metric: str, order: str) -> Panel |
     asked = [one for one in evaluations if one.order in _ORDERS[order]]
     if not asked:
         return None
-    judges = sorted({judge_name(one) for one in asked}, key=labels.rank)
-    families = {judge_name(one): one.judge_family for one in asked}
+    judges = sorted({judge_name(one, with_order=False) for one in asked}, key=labels.rank)
+    families = {judge_name(one, with_order=False): one.judge_family for one in asked}
     systems = {system_name(one.system): one.system for one in evaluations}
     place: dict[tuple[str, str, int], int] = {}
     for name, system in systems.items():
@@ -38,7 +39,7 @@ def panel(evaluations: Sequence[Evaluation], metric: str, order: str) -> Panel |
         # A set of another judge may hold other answers of the system; they are not compared.
         rows = np.array([place.get((name, *answer), -1) for answer in answers])[one.answer]
         here = rows >= 0
-        column = judges.index(judge_name(one))
+        column = judges.index(judge_name(one, with_order=False))
         found[rows[here], column, one.repeat[here]] = one.scores(metric)[here]
     length = np.concatenate([system.length for system in systems.values()])
     spread = float(length.std())
@@ -63,12 +64,6 @@ def system_name(system: System) -> str:
     parts = [system.model, size, system.teacher, system.trainer]
     parts += [] if system.seed is None else [str(system.seed)]
     return " ".join(part for part in parts if part)
-
-
-def judge_name(one: Evaluation) -> str:
-    """The judge, with its prompt where that is not the usual one."""
-    is_usual = one.prompt_variant in ("default", "unknown")
-    return one.judge if is_usual else f"{one.judge} ({one.prompt_variant})"
 
 
 def _codes(names: Sequence[Names]) -> Codes:

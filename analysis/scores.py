@@ -131,12 +131,11 @@ def identity(one: Evaluation) -> dict[str, object]:
     }
 
 
-def judge_name(one: Evaluation) -> str:
-    """The judge, and how it was asked where that is not the usual way."""
-    unusual = [
-        *([] if one.prompt_variant in ("default", "unknown") else [one.prompt_variant]),
-        *([] if one.order in ("reference_first", "unknown") else [one.order.replace("_", " ")]),
-    ]
+def judge_name(one: Evaluation, with_order: bool = True) -> str:
+    """Return the judge, and how it was asked where that is not the usual way."""
+    unusual = [one.prompt_variant] if one.prompt_variant not in ("default", "unknown") else []
+    if with_order and one.order not in ("reference_first", "unknown"):
+        unusual.append(one.order.replace("_", " "))
     return f"{one.judge} ({', '.join(unusual)})" if unusual else one.judge
 
 

@@ -20,7 +20,7 @@ from understudy.evaluation.statistics.intervals import Interval
 
 from . import command, labels, scores, tables
 from .evaluations import Data, Evaluation
-from .panels import judge_name, panel
+from .panels import panel
 from .tables import Column, Row, Table
 
 
@@ -48,8 +48,10 @@ def bridges(data: Data) -> Iterator[Bridge]:
         dict.fromkeys(one.system.task for one in data.evaluations), METRICS
     ):
         here = [one for one in data.evaluations if one.system.task == task]
-        old = {judge_name(one): None for one in here if _is_published(one)}
-        new = {judge_name(one): None for one in here if not _is_published(one)}
+        old = {scores.judge_name(one, with_order=False): None for one in here if _is_published(one)}
+        new = {
+            scores.judge_name(one, with_order=False): None for one in here if not _is_published(one)
+        }
         both = panel(here, metric, "reference_first")
         for before, after in product(old, new):
             if both is None or after not in both.judges:  # asked in the other order
@@ -90,8 +92,7 @@ def _table(data: Data, frame: pd.DataFrame) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the shift from every published judge to every successor."""
-    parser = command.parser("table_bridge", str(main.__doc__))
-    return command.run(parser, lambda data, given: build(data, given.out), arguments)
+    return command.run(command.parser("table_bridge", str(main.__doc__)), build, arguments)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add --set."""
     parser.add_argument(
         "--set",
+        dest="changed",
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -96,7 +97,7 @@ def _assumptions(data: Data, found: Mapping[str, Assumption]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write Table 2 and its assumptions."""
     parser = options(command.parser("table_cost", str(main.__doc__)))
-    return command.run(parser, lambda data, given: build(data, given.out, given.set), arguments)
+    return command.run(parser, build, arguments)
 
 
 if __name__ == "__main__":

@@ -103,8 +103,7 @@ def p_text(value: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the paired differences of every model from the service."""
-    parser = command.parser("table_differences", str(main.__doc__))
-    return command.run(parser, lambda data, given: build(data, given.out), arguments)
+    return command.run(command.parser("table_differences", str(main.__doc__)), build, arguments)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,7 @@ def _repeats(data: Data) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write Table 1 of these runs."""
-    parser = command.parser("table_main", str(main.__doc__))
-    return command.run(parser, lambda data, given: build(data, given.out), arguments)
+    return command.run(command.parser("table_main", str(main.__doc__)), build, arguments)
 
 
 if __name__ == "__main__":
