@@ -1,4 +1,4 @@
-"""Looking after runs on a cluster: why a stage is not to be had, what it differs in, its lock."""
+"""Looking after runs on a cluster: what is refused, what a stage differs in, its lock."""
 
 import json
 import os
@@ -9,56 +9,18 @@ from typing import Any
 
 import pytest
 
-from support import fake_runs
 from understudy.cli.main import main
 from understudy.config import Config
 from understudy.pipeline.flow import Flow
 from understudy.pipeline.stages import Stage, frozen
-from understudy.pipeline.standing import Standing, Standings
 from understudy.store import locks
 from understudy.store.artifacts import StageDir
 from understudy.sweep.explain import Explainer
 
 
-def prepared(root: Path, stage: str, job: str | None = None, *inputs: str) -> Path:
-    """A stage directory that was submitted, whose job Slurm does not know any more."""
-    path = root / stage
-    path.mkdir(parents=True)
-    (path / "inputs.json").write_text(json.dumps({"inputs": {up: up for up in inputs}}))
-    if job is not None:
-        (path / "slurm.json").write_text(json.dumps({"job": job, "log": f"{job}.log"}))
-    return path
-
-
 @pytest.fixture
 def no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-
-
-# --- how a stage stands ---------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_slurm")
-def test_what_needs_a_failed_stage_is_blocked_for_its_reason(tmp_path: Path) -> None:
-    finetune = prepared(tmp_path, "finetune/f0", "7_1")
-    (finetune / "failed.json").write_text(json.dumps({"exit_code": 4, "sentence": "no memory"}))
-    prepared(tmp_path, "inference/i0", "8_1", "finetune/f0")
-    prepared(tmp_path, "gate/g0", "9_1", "inference/i0")
-    fake_runs.stage(tmp_path, "split/s0")
-    standings = Standings(tmp_path)
-    assert standings.of("gate/g0") == Standing("blocked", "finetune/f0 failed: no memory")
-    assert standings.of("split/s0") == Standing("done")
-    assert standings.of("subset/s0") == Standing("missing")
-    stages = ["split/s0", "finetune/f0", "inference/i0", "gate/g0"]
-    told = "1 done, 1 failed, 2 blocked: finetune/f0 failed: no memory"
-    assert standings.outline(stages) == told
-
-
-@pytest.mark.usefixtures("no_slurm")
-def test_where_no_slurm_answers_a_job_is_not_called_failed(tmp_path: Path) -> None:
-    prepared(tmp_path, "finetune/f0", "7_1")
-    standing = Standings(tmp_path).of("finetune/f0")
-    assert standing == Standing("queued", "job 7_1, as far as known: no Slurm answers here")
 
 
 @pytest.mark.usefixtures("no_slurm")
@@ -178,7 +140,8 @@ def test_a_requeued_job_takes_the_lock_of_its_former_self(
 def test_unlock_removes_a_lock_that_nobody_can_judge_and_no_living_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = prepared(tmp_path, "finetune/f0")
+    stage = tmp_path / "finetune/f0"
+    stage.mkdir(parents=True)
     (stage / "config.json").write_text("{}")
     path = lock(stage / "LOCK", slurm_job=None)
     assert main(["unlock", "finetune/f0", "--root", str(tmp_path)]) == 0
