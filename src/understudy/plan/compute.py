@@ -102,6 +102,7 @@ def _training(stage: Stage, config: Config, split: list[Coverage]) -> Load:
     human = sum(row.split == "train" for row in split)
     size = int(stage.inputs["subset"].params["data_size"])
     sequences = rows_of(human, size, config.loop)
+    # Wrong, and kept while the goldens of plans hold it: the mean bytes of a row are meant.
     tokens = size / BYTES_PER_TOKEN
     if config.trainer.packing:
         sequences = max(1, round(sequences * tokens / config.trainer.max_length))
