@@ -1,6 +1,5 @@
 """Shared by all tests: offline hub, one thread, and the composed default config."""
 
-import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +24,6 @@ def composed(tmp_path: Path) -> Callable[..., Config]:
     def make(*overrides: str) -> Config:
         if overrides not in _COMPOSED:
             _COMPOSED[overrides] = config.build(compose(list(overrides), None)[0])
-        made = copy.deepcopy(_COMPOSED[overrides])
-        made.paths.root = str(tmp_path / "runs")
-        return made
+        return config.changed(_COMPOSED[overrides], {"paths.root": str(tmp_path / "runs")})
 
     return make

@@ -12,15 +12,15 @@ from support.files import REAL_FILE, llamaduo, needs_real_data, write
 from understudy import config as configuration
 from understudy.cli.main import compose, main
 from understudy.collect import init
-from understudy.config import Config
+from understudy.config import Config, changed
 from understudy.data.prepare import prepare
 
 Composed = Callable[..., Config]
 
 
 def look(path: Path, config: Config) -> init.Proposal:
-    config.model.path = None  # no tokenizer on this machine
-    return init.propose(path, config)
+    # no tokenizer on this machine
+    return init.propose(path, changed(config, {"model.path": None}))
 
 
 def test_a_file_is_described(composed: Composed, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_written_options_make_a_run_on_the_file(
     values["paths"]["root"] = str(tmp_path / "runs")
     config = configuration.build(values)
     assert (config.task.name, config.data_size, config.baseline.kind) == ("closed_qa", 0, "none")
-    notices = prepare(config, tmp_path / "hub.json")
+    _, notices = prepare(config, tmp_path / "hub.json")
     assert notices[:2] == [
         "coverage: 41 rows, format llamaduo",
         "coverage: 9 rows are not coverage: 9 of category Chat",

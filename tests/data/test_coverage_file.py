@@ -277,8 +277,7 @@ def test_a_name_without_a_revision_is_resolved_once_and_recorded(
     config = composed("coverage=hub", "coverage.repo=some/set")
     record = tmp_path / "hub.json"
     record.write_text(json.dumps({"some/set": "a" * 40}))
-    sources.pin(config.coverage, record)
-    assert config.coverage.revision == "a" * 40
+    assert sources.pinned(config.coverage, record) == "a" * 40
 
 
 def test_no_robots_is_pinned_and_says_its_licence(composed: Composed) -> None:

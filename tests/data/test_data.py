@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.config import Config, Split
+from understudy.config import Config, Split, changed
 from understudy.data import card, coverage, subset
 from understudy.data.split import split
 from understudy.errors import BadInput
@@ -100,8 +100,7 @@ def test_the_playground_is_a_coverage_source(
 def test_an_unknown_task_is_refused_with_the_choices(
     composed: Callable[..., Config], tmp_path: Path
 ) -> None:
-    config = composed()
-    config.task.name = "poetry"
+    config = changed(composed(), {"task.name": "poetry"})
     with pytest.raises(BadInput, match=r"poetry.*summarization, classification"):
         coverage.run(job(config, tmp_path / "a"))
 

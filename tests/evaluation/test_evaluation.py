@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.evaluations import answers_to, config, coverage, job, service, verdict, write
+from understudy.config import changed
 from understudy.errors import Internal
 from understudy.evaluation import judge, scores
 from understudy.records import Verdict, read_rows
@@ -178,8 +179,7 @@ def test_code_is_run_only_when_the_task_allows_it(tmp_path: Path) -> None:
         for answer, text in zip(answers_to(rows, k=1), texts, strict=True)
     ]
     for allowed in (False, True):
-        settings = config()
-        settings.task.execute_code = allowed
+        settings = changed(config(), {"task.execute_code": allowed})
         work = job(tmp_path / str(allowed), settings, rows, answers)
         judge.run(work)
         executes = outcome(work)[1]["executes"]

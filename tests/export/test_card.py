@@ -1,12 +1,14 @@
 """The model card, and the decision that it begins with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support import exports, tiny_model
 from support.decisions import DECIDED
+from understudy.config import changed
 from understudy.config.deploy import ExportConfig
 from understudy.export import card
 from understudy.export.parity import Report
@@ -35,7 +37,7 @@ def test_the_card_names_what_it_cannot_spell_out(run_json: Path) -> None:
     summary = json.loads(gate.read_text())
     summary["table"][0]["similarity"] |= {"low": None, "high": None}
     gate.write_text(json.dumps(summary))
-    found.config.model.stop = ()
+    found = replace(found, config=changed(found.config, {"model.stop": []}))
     report = Report(measured={"stops": {"ids": [2, 7], "texts": []}})
     text = card.card(found, ExportConfig(), report)
     assert "they end at token 2 or token 7. Prompt" in text

@@ -13,7 +13,7 @@ import pytest
 
 from support import exports, tiny_model
 from support.tiny_model import infer, questions
-from understudy.config import Config
+from understudy.config import Config, changed
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.inference import vllm, vllm_worker
 from understudy.models import load
@@ -198,7 +198,7 @@ def test_a_python_without_vllm_is_found_before_the_first_stage(
     config = composed("inference=vllm", f"inference.python={python}")
     with pytest.raises(BadInput, match=r"has no vllm; make a virtual environment.*pip install"):
         Run(config, ["understudy"])
-    config.inference.python = str(tmp_path / "nowhere")
+    config = changed(config, {"inference.python": str(tmp_path / "nowhere")})
     with pytest.raises(BadInput, match=r"inference\.python=.*nowhere cannot be run: No such file"):
         Run(config, ["understudy"])
 

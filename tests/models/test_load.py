@@ -88,11 +88,10 @@ def test_a_model_without_a_revision_is_resolved_once_and_recorded(tmp_path: Path
     record = tmp_path / "hub.json"
     for _ in range(2):
         model = tiny_model.build(None, model__repo="nobody/nothing").model
-        sources.pin_model(model, record)
-        assert model.revision == "a" * 40
+        assert sources.pinned_model(model, record) == "a" * 40
         (refs / "main").write_text("b" * 40)  # a newer one changes no run below this root
     with pytest.raises(BadInput, match=r"model\.revision of nobody/else is not given, and the hub"):
-        sources.pin_model(tiny_model.build(None, model__repo="nobody/else").model, record)
+        sources.pinned_model(tiny_model.build(None, model__repo="nobody/else").model, record)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:

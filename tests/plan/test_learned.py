@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.plans import ONE_ROUND, Make, answers_of, items, planned, priced, rows_of, work_off
-from understudy.config import Config
+from understudy.config import Config, changed
 from understudy.evaluation.judge import index_of
 from understudy.pipeline import flow, run
 from understudy.plan.calls import StageCost
@@ -74,9 +74,8 @@ async def pay(directory: Path, config: Config, requests: list[Request], stage: s
 def test_calls_in_the_journal_are_not_planned_again_and_tell_what_others_cost(
     composed: Make,
 ) -> None:
-    config = composed(*ONE_ROUND, "baseline=none")
-    config.judges = {"dear": priced("dear")}
-    config.rehearsal.url = "http://127.0.0.1:1"
+    judged = {"judges": {"dear": priced("dear")}, "rehearsal.url": "http://127.0.0.1:1"}
+    config = changed(composed(*ONE_ROUND, "baseline=none"), judged)
     work_off(config, "coverage", "split")
     answers_of(config, lambda row, k: f"{k}: {row.response}")
     rows = [row for row in rows_of(config) if row.split == "test"]

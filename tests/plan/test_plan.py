@@ -18,10 +18,13 @@ from support.plans import (
     rows_of,
     work_off,
 )
+from understudy.config import changed
 from understudy.pipeline import flow, run
 from understudy.plan.ranges import NOTHING, Range, exactly, total
 from understudy.records import Answer, read_rows
 from understudy.store.artifacts import StageDir
+
+URL = "http://127.0.0.1:1"
 
 
 def test_a_plan_touches_nothing(composed: Make, tmp_path: Path) -> None:
@@ -96,9 +99,9 @@ def test_what_is_done_is_skipped_and_what_is_begun_counts(composed: Make) -> Non
 
 
 def test_equal_answers_of_two_generators_are_planned_once(composed: Make) -> None:
-    config = composed(*ONE_ROUND)
-    config.judges = {"dear": priced("dear")}
-    config.rehearsal.url = "http://127.0.0.1:1"
+    config = changed(
+        composed(*ONE_ROUND), {"judges": {"dear": priced("dear")}, "rehearsal.url": URL}
+    )
     work_off(config, "coverage", "split", "baseline")
     service, local = (i.cost.calls for i in items(planned(config), "evaluation") if i.cost)
     assert (service, local) == (exactly(4 * 2 * 3), Range(0, 24, 24))
@@ -115,27 +118,25 @@ def test_equal_answers_of_two_generators_are_planned_once(composed: Make) -> Non
 
 def test_batch_mode_costs_its_share_and_takes_up_to_a_day(composed: Make) -> None:
     config = composed(*SMALL, "data_size=0", "baseline=none")
-    config.rehearsal.url = "http://127.0.0.1:1"
+    config = changed(config, {"rehearsal.url": URL})
     usd, seconds = [], []
     for mode in ("online", "batch"):
-        config.judges = {"dear": priced("dear", mode=mode)}
-        made = planned(config)
+        made = planned(changed(config, {"judges": {"dear": priced("dear", mode=mode)}}))
         usd.append(made.usd)
         seconds.append(made.seconds)
     assert usd[1].expected == pytest.approx(usd[0].expected / 2, abs=2e-6)
     assert seconds[1].high > 86400 > seconds[0].high
-    config.judges = {"dear": priced("dear", prices=None)}
-    made = planned(config)
+    made = planned(changed(config, {"judges": {"dear": priced("dear", prices=None)}}))
     assert (made.usd, made.unpriced) == (NOTHING, ["dear"])
 
 
 def test_limits_and_concurrency_bound_the_wall_time(composed: Make) -> None:
     config = composed(*SMALL, "data_size=0", "baseline=none")
-    config.rehearsal.url = "http://127.0.0.1:1"
+    config = changed(config, {"rehearsal.url": URL})
 
-    def seconds(**changed: Any) -> float:
-        config.judges = {"dear": priced("dear", **changed)}
-        (item,) = items(planned(config), "evaluation")
+    def seconds(**facts: Any) -> float:
+        judges = {"dear": priced("dear", **facts)}
+        (item,) = items(planned(changed(config, {"judges": judges})), "evaluation")
         return item.seconds.expected
 
     assert seconds(concurrency=1) == pytest.approx(8 * seconds(concurrency=8))

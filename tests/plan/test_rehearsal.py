@@ -1,12 +1,11 @@
 """The plan of a rehearsal against the bill of its server."""
 
-import copy
 from collections.abc import Iterator
 
 import pytest
 
 from support.plans import SMALL, Make, planned, priced, work_off
-from understudy.config import Config, Prices
+from understudy.config import Config, Prices, changed
 from understudy.plan import Plan
 from understudy.plan.ranges import Range, total
 from understudy.rehearsal.server import RehearsalServer
@@ -28,16 +27,13 @@ def server() -> Iterator[RehearsalServer]:
 def cells(composed: Make, url: str) -> list[Config]:
     """Two judges and two seeds; the base model answers, so nothing is trained."""
     sizes = ("data_size=125", "trainer=none", "inference.max_new_tokens=16")
-    one = composed(*SMALL, *sizes, "coverage.split.test=8")
-    one.rehearsal.url = url
     dear = priced("dear", provider="anthropic", prices=PRICES["dear-1"])
     cheap = priced("cheap", prices=PRICES["cheap-1"])
-    one.judges = {"cheap": cheap}
-    one.synthesis.service, one.baseline.service = dear, cheap
-    other, again = copy.deepcopy(one), copy.deepcopy(one)
-    other.judges = {"dear": dear}
-    again.seed = 1
-    return [one, other, again]
+    services = {"judges": {"cheap": cheap}, "synthesis.service": dear, "baseline.service": cheap}
+    one = changed(
+        composed(*SMALL, *sizes, "coverage.split.test=8"), {**services, "rehearsal.url": url}
+    )
+    return [one, changed(one, {"judges": {"dear": dear}}), changed(one, {"seed": 1})]
 
 
 def asked(made: Plan) -> Range:

@@ -78,7 +78,7 @@ def built(overrides: list[str]) -> Config:
 def pinned(one: Config) -> Config:
     """With hub names pinned from `hub.json`; a data set must be here, so it has its revision."""
     if "hub" not in (one.coverage.kind, one.synthesis.kind, one.inference.kind):
-        prepare(one, HERE / "hub.json")
+        return prepare(one, HERE / "hub.json").config
     return one
 
 

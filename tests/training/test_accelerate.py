@@ -9,6 +9,7 @@ import pytest
 
 from support import tiny_model
 from understudy import config
+from understudy.config import changed
 from understudy.config.accelerate import AccelerateConfig, split_batch
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.training import accelerate
@@ -140,7 +141,8 @@ def test_how_it_is_spread_is_in_no_fingerprint() -> None:
 def test_what_the_nodes_cannot_do_is_refused_before_anything_is_queued(
     spread: AccelerateConfig, gpus: int, words: str
 ) -> None:
-    made = tiny_model.build("package:tiny")
-    made.accelerate, made.cluster.gpu.gpus = spread, gpus
+    made = changed(
+        tiny_model.build("package:tiny"), {"accelerate": spread, "cluster.gpu.gpus": gpus}
+    )
     with pytest.raises(BadInput, match=words):
         accelerate.check_allocation(made)

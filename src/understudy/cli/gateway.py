@@ -104,6 +104,7 @@ def directory_of(config: "Config", is_rehearsal: bool) -> Path:
 
 
 def _serve(config: "Config") -> int:
+    from understudy.config import changed
     from understudy.models import ranks
 
     try:
@@ -115,11 +116,12 @@ def _serve(config: "Config") -> int:
             f"gateway needs a package that is not installed ({error.name}); "
             "pip install 'understudy[serve,services]'"
         ) from None
-    settings, service = config.gateway, config.gateway.service
-    if service is None:
+    if config.gateway.service is None:
         raise BadInput("give gateway.service=NAME; `understudy options service` lists them")
-    translation_of(service)  # or what is wrong with it
-    is_rehearsal = service.rehearsal = config.rehearsal.url is not None
+    translation_of(config.gateway.service)  # or what is wrong with it
+    is_rehearsal = config.rehearsal.url is not None
+    config = changed(config, {"gateway.service.rehearsal": is_rehearsal})
+    settings = config.gateway
     client_key = _client_key(settings.host, settings.key_env)
     endpoint = _endpoint(config, client_key)
     state = GatewayState(settings, directory_of(config, is_rehearsal), endpoint, client_key)

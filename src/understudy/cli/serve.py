@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,8 @@ def _settings(arguments: argparse.Namespace) -> "tuple[ServeConfig, Path]":
     ]
     composed = config.build(compose([*arguments.set, *given], None).values)
     root = Path(arguments.root or composed.paths.root).expanduser().absolute()
-    composed.serve.python = composed.serve.python or composed.inference.python
-    return composed.serve, root
+    python = composed.serve.python or composed.inference.python
+    return replace(composed.serve, python=python), root
 
 
 def _served(arguments: argparse.Namespace, root: Path) -> "Served":

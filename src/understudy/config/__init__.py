@@ -1,252 +1,86 @@
 """Names and types of every config value: one dataclass per `conf/` group, checked at second 0.
 
 Values live in `conf/`; nothing here knows Hydra. `build` turns a composed dictionary into a
-`Config` or raises one sentence. A field marked `machine()` may change how a result is computed
-but not the result, so it is in no fingerprint.
+`Config` or raises one sentence. A `Config` does not change; `changed` makes another one. A field
+marked `machine()` may change how a result is computed but not the result, so it is in no
+fingerprint.
 """
 
-from dataclasses import field
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter, ValidationError
 
 from understudy.config import agreement, schema
 from understudy.config.accelerate import AccelerateConfig as AccelerateConfig
 from understudy.config.cluster import ClusterConfig as ClusterConfig
 from understudy.config.deploy import ExportConfig as ExportConfig
 from understudy.config.gateway import GatewayConfig as GatewayConfig
+from understudy.config.groups import BaselineConfig as BaselineConfig
+from understudy.config.groups import BudgetConfig as BudgetConfig
+from understudy.config.groups import Config as Config
+from understudy.config.groups import CoverageConfig as CoverageConfig
+from understudy.config.groups import EvaluationConfig as EvaluationConfig
+from understudy.config.groups import GateConfig as GateConfig
+from understudy.config.groups import InferenceConfig as InferenceConfig
+from understudy.config.groups import LoopConfig as LoopConfig
+from understudy.config.groups import PathsConfig as PathsConfig
+from understudy.config.groups import RehearsalConfig as RehearsalConfig
+from understudy.config.groups import RunConfig as RunConfig
+from understudy.config.groups import Split as Split
+from understudy.config.groups import SynthesisConfig as SynthesisConfig
+from understudy.config.groups import TaskConfig as TaskConfig
+from understudy.config.groups import TrackingConfig as TrackingConfig
 from understudy.config.serve import ServeConfig as ServeConfig
 from understudy.config.service import Bias as Bias
 from understudy.config.service import Prices as Prices
 from understudy.config.service import Retired as Retired
 from understudy.config.service import Service as Service
-from understudy.config.source import (
-    STRICT,
-    Columns,
-    Dedup,
-    Format,
-    Share,
-    Size,
-    Source,
-    added,
-    machine,
-)
 from understudy.config.training import ModelConfig as ModelConfig
 from understudy.config.training import TrainerConfig as TrainerConfig
 from understudy.errors import BadInput
 
-Score = Annotated[float, Field(ge=0, le=100)]
-
-
-@dataclass(config=STRICT)
-class Split:
-    """Sizes as in scikit-learn: below 1 a share of all rows, from 1 a number of rows."""
-
-    validation: Annotated[float, Field(ge=0)]
-    test: Annotated[float, Field(ge=0)]
-    holdout: Annotated[float, Field(ge=0)]
-
-
-@dataclass(config=STRICT)
-class CoverageConfig(Source):
-    """Where the real (prompt, response) pairs come from."""
-
-    kind: Literal["playground", "file", "hub"]
-    rows: PositiveInt | None  # of the playground
-    seed: int
-    licence: str | None
-    split: Split
-    format: Format = added("auto")
-    columns: Columns = field(default_factory=Columns)
-    categories: dict[str, str] = field(default_factory=dict)  # task -> category; others: all rows
-
-
-@dataclass(config=STRICT)
-class TaskConfig:
-    """What the workload is about; `topic` is what the synthesis prompt calls it."""
-
-    name: str
-    topic: str
-    execute_code: bool
-
-
-@dataclass(config=STRICT)
-class SynthesisConfig(Source):
-    """How the synthetic pairs are asked for, or where a ready-made set of them is."""
-
-    kind: Literal["service", "none", "file", "hub"]
-    pairs_per_call: PositiveInt
-    seed: int
-    seeds: Literal["uniform", "weak"]
-    depth: PositiveInt  # 1 = from human rows only
-    topics: list[str]  # asked for in turn; [] = whatever the teacher likes
-    lengths: Annotated[list[PositiveFloat], Field(min_length=1)]  # times the seed's words, in turn
-    min_yield: Share  # of the pairs asked for that must be new
-    service: Service | None = None
-    format: Format = added("auto")
-    dedup: Dedup = field(default_factory=Dedup)
-
-
-@dataclass(config=STRICT)
-class BaselineConfig:
-    """The service LLM that the local model is measured against."""
-
-    kind: Literal["service", "none"]
-    service: Service | None = None
-
-
-@dataclass(config=STRICT)
-class InferenceConfig(Source):
-    """How the answers to the test prompts are sampled, or where ready-made ones are."""
-
-    k: PositiveInt
-    temperature: Annotated[float, Field(ge=0)]
-    max_new_tokens: PositiveInt
-    batch_size: PositiveInt
-    kind: Literal["local", "file", "hub"] = added("local")
-    engine: Literal["transformers", "vllm"] = added("transformers")
-    families: dict[str, str] = field(default_factory=dict)  # generator or evaluator -> family
-    repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
-    python: str | None = machine(default=None)  # of the virtual environment that has vLLM
-
-
-@dataclass(config=STRICT)
-class EvaluationConfig:
-    """How a judge is asked: `m` times per answer, with which prompt."""
-
-    m: PositiveInt
-    prompt: Literal["default", "paper", "paraphrased", "scale_5"]
-    order: Literal["reference_first", "candidate_first"]
-
-
-@dataclass(config=STRICT)
-class GateConfig:
-    """When a round is good enough."""
-
-    kind: Literal["paper", "noninferiority"]
-    similarity: Score  # of kind paper, as is precision
-    precision: Score
-    judges: list[str] | None
-    margin: Annotated[float, Field(gt=0, le=100)] = added(5.0)  # points that may be lost
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = added(0.05)  # of one look at the holdout
-
-
-@dataclass(config=STRICT)
-class LoopConfig:
-    """The ladder of synthetic-data sizes that the rounds climb."""
-
-    sizes: Annotated[list[Size], Field(min_length=1)]
-    max_rounds: PositiveInt | None
-    subsets: Literal["nested", "prefix"] = added("nested")  # prefix = LlamaDuo's first n rows
-
-
-@dataclass(config=STRICT)
-class BudgetConfig:
-    """The most that one run or sweep may spend on services; null = no cap."""
-
-    usd: Annotated[float, Field(gt=0)] | None
-
-
-@dataclass(config=STRICT)
-class RehearsalConfig:
-    """The loopback server of `understudy rehearse` that plays every paid service; null = none."""
-
-    url: str | None
-
-
-@dataclass(config=STRICT)
-class TrackingConfig:
-    """Where metrics go beside our own files."""
-
-    kind: Literal["none", "wandb"]
-    project: str
-    mode: Literal["offline", "online"]
-
-
-@dataclass(config=STRICT)
-class PathsConfig:
-    """Everything is written below `root`."""
-
-    root: str
-
-
-@dataclass(config=STRICT)
-class RunConfig:
-    """The name under which `status` and `report` find this run; null makes one."""
-
-    name: str | None
-
-
-@dataclass(config=STRICT)
-class Config:
-    """The whole composed configuration."""
-
-    coverage: CoverageConfig
-    task: TaskConfig
-    model: ModelConfig
-    synthesis: SynthesisConfig
-    judges: dict[str, Service]
-    baseline: BaselineConfig
-    trainer: TrainerConfig
-    inference: InferenceConfig
-    evaluation: EvaluationConfig
-    gate: GateConfig
-    loop: LoopConfig
-    data_size: Size | None
-    seed: int
-    budget: BudgetConfig = machine()
-    rehearsal: RehearsalConfig = machine()
-    cluster: ClusterConfig = machine()
-    tracking: TrackingConfig = machine()
-    paths: PathsConfig = machine()
-    run: RunConfig = machine()
-    accelerate: AccelerateConfig = machine(default_factory=AccelerateConfig)
-    export: ExportConfig = machine(default_factory=ExportConfig)
-    gateway: GatewayConfig = machine(default_factory=GatewayConfig)
-    serve: ServeConfig = machine(default_factory=ServeConfig)
-
-    @property
-    def services(self) -> list[Service]:
-        """Every service that this run may call."""
-        roles = [*self.judges.values(), self.synthesis.service, self.baseline.service]
-        return [service for service in roles if service is not None]
-
-    @property
-    def is_rehearsal(self) -> bool:
-        """Whether any role is played offline; such results never mix with real ones."""
-        return any(s.provider == "offline" or s.rehearsal for s in self.services)
-
-    @property
-    def sizes(self) -> list[int]:
-        """The rounds' data sizes: one when `data_size` is given, else the ladder."""
-        if self.data_size is not None:
-            return [self.data_size]
-        return self.loop.sizes[: self.loop.max_rounds]
-
-    @property
-    def gate_judges(self) -> list[str]:
-        """The judges whose verdicts the gate reads."""
-        return self.gate.judges if self.gate.judges is not None else list(self.judges)
-
-
 LEAVES = list(schema.leaves(Config))
 _ADAPTER: TypeAdapter[Config] = TypeAdapter(Config)
+T = TypeVar("T")
 
 
 def build(values: dict[str, Any]) -> Config:
-    """The checked Config of a composed dictionary; BadInput says the first thing wrong."""
+    """Return the checked Config of a composed dictionary; BadInput says the first thing wrong."""
     try:
         config = _ADAPTER.validate_python(values)
     except ValidationError as error:
         raise BadInput(schema.sentence(error, values, LEAVES)) from None
-    for service in config.services:
-        service.rehearsal |= config.rehearsal.url is not None and service.provider != "offline"
+    if config.rehearsal.url is not None:
+        config = _rehearsed(config)
     agreement.check(config)
     return config
+
+
+def _rehearsed(config: Config) -> Config:
+    """Return the config with every paid service played by the rehearsal."""
+
+    def played(service: Service) -> Service:
+        is_played = service.rehearsal or service.provider != "offline"
+        return replace(service, rehearsal=is_played)
+
+    roles: dict[str, Any] = {
+        role: replace(part, service=played(part.service))
+        for role, part in (("synthesis", config.synthesis), ("baseline", config.baseline))
+        if part.service is not None
+    }
+    judges = {name: played(service) for name, service in config.judges.items()}
+    return replace(config, judges=judges, **roles)
+
+
+def changed(part: T, values: dict[str, Any]) -> T:
+    """Return a config, or a part of one, with other values of these dotted leaves."""
+    made: Any = part
+    for leaf, value in values.items():
+        name, _, below = leaf.partition(".")
+        is_dict = isinstance(made, dict)
+        if below:
+            value = changed(made[name] if is_dict else getattr(made, name), {below: value})
+        made = {**made, name: value} if is_dict else replace(made, **{name: value})
+    found: T = made
+    return found

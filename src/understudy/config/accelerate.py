@@ -11,7 +11,7 @@ from understudy.errors import BadInput
 Kind = Literal["cpu", "single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero3_offload"]
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class AccelerateConfig:
     """`cpu` and `single` are one process; the others one per device, on one or more nodes."""
 

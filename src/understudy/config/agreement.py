@@ -1,21 +1,23 @@
-"""Checks that config values agree with one another; what one value may be is in `config.py`."""
+"""Checks across groups: whether config values agree with one another."""
 
-from typing import TYPE_CHECKING
-
-from understudy.config import agreement_recipe
 from understudy.config.accelerate import split_batch
+from understudy.config.groups import Config
+from understudy.config.service import check_service
+from understudy.config.source import check_source
+from understudy.config.training import check_recipe
 from understudy.errors import BadInput
 
-if TYPE_CHECKING:
-    from understudy.config import Config, Service
 
-
-def check(config: "Config") -> None:
+def check(config: Config) -> None:
     """Raise BadInput, one sentence, for the first disagreement."""
-    _check_sources(config)
-    agreement_recipe.check(config.trainer, config.model, config.accelerate.kind)
+    check_source("coverage", config.coverage)
+    if config.coverage.kind == "playground" and config.coverage.rows is None:
+        raise BadInput("coverage=playground needs coverage.rows=…")
+    check_source("synthesis", config.synthesis)
+    check_source("inference", config.inference)
+    check_recipe(config.trainer, config.model, config.accelerate.kind)
     for service in config.services:
-        _check_service(service, config.rehearsal.url)
+        check_service(service, config.rehearsal.url)
     if config.cluster.kind != "local" and config.rehearsal.url is not None:
         raise BadInput(
             f"cluster={config.cluster.kind} returns before its jobs have run, and the server of "
@@ -69,52 +71,7 @@ def check(config: "Config") -> None:
         split_batch(recipe.batch_size, recipe.per_device_batch, recipe.packing, total)
 
 
-def _check_service(service: "Service", rehearsal_url: str | None) -> None:
-    """Whether anybody is there to answer for this service."""
-    if service.rehearsal and rehearsal_url is None:
-        raise BadInput(
-            f"service {service.name} has rehearsal=true, but rehearsal.url is not set; "
-            "start the command with `understudy rehearse`"
-        )
-    if service.retired and service.base_url is None and not service.rehearsal:
-        raise BadInput(
-            f"service {service.name} ({service.model}) was withdrawn by its maker on "
-            f"{service.retired.date}; choose {service.retired.successor}, or give the base_url "
-            "of an endpoint that still serves it"
-        )
-    if service.provider == "openai_compatible" and not (service.base_url or service.rehearsal):
-        raise BadInput(
-            f"service {service.name} needs base_url=… (e.g. http://127.0.0.1:8000/v1), "
-            "the address of its OpenAI-compatible server"
-        )
-    if service.mode == "batch" and (service.prices is None or service.prices.batch is None):
-        raise BadInput(
-            f"service {service.name} has mode=batch, but its maker has no batch API; "
-            "choose mode=online"
-        )
-
-
-def _check_sources(config: "Config") -> None:
-    """Whether every role that takes rows from somewhere says from where, and from one place."""
-    for group, part in (
-        ("coverage", config.coverage),
-        ("synthesis", config.synthesis),
-        ("inference", config.inference),
-    ):
-        for kind, leaf in (("file", "path"), ("hub", "repo")):
-            value = getattr(part, leaf)
-            if part.kind == kind and value is None:
-                raise BadInput(f"{group}={kind} needs {group}.{leaf}=…")
-            if part.kind != kind and value is not None:
-                raise BadInput(
-                    f"{group}.{leaf}={value} is given, but {group}.kind={part.kind}; "
-                    f"choose {group}={kind}"
-                )
-    if config.coverage.kind == "playground" and config.coverage.rows is None:
-        raise BadInput("coverage=playground needs coverage.rows=…")
-
-
-def _check_ready_made(config: "Config") -> None:
+def _check_ready_made(config: Config) -> None:
     """Ready-made answers are judged and nothing else is done."""
     kind = config.inference.kind
     for group, part in (

@@ -11,7 +11,7 @@ from understudy.config.source import STRICT
 Room = Literal["gpu", "cpu", "api"]
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Resources:
     """What one job asks for; null = what the cluster gives to those who do not ask."""
 
@@ -26,7 +26,7 @@ class Resources:
     hours: PositiveFloat | None = None
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class ClusterConfig:
     """Where stages run; `gpu`, `cpu` and `api` are the allocations of three kinds of stages."""
 

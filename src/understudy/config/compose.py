@@ -3,18 +3,29 @@
 `compose` gives one config, `grid` the axes of a sweep, `multirun` hands over to Hydra.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from understudy import config, locations
 from understudy.config import command_line, schema
 from understudy.errors import BadInput
 
-if TYPE_CHECKING:
-    from understudy.config.compose_files import Memo
+Memo = dict[tuple[str, ...], Any]  # (search path, config name) → the file as loaded
 
 
 def config_dirs(config_dir: str | None) -> list[Path]:
@@ -78,15 +89,11 @@ class Composer:
 
     def values(self, overrides: list[str]) -> dict[str, Any]:
         """The resolved config."""
-        from hydra import compose as hydra_compose
-
         with _hydra(self._config_dir, self._memo):
             return _plain(hydra_compose("config", [*overrides, *_searchpath(self._config_dir)]))
 
     def origins(self, overrides: list[str]) -> dict[str, str]:
         """Leaf → the file that set it, or the command line."""
-        from hydra.types import RunMode
-
         directories = config_dirs(self._config_dir)
         given = [*overrides, *_searchpath(self._config_dir)]
         with _hydra(self._config_dir, self._memo) as hydra:
@@ -108,8 +115,6 @@ def grid(overrides: list[str], config_dir: str | None) -> Grid:
 
     As in Hydra's own sweeper, a key that is given later replaces the same key.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     with _hydra(config_dir) as hydra:
         given = _parse(overrides, config_dir, hydra)
         parser = OverridesParser.create(config_loader=hydra.config_loader)
@@ -151,7 +156,6 @@ def multirun(
 
     What Hydra writes goes below `directory`.
     """
-    from hydra.core.hydra_config import HydraConfig
 
     def task(composed: Any) -> None:
         job(list(HydraConfig.get().overrides.task), _plain(composed))
@@ -176,24 +180,36 @@ def flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-@contextmanager
-def _hydra(config_dir: str | None, memo: "Memo | None" = None) -> Iterator[Any]:
-    """Hydra, looking at our directories; its errors become one sentence."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+class _Remembering(ConfigRepository):  # type: ignore[misc]
+    """Hydra's repository of files, read once for all the compositions of a sweep."""
 
+    def __init__(self, plain: Any, memo: Memo) -> None:
+        self.sources = plain.sources
+        self._memo = memo
+
+    def __deepcopy__(self, _: Any) -> "_Remembering":
+        return copy.copy(self)  # with the same memo
+
+    def load_config(self, config_path: str) -> Any:
+        key = (*(source.path for source in self.sources), config_path)
+        if key not in self._memo:
+            self._memo[key] = super().load_config(config_path)
+        loaded = copy.copy(self._memo[key])
+        if loaded is not None:  # a composition merges others into what it has loaded
+            loaded.config = copy.deepcopy(loaded.config)
+        return loaded
+
+
+@contextmanager
+def _hydra(config_dir: str | None, memo: Memo | None = None) -> Iterator[Any]:
+    """Hydra, looking at our directories; its errors become one sentence."""
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     try:
         with initialize_config_dir(str(config_dirs(config_dir)[-1]), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             if memo is not None:
-                from understudy.config.compose_files import Remembering
-
                 loader = hydra.config_loader
-                loader.repository = Remembering(loader.repository, memo)
+                loader.repository = _Remembering(loader.repository, memo)
             yield hydra
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(" ".join(str(error).split())) from None
@@ -208,8 +224,6 @@ def _by_task(table: dict[str, Any], *, _root_: Any) -> Any:
 
 
 def _plain(composed: Any) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
     values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict), "the primary config is a mapping"
     return {str(key): value for key, value in values.items()}
@@ -223,9 +237,6 @@ def _searchpath(config_dir: str | None) -> list[str]:
 
 def _sweeper_params(overrides: list[str]) -> dict[str, Any]:
     """`hydra.sweeper.params` as composed: what a sweep file holds."""
-    from hydra import compose as hydra_compose
-    from omegaconf import OmegaConf
-
     composed = hydra_compose("config", overrides, return_hydra_config=True)
     params = OmegaConf.to_container(composed.hydra.sweeper, resolve=False)
     assert isinstance(params, dict), "Hydra's sweeper is a mapping"
@@ -234,17 +245,12 @@ def _sweeper_params(overrides: list[str]) -> dict[str, Any]:
 
 @cache
 def _leaves_of(path: Path) -> list[str]:
-    from omegaconf import OmegaConf
-
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return list(flat(content if isinstance(content, dict) else {}))
 
 
 def _parse(overrides: list[str], config_dir: str | None, hydra: Any) -> list[Any]:
     """The parsed overrides; one sentence for what Hydra would answer with a page."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     known = groups(config_dirs(config_dir))
     parsed = []

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from understudy.config.source import STRICT
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Parity:
     """The prompts of the test split that all forms of the model answer; tolerances are fixed."""
 
@@ -19,7 +19,7 @@ class Parity:
     server_seconds: PositiveFloat = 120.0  # until a server must be ready
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class ExportConfig:
     """What `understudy export` writes."""
 

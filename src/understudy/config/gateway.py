@@ -13,7 +13,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class GatewayConfig:
     """Where it listens, whom it asks, and what it keeps.
 

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from understudy.config.source import STRICT, Count
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class ServeConfig:
     """How `understudy serve` serves, whichever engine computes."""
 

@@ -6,12 +6,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from understudy.config.source import STRICT, Share, added, machine
+from understudy.errors import BadInput
 
 # Each has a folder of its name in services/providers/.
 ProviderName = Literal["offline", "openai", "anthropic", "google", "openai_compatible"]
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Bias:
     """The planted bias of an offline judge; formulas in `service/offline_judge.py`."""
 
@@ -22,7 +23,7 @@ class Bias:
     noise: Annotated[float, Field(ge=0)] = 0.0
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Prices:
     """USD per million tokens, read on `date` at `source`; `batch` is the batch API's share."""
 
@@ -35,7 +36,7 @@ class Prices:
     batch: Share | None = None  # null = no batch API
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Retired:
     """The maker has withdrawn the model on `date`; `successor` is a service of ours."""
 
@@ -43,7 +44,7 @@ class Retired:
     successor: str
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Service:
     """The facts about one API, or about the offline stand-in."""
 
@@ -70,3 +71,28 @@ class Service:
     tokens_per_minute: PositiveInt | None = machine(default=None)
     timeout_s: PositiveFloat = machine(default=120.0)
     attempts: PositiveInt = machine(default=10)
+
+
+def check_service(service: Service, rehearsal_url: str | None) -> None:
+    """Raise BadInput when there is nothing that could answer for this service."""
+    if service.rehearsal and rehearsal_url is None:
+        raise BadInput(
+            f"service {service.name} has rehearsal=true, but rehearsal.url is not set; "
+            "start the command with `understudy rehearse`"
+        )
+    if service.retired and service.base_url is None and not service.rehearsal:
+        raise BadInput(
+            f"service {service.name} ({service.model}) was withdrawn by its maker on "
+            f"{service.retired.date}; choose {service.retired.successor}, or give the base_url "
+            "of an endpoint that still serves it"
+        )
+    if service.provider == "openai_compatible" and not (service.base_url or service.rehearsal):
+        raise BadInput(
+            f"service {service.name} needs base_url=… (e.g. http://127.0.0.1:8000/v1), "
+            "the address of its OpenAI-compatible server"
+        )
+    if service.mode == "batch" and (service.prices is None or service.prices.batch is None):
+        raise BadInput(
+            f"service {service.name} has mode=batch, but its maker has no batch API; "
+            "choose mode=online"
+        )

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from understudy.errors import BadInput
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
@@ -35,7 +37,7 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Columns:
     """What the columns are called; null = the usual names (see data/formats.py)."""
 
@@ -46,7 +48,7 @@ class Columns:
     category: str | None = added(None)
 
 
-@dataclass(config=STRICT)
+@dataclass(config=STRICT, frozen=True)
 class Dedup:
     """When two pairs of a synthetic pool are duplicates; of near ones the older stays."""
 
@@ -57,7 +59,7 @@ class Dedup:
     words: PositiveInt = added(30)  # of a response that counts without its instruction
 
 
-@dataclass(config=STRICT, kw_only=True)
+@dataclass(config=STRICT, kw_only=True, frozen=True)
 class Source:
     """Rows from a file, or from a data set on the hub at a revision; other kinds leave it null."""
 
@@ -68,3 +70,16 @@ class Source:
     # Parts of a hub data set to read -> the split of their rows, null = drawn; {} = all parts
     parts: dict[str, SplitName | None] = field(default_factory=dict)
     tolerance: Share = machine(default=0.01)  # share of bad rows to skip; above it nothing is made
+
+
+def check_source(group: str, source: Any) -> None:
+    """Raise BadInput unless a group whose `kind` says where its rows come from has one place."""
+    for kind, leaf in (("file", "path"), ("hub", "repo")):
+        value = getattr(source, leaf)
+        if source.kind == kind and value is None:
+            raise BadInput(f"{group}={kind} needs {group}.{leaf}=…")
+        if source.kind != kind and value is not None:
+            raise BadInput(
+                f"{group}.{leaf}={value} is given, but {group}.kind={source.kind}; "
+                f"choose {group}={kind}"
+            )

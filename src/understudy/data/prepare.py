@@ -1,6 +1,7 @@
 """What is checked of a run's own data before its first stage: one sentence now, not in an hour."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from understudy.config import Config
 from understudy.data import answers, cleaning, coverage, sources
@@ -9,12 +10,19 @@ from understudy.errors import BadInput
 _READ_UP_TO = 64 * 2**20  # bytes; a bigger file is read by its stage only
 
 
-def prepare(config: Config, record: Path) -> list[str]:
-    """Check files, pin hub names (kept in `record`); returns what to tell the user once.
+class Prepared(NamedTuple):
+    """A config whose hub names are pinned, and what to tell the user once."""
+
+    config: Config
+    notices: list[str]
+
+
+def prepare(config: Config, record: Path) -> Prepared:
+    """Check files and pin hub names, which are kept in `record`.
 
     BadInput begins with the config group at fault.
     """
-    sources.check(config, record)
+    config = sources.check(config, record)
     notices: list[str] = []
     for group, source in sources.of(config).items():
         if source.path is None or Path(source.path).expanduser().stat().st_size > _READ_UP_TO:
@@ -23,7 +31,7 @@ def prepare(config: Config, record: Path) -> list[str]:
             notices += _look(config, group)
         except BadInput as error:
             raise BadInput(f"{group}: {error}") from None
-    return notices
+    return Prepared(config, notices)
 
 
 def _look(config: Config, group: str) -> list[str]:

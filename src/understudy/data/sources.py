@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from understudy.config import Config, ModelConfig
+from understudy.config import Config, ModelConfig, changed
 from understudy.config.source import Source
 from understudy.data.formats import BadRow, NotWanted
 from understudy.data.reading import Raw, check_file, read_file
@@ -44,21 +44,23 @@ def of(config: Config) -> dict[str, Source]:
     return {name: part for name, part in groups.items() if part.kind in ("file", "hub")}
 
 
-def check(config: Config, record: Path) -> None:
-    """Pin hub names (remembered in `record`) and look for what is missing, in a moment."""
+def check(config: Config, record: Path) -> Config:
+    """Look for what is missing; return the config with its hub names pinned, as in `record`."""
+    found: dict[str, str | None] = {}
     for name, source in of(config).items():
         try:
             if source.path is not None:
                 path = Path(source.path).expanduser().absolute()
                 check_file(path)
-                source.path = str(path)  # a worker may start in another directory
+                found[f"{name}.path"] = str(path)  # a worker may start in another directory
             else:
                 check_hub(source)
-                pin(source, record)
+                found[f"{name}.revision"] = pinned(source, record)
         except BadInput as error:
             raise BadInput(f"{name}: {error}") from None
     if config.inference.kind == "local":
-        pin_model(config.model, record)
+        found["model.revision"] = pinned_model(config.model, record)
+    return changed(config, found)
 
 
 def read(source: Source) -> Sequence[Raw]:
@@ -99,17 +101,19 @@ def take(raws: Sequence[Raw], convert: Callable[[dict[str, Any]], T], tolerance:
     return taken
 
 
-def pin(source: Source, record: Path) -> None:
-    """Give an unpinned source the revision that `record` has, or resolve and record it."""
+def pinned(source: Source, record: Path) -> str | None:
+    """Return the revision of a source: its own, that in `record`, or the newest, then recorded."""
     assert source.repo is not None, "a hub source has a repo"
     if source.revision is None and not _is_local(source.repo):
-        source.revision = _recorded(source.repo, "dataset", record)
+        return _recorded(source.repo, "dataset", record)
+    return source.revision
 
 
-def pin_model(model: ModelConfig, record: Path) -> None:
-    """The same for a base model that is on the hub."""
+def pinned_model(model: ModelConfig, record: Path) -> str | None:
+    """Return the same for a base model, where it is on the hub."""
     if model.path is None and model.repo is not None and model.revision is None:
-        model.revision = _recorded(model.repo, "model", record)
+        return _recorded(model.repo, "model", record)
+    return model.revision
 
 
 def _recorded(repo: str, kind: Kind, record: Path) -> str:

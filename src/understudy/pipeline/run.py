@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__
-from understudy.config import Config, agreement_recipe
+from understudy.config import Config
 from understudy.config.command_line import command
+from understudy.config.training import check_recipe, check_recipe_here
 from understudy.data.prepare import prepare
 from understudy.inference import vllm
 from understudy.pipeline import stages
@@ -66,16 +67,16 @@ class Run:
     def __init__(
         self, config: Config, command: list[str], prefix: str = "", purse: str | None = None
     ) -> None:
-        self.config = config
         if config.cluster.kind == "local":
             accelerate.check(config)
-            agreement_recipe.check_here(config, config.accelerate.kind)
+            check_recipe_here(config.trainer, config.model, config.accelerate.kind)
             vllm.check(config)
         else:
             accelerate.check_allocation(config)
             has_gpu = config.cluster.gpu.gpus > 0
-            agreement_recipe.check(config.trainer, config.model, config.accelerate.kind, has_gpu)
-        self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
+            check_recipe(config.trainer, config.model, config.accelerate.kind, has_gpu)
+        config, self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
+        self.config = config
         self.notices += providers.notices(config)
         self.flow = flow_of(config)
         self.root = run_root(config)

@@ -107,8 +107,7 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
         kept = Path(cells[0].paths.root).expanduser() / "hub.json"
         if kept.is_file():
             shutil.copy(kept, record)
-        for config in cells:
-            prepare(config, record)
+        cells = [prepare(config, record).config for config in cells]
         items = _items(cells)
         inputs = Inputs(Path(scratch) / "rows")
         spent = 0.0

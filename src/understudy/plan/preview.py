@@ -3,12 +3,11 @@
 They are charged to the first block and stand in the call journal, so the run finds them there.
 """
 
-import copy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.config import Config
+from understudy.config import Config, changed
 from understudy.data.prepare import prepare
 from understudy.errors import BadInput
 from understudy.pipeline import run
@@ -59,10 +58,9 @@ def preview(config: Config, count: int) -> Preview:
         raise BadInput(f"synthesis={config.synthesis.kind} asks nobody; choose a teacher")
     if config.inference.kind != "local":
         raise BadInput("ready-made answers need no synthetic rows; leave inference=local")
-    config = copy.deepcopy(config)
+    config = changed(config, {"synthesis.service.mode": "online"})
+    config, notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
     assert config.synthesis.service is not None, "agreement.py lets no config without one here"
-    config.synthesis.service.mode = "online"
-    notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
     with tempfile.TemporaryDirectory(prefix="understudy-preview-") as scratch:
         job = _job(config, Path(scratch))
         human = job.rows("split", Coverage)

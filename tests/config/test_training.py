@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support import tiny_model
-from understudy.config import agreement_recipe
+from understudy.config.training import check_recipe
 from understudy.errors import BadInput
 
 KINDS = ("cpu", "single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero3_offload")
@@ -37,15 +37,15 @@ def test_a_recipe_is_refused_under_the_launches_that_cannot_train_it(
     config = tiny_model.build(None, **changes)
     if kind in refused:
         with pytest.raises(BadInput, match=f"does not train as accelerate={kind}: .*; choose"):
-            agreement_recipe.check(config.trainer, config.model, kind)
+            check_recipe(config.trainer, config.model, kind)
     else:
-        agreement_recipe.check(config.trainer, config.model, kind)
+        check_recipe(config.trainer, config.model, kind)
 
 
 def test_zero_3_with_trained_rows_names_the_known_fault_and_three_ways_out() -> None:
     config = tiny_model.build(None, **LORA, **NEW)
     with pytest.raises(BadInput) as error:
-        agreement_recipe.check(config.trainer, config.model, "zero3")
+        check_recipe(config.trainer, config.model, "zero3")
     assert str(error.value) == (
         "lora with trained rows of model.new_tokens does not train as accelerate=zero3: PEFT "
         "cannot save them under ZeRO-3 (peft#2603, peft#2946); choose accelerate=zero2 or ddp, "
@@ -59,7 +59,7 @@ def test_without_a_gpu_what_needs_one_is_refused_whatever_the_launch(
 ) -> None:
     config = tiny_model.build(None, **changes)
     with pytest.raises(BadInput, match="on this machine, which has no GPU"):
-        agreement_recipe.check(config.trainer, config.model, "single", has_gpu=False)
+        check_recipe(config.trainer, config.model, "single", has_gpu=False)
 
 
 @pytest.mark.parametrize(
