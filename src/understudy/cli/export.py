@@ -20,7 +20,7 @@ examples:
   understudy export demo                              merged safetensors in the run's folder
   understudy export demo --to model export.what=adapter
   understudy export demo --push me/model --public
-  understudy export demo export.what=gguf export.llama_cpp=~/llama.cpp
+  understudy export demo export.what=gguf export.llama_cpp=/opt/llama.cpp
 """
 
 

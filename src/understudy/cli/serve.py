@@ -20,7 +20,7 @@ _EXAMPLES = """Served are POST /v1/chat/completions (also as a stream), GET /v1/
 examples:
   understudy serve my-run
   understudy serve exported/ serve.queue=64 serve.max_tokens=512 --port 0
-  understudy serve my-run serve.engine=vllm serve.python=~/vllm/bin/python
+  understudy serve my-run serve.engine=vllm serve.python=/opt/vllm/bin/python
   UNDERSTUDY_API_KEY=... understudy serve my-run --host 0.0.0.0
 
 Any address but loopback needs a key in UNDERSTUDY_API_KEY. Ctrl-C or SIGTERM lets what is under way

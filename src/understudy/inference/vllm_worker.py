@@ -24,7 +24,7 @@ from typing import Any
 NO_VLLM = (
     "{group}.engine=vllm: {python} has no vllm; make a virtual environment for it "
     "(python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm==0.33.0) and give "
-    "{group}.python=~/vllm/bin/python"
+    "{group}.python=$HOME/vllm/bin/python"
 )
 
 
