@@ -28,7 +28,7 @@ def register(verbs: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from understudy.cli.main import compose
+    from understudy.config.compose import compose
     from understudy.data import publish
     from understudy.pipeline.record import find_run
 
@@ -37,7 +37,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--out {out} is not empty; give another directory, or --force")
     if arguments.push:
         publish.check_hub(arguments.push)
-    root = Path(arguments.root or compose([], None)[0]["paths"]["root"])
+    root = Path(arguments.root or compose([], None).values["paths"]["root"])
     run_json = find_run(root.expanduser().absolute(), arguments.run)
     counts = _write(_subset(run_json, arguments.round), arguments)
     words = ", ".join(f"{count} {split}" for split, count in counts.items())

@@ -22,7 +22,7 @@ _VERBS = ("run", "plan", "preview", "config")
 def register(verbs: Any) -> None:
     """Add `rehearse` to the verbs."""
     sub = verbs.add_parser("rehearse", help=_HELP, description=f"{_HELP}. {_DETAIL}")
-    sub.set_defaults(verb=_rehearse)
+    sub.set_defaults(verb=_rehearse, verbs=verbs.choices)
     options.add_to(sub)
     sub.add_argument(
         "command", nargs="*", metavar="-- VERB", help=f"{', '.join(_VERBS)} and their arguments"
@@ -44,7 +44,7 @@ def _rehearse(arguments: argparse.Namespace) -> int:
         return 0
     command = _read(arguments.command)
     with RehearsalServer(**settings, prices=command.prices) as server:
-        return _perform(command, server)
+        return _perform(command, arguments.verbs, server)
 
 
 def _serve(server: "RehearsalServer") -> None:
@@ -98,14 +98,14 @@ def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
     return [config.build(compose.compose(given, config_dir).values)]
 
 
-def _perform(command: _Command, server: "RehearsalServer") -> int:
+def _perform(
+    command: _Command, verbs: dict[str, argparse.ArgumentParser], server: "RehearsalServer"
+) -> int:
     """Run the verb against the server, and print what both sides have written down."""
-    from understudy.cli.main import parser  # which registers this verb
-
     before = _ledger(command.journal)
     words = list(command.words)
     words.insert(command.place, f"rehearsal.url={server.url}")
-    arguments = parser().parse_args(words)
+    arguments = verbs[words[0]].parse_args(words[1:])
     try:
         return int(arguments.verb(arguments) or 0)
     finally:  # what stopped it is said after this, with the command that was typed
