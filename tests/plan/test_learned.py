@@ -74,8 +74,8 @@ async def pay(directory: Path, config: Config, requests: list[Request], stage: s
 def test_calls_in_the_journal_are_not_planned_again_and_tell_what_others_cost(
     composed: Make,
 ) -> None:
-    judged = {"judges": {"dear": priced("dear")}, "rehearsal.url": "http://127.0.0.1:1"}
-    config = changed(composed(*ONE_ROUND, "baseline=none"), judged)
+    asked = {"judges": {"dear": priced("dear")}, "rehearsal.url": "http://127.0.0.1:1"}
+    config = changed(composed(*ONE_ROUND, "baseline=none"), asked)
     work_off(config, "coverage", "split")
     answers_of(config, lambda row, k: f"{k}: {row.response}")
     rows = [row for row in rows_of(config) if row.split == "test"]
