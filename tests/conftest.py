@@ -11,8 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from understudy import config
-from understudy.cli.main import compose
 from understudy.config import Config
+from understudy.config.compose import compose
 
 _COMPOSED: dict[tuple[str, ...], Config] = {}
 

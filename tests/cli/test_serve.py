@@ -12,7 +12,8 @@ import pytest
 from support import servers, tiny_model
 from support.served_models import NO_END, a_run, process
 from support.servers import chat, get, post
-from understudy.cli.main import compose, main
+from understudy.cli.main import main
+from understudy.config.compose import compose
 from understudy.models import load
 from understudy.serve.process import key_for
 

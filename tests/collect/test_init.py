@@ -10,9 +10,10 @@ import yaml
 
 from support.files import REAL_FILE, llamaduo, needs_real_data, write
 from understudy import config as configuration
-from understudy.cli.main import compose, main
+from understudy.cli.main import main
 from understudy.collect import init
 from understudy.config import Config, changed
+from understudy.config.compose import compose
 from understudy.data.prepare import prepare
 
 Composed = Callable[..., Config]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from understudy import config, locations
-from understudy.cli.main import compose
+from understudy.config.compose import compose
 from understudy.errors import BadInput
 
 

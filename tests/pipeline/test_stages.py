@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from understudy import config as schema
-from understudy.cli.main import compose
 from understudy.config import Config, GatewayConfig, ServeConfig, changed
+from understudy.config.compose import compose
 from understudy.data.subset import block_ends
 from understudy.pipeline.flow import Flow, flow_of
 from understudy.pipeline.stages import SPECS, Stage, named, science

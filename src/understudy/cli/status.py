@@ -1,0 +1,63 @@
+"""The verbs `status` and `report`: what a run or a sweep has done so far."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def register(verbs: Any) -> None:
+    """Add `status` and `report` to the verbs."""
+    for name, verb, help_ in (
+        ("status", _status, "show what a run has done, and how to go on"),
+        ("report", _report, "write a run's report: one self-contained HTML page"),
+    ):
+        sub = verbs.add_parser(name, help=help_, description=help_)
+        sub.set_defaults(verb=verb)
+        sub.add_argument(
+            "run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)"
+        )
+        sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from understudy.pipeline import status
+    from understudy.pipeline.record import find_run
+
+    root = _root(arguments)
+    if (found := _sweep(root, arguments.run)) is not None:
+        from understudy.sweep import sweep
+
+        sweep.show(found)
+    else:
+        status.show(find_run(root, arguments.run))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from understudy.pipeline.record import find_run
+    from understudy.report.page import report
+
+    root = _root(arguments)
+    if (found := _sweep(root, arguments.run)) is not None:
+        from understudy.sweep import sweep
+
+        runs = sweep.run_files(found)
+    else:
+        runs = [find_run(root, arguments.run)]
+    for run_json in runs:
+        print(f"report: {report(run_json)}")
+
+
+def _sweep(root: Path, name: str | None) -> Path | None:
+    """The sweep.json of this name; the annex of sweeps is loaded only where one was named."""
+    if name in (None, "latest"):
+        return None
+    from understudy.sweep.sweep import find_sweep
+
+    return find_sweep(root, name)
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    from understudy.config.compose import compose
+
+    root = arguments.root or compose([], None).values["paths"]["root"]
+    return Path(root).expanduser().absolute()
