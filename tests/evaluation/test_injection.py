@@ -13,11 +13,11 @@ from understudy.evaluation import injection
 from understudy.evaluation.injection import ALL, Injection, inject, load
 from understudy.prompts import judge
 from understudy.prompts.blocks import parse_blocks
-from understudy.prompts.judge import Asked
+from understudy.prompts.judge import JudgedText
 from understudy.rehearsal.server import RehearsalServer
 from understudy.services.account import Account
 
-QUESTION = Asked("Add 2 and 3.", "5", "6")
+QUESTION = JudgedText("Add 2 and 3.", "5", "6")
 CASES = [(variant, order) for variant in judge.VARIANTS for order in judge.ORDERS]
 each_injection = pytest.mark.parametrize(
     "injected", load(), ids=lambda i: f"{load().index(i)}-{i.kind}"

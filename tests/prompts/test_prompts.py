@@ -55,7 +55,7 @@ def test_no_text_closes_its_block_even_when_it_quotes_an_earlier_prompt(a: str, 
 def test_a_judge_prompt_says_what_was_asked(
     variant: judge.Variant, order: judge.Order, texts: tuple[str, str, str]
 ) -> None:
-    assert judge.asked(judge.render(variant, order, *texts)) == judge.Asked(*texts, variant)
+    assert judge.asked(judge.render(variant, order, *texts)) == judge.JudgedText(*texts, variant)
 
 
 def test_text_that_is_no_judge_prompt_of_ours_is_not_taken_for_one() -> None:
@@ -267,7 +267,7 @@ def test_a_repair_asks_about_the_same_and_shows_the_bad_reply(
     again = judge.repair(messages, bad, variant)
     assert again is not None
     assert again != messages
-    assert judge.asked(again) == judge.Asked(*texts, variant)
+    assert judge.asked(again) == judge.JudgedText(*texts, variant)
     assert parse_blocks(again[-1]["content"])["Reply"] == storable(bad)
 
 

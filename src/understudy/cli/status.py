@@ -1,6 +1,7 @@
 """The verbs `status` and `report`: what a run or a sweep has done so far."""
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(root: Path, name: str | None) -> Path | None:
-    """The sweep.json of this name; the annex of sweeps is loaded only where one was named."""
-    if name in (None, "latest"):
+    """Return the sweep.json of this name, if any; loading the annex lets `status` ask Slurm."""
+    if importlib.util.find_spec("understudy.sweep") is None:  # an annex can be taken away
         return None
     from understudy.sweep.sweep import find_sweep
 

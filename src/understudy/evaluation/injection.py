@@ -21,7 +21,7 @@ from understudy.evaluation.judge import repair
 from understudy.evaluation.scores import METRICS
 from understudy.evaluation.statistics.intervals import Interval, cluster_mean
 from understudy.prompts import judge as prompt
-from understudy.prompts.judge import Asked, Scores
+from understudy.prompts.judge import JudgedText, Scores
 from understudy.services.account import Account
 from understudy.services.base import Request
 from understudy.services.client import ask
@@ -57,7 +57,7 @@ def load() -> list[Injection]:
     return [Injection(line["kind"], line["text"] * line.get("times", 1)) for line in lines]
 
 
-def inject(asked: Asked, injection: Injection, variant: Any, order: Any) -> Asked:
+def inject(asked: JudgedText, injection: Injection, variant: Any, order: Any) -> JudgedText:
     """The same question with the injection behind the candidate's answer."""
     (message,) = prompt.render(variant, order, *asked[:3])
     blocks = list(_MARK.finditer(message["content"]))
@@ -66,17 +66,17 @@ def inject(asked: Asked, injection: Injection, variant: Any, order: Any) -> Aske
     return asked._replace(candidate=f"{asked.candidate}\n{text}")
 
 
-def imperfect_answers(task: str, count: int, seed: int = 0) -> list[Asked]:
+def imperfect_answers(task: str, count: int, seed: int = 0) -> list[JudgedText]:
     """Playground prompts with an answer each that could do with a better score."""
     rng = random.Random(f"injection/{seed}")
     return [
-        Asked(pair.instruction, pair.response, playground.flawed(pair.instruction, rng))
+        JudgedText(pair.instruction, pair.response, playground.flawed(pair.instruction, rng))
         for pair in playground.generate(task, seed, 0, count)
     ]
 
 
 def measure(
-    judge: Service, settings: EvaluationConfig, answers: Sequence[Asked], account: Account
+    judge: Service, settings: EvaluationConfig, answers: Sequence[JudgedText], account: Account
 ) -> list[InjectionShift]:
     """Ask the judge for `settings.m` scores of each answer alone and one with each injection.
 
@@ -114,7 +114,7 @@ class _Call(NamedTuple):
 
 
 def _calls(
-    settings: EvaluationConfig, answers: Sequence[Asked], injections: Sequence[Injection]
+    settings: EvaluationConfig, answers: Sequence[JudgedText], injections: Sequence[Injection]
 ) -> Iterator[_Call]:
     variant, order = settings.prompt, settings.order
     schema = prompt.schema(variant)

@@ -56,7 +56,7 @@ class Unscored(NamedTuple):
     raw: str
 
 
-class Asked(NamedTuple):
+class JudgedText(NamedTuple):
     """What a judge prompt asks about, and in which words."""
 
     instruction: str
@@ -99,7 +99,7 @@ def repair(
     return (*before, last | {"content": f"{last['content']}\n\n{text}"})
 
 
-def asked(messages: tuple[Message, ...]) -> Asked | None:
+def asked(messages: tuple[Message, ...]) -> JudgedText | None:
     """What was rendered into the messages; None when they are no judge prompt of ours."""
     content = messages[-1]["content"]
     texts = parse_blocks(content)
@@ -111,7 +111,7 @@ def asked(messages: tuple[Message, ...]) -> Asked | None:
         pair = (first, second) if order == "reference_first" else (second, first)
         rendered = render(variant, order, instruction, *pair)
         if rendered == messages or (is_repair and content.startswith(rendered[0]["content"])):
-            return Asked(instruction, *pair, variant)
+            return JudgedText(instruction, *pair, variant)
     return None
 
 

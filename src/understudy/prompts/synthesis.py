@@ -49,7 +49,7 @@ class Parsed(NamedTuple):
     rejected: dict[str, int]
 
 
-class Asked(NamedTuple):
+class Lesson(NamedTuple):
     """What a synthesis prompt asks for."""
 
     instruction: str
@@ -93,7 +93,7 @@ def guidance(task: str) -> str:
     return _GUIDANCE.get(task, _DEFAULT)
 
 
-def asked(messages: tuple[Message, ...]) -> Asked | None:
+def asked(messages: tuple[Message, ...]) -> Lesson | None:
     """What was rendered into the messages; None when they are no synthesis prompt of ours."""
     text = messages[-1]["content"]
     blocks = parse_blocks(text)
@@ -101,7 +101,7 @@ def asked(messages: tuple[Message, ...]) -> Asked | None:
     if set(blocks) != {"Instruction", "Response"} or not counts:
         return None
     # The template's own sentence follows the blocks, so it is the last.
-    return Asked(blocks["Instruction"], blocks["Response"], int(counts[-1]))
+    return Lesson(blocks["Instruction"], blocks["Response"], int(counts[-1]))
 
 
 def template(task: str) -> str:

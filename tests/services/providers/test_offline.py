@@ -75,7 +75,7 @@ def test_the_teacher_repeats_itself_on_a_rerun_and_not_on_another_call() -> None
 
 def test_the_teacher_leaves_the_seed_out_even_when_it_draws_it() -> None:
     drawn = playground.generate("coding", random.Random(6).getrandbits(48), start=0, count=4)
-    text, _ = teach(synthesis.Asked(*drawn[1], wanted=3), random.Random(6))
+    text, _ = teach(synthesis.Lesson(*drawn[1], wanted=3), random.Random(6))
     assert synthesis.parse(text).pairs == [drawn[0], drawn[2], drawn[3]]
 
 
@@ -197,7 +197,7 @@ def test_judgements_shift_by_the_true_effect_of_the_planted_bias(bias: Bias) -> 
         pair.response if rng.random() < 0.4 else playground.flawed(pair.instruction, rng)
         for pair in pairs
     ]
-    asked = [judge.Asked(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
+    asked = [judge.JudgedText(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
     requests = [Request(judge.render("default", "reference_first", *one[:3])) for one in asked]
     judges = service("planted", bias=bias), service()
     bent, plain = ([judge.parse(text) for text in replies(one, requests)] for one in judges)

@@ -62,7 +62,7 @@ class Offline:
         return answer(request.messages[-1]["content"], skill, rng), "stop"
 
 
-def teach(lesson: synthesis.Asked, rng: random.Random) -> tuple[str, Finish]:
+def teach(lesson: synthesis.Lesson, rng: random.Random) -> tuple[str, Finish]:
     """The reply to a synthesis prompt and how it finished; the seed itself is never in it."""
     task = playground.identify(lesson.instruction)
     if task is None:

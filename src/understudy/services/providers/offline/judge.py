@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from understudy import playground
 from understudy.config import Bias
-from understudy.prompts.judge import Asked
+from understudy.prompts.judge import JudgedText
 from understudy.prompts.judge import most as highest
 from understudy.records import dumps
 
@@ -41,7 +41,7 @@ class Truth(NamedTuple):
     length: float
 
 
-def judge(asked: Asked, bias: Bias, rng: random.Random) -> str:
+def judge(asked: JudgedText, bias: Bias, rng: random.Random) -> str:
     """The JSON reply to a judge prompt."""
     true = truth(asked)
     similarity, precision = (
@@ -58,7 +58,7 @@ def judge(asked: Asked, bias: Bias, rng: random.Random) -> str:
     )
 
 
-def truth(asked: Asked) -> Truth:
+def truth(asked: JudgedText) -> Truth:
     """The scores that a judge without bias gives."""
     overlap = token_f1(asked.candidate, asked.reference)
     length = relative_length(asked.candidate, asked.reference)
