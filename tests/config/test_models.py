@@ -8,7 +8,7 @@ import pytest
 
 from support import tiny_model
 from understudy import config, locations
-from understudy.config import ModelConfig
+from understudy.config import ModelConfig, changed
 from understudy.config.compose import Composer
 from understudy.inference import stage
 from understudy.models import load
@@ -125,7 +125,7 @@ def test_the_paper_s_chatml_uses_gemma_s_own_rows_and_new_ones_elsewhere(
     words = tokenizer(name)
     words.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    facts.path, facts.repo = str(tmp_path), None
+    facts = changed(facts, {"path": str(tmp_path), "repo": None})
     assert facts.new_tokens == (() if start else ("<|im_start|>", "<|im_end|>"))
     words = load.tokenizer(facts)
     asked = words.apply_chat_template(MESSAGES[1:], tokenize=False, add_generation_prompt=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.evaluations import answers_to, config, coverage, job, service, write
-from understudy.config import Config, GateConfig
+from understudy.config import Config, GateConfig, changed
 from understudy.evaluation import gate, judge
 from understudy.evaluation.gate import GateLine, RoundDecision, decide
 from understudy.records import Answer, Coverage
@@ -138,7 +138,7 @@ def test_without_a_baseline_p_match_is_missing(tmp_path: Path) -> None:
 
 def test_only_the_gates_judges_decide(tmp_path: Path) -> None:
     of = config(m=1, judges=[PANEL[0], service("offline_strict", bias={"ceiling": 10.0})])
-    of.gate.judges = ["offline"]
+    of = changed(of, {"gate.judges": ["offline"]})
     _, summary = gate_job(tmp_path, of, skill=1.0, baseline=False)
     assert [row["judge"] for row in summary["table"]] == ["offline"]
     assert summary["decision"] == "pass"
@@ -171,7 +171,7 @@ def test_the_noninferiority_gate_compares_with_the_service_on_the_test_split(
 ) -> None:
     for skill, word in ((1.0, "pass"), (0.0, "fail")):
         of = config(m=1, judges=PANEL)
-        of.gate.kind = "noninferiority"
+        of = changed(of, {"gate.kind": "noninferiority"})
         _, summary = gate_job(tmp_path / word, of, skill=skill, baseline=True)
         assert summary["decision"] == word
         assert summary["reason"].startswith("On the test split, local - service is")

@@ -32,7 +32,7 @@ def quoted(text: str) -> str:
     if _BARE.fullmatch(text) and text.casefold() not in _NOT_TEXT:
         return text
     text = re.sub(r"(\\*)'", r"\1\1\'", text)
-    text = re.sub(r"(\\+)$", r"\1\1", text)
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)
     return f"'{text}'"
 
 
