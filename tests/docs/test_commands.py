@@ -133,13 +133,21 @@ def complaints(found: Iterator[Command], monkeypatch: pytest.MonkeyPatch, here: 
     return failed
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name != NOTEBOOK])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "README.md" else [pytest.mark.slow])
+        for name in PAGES
+        if name != NOTEBOOK
+    ],
+)
 def test_the_commands_of_a_page_parse_and_compose(
     name: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "\n".join(complaints(commands.of_page(PAGES[name]), monkeypatch, here)) == ""
 
 
+@pytest.mark.slow
 def test_the_commands_of_every_help_parse_and_compose(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +156,7 @@ def test_the_commands_of_every_help_parse_and_compose(
     assert "\n".join(complaints(iter(found), monkeypatch, here)) == ""
 
 
+@pytest.mark.slow
 def test_the_commands_in_messages_and_comments_parse_and_compose(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

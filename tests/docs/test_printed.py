@@ -106,7 +106,7 @@ def test_collect_prints_a_command_that_reads_its_file(
 @example(name="my file, 1", folder="a=b, 'c'")
 @example(name="null", folder="null")
 @settings(
-    max_examples=8,
+    max_examples=3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],  # an example takes a second: no shrinking

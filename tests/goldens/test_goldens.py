@@ -11,11 +11,12 @@ _LONG = {"paper/main_table", "paper/data_scaling", "paper/model_family", "full_g
 
 
 def cases(name: str) -> list[Any]:
-    """One case per config; those of many cells are slow."""
+    """One case per config; those of many cells are slow, and so are drawn ones after the tenth."""
     found = []
-    for made in parts.stored(name):
+    for number, made in enumerate(parts.stored(name)):
         title = " ".join(made["overrides"])
         is_long = any(word.partition("=")[2] in _LONG for word in made["overrides"])
+        is_long |= name == "random_fingerprints" and number >= 10
         found.append(pytest.param(made, id=title, marks=[pytest.mark.slow] if is_long else []))
     return found
 
@@ -43,6 +44,7 @@ def test_a_reply_is_filed_under_the_same_key() -> None:
     assert parts.journal_keys() == parts.stored("journal_keys")
 
 
+@pytest.mark.slow
 def test_a_plan_and_the_pages_of_a_run_are_the_same_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

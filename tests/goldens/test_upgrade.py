@@ -18,6 +18,7 @@ import pytest
 
 from support import golden_parts as parts
 
+pytestmark = pytest.mark.slow
 _DAY = "2026-11-29"
 
 
@@ -109,7 +110,6 @@ def test_collect_reads_the_pairs(root: Path, tmp_path: Path) -> None:
     assert len(rows) == 6
 
 
-@pytest.mark.slow
 def test_the_shadows_are_answers_to_be_judged(root: Path) -> None:
     shadows = root / "gateway/shadow" / f"{_DAY}.jsonl"
     words = (f"inference.path={shadows}", "evaluation.m=1", "run.name=shadows")
