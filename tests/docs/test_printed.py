@@ -56,6 +56,8 @@ def after(mark: str, said: str) -> str:
 
 
 @given(texts)
+@example(".1")
+@example("\\\n")
 @settings(max_examples=300, deadline=None)
 def test_a_quoted_text_comes_through_shell_and_hydra_unchanged(text: str) -> None:
     (word,) = parsed(command("config", override("coverage.path", text))).overrides

@@ -9,7 +9,8 @@ Two grammars meet in one word: Hydra reads the value of an override, the shell r
 import re
 import shlex
 
-_BARE = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")  # one word to Hydra, and no number
+# One word to Hydra, and no number, which .1 would be.
+_BARE = re.compile(r"(\.{0,2}/)*[A-Za-z_][A-Za-z0-9_./-]*")
 _NOT_TEXT = ("null", "true", "false", "nan", "inf")
 
 
