@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from understudy.config import InferenceConfig
+from understudy.config.base import base
 from understudy.data import answers
 from understudy.data.sources import check_hub
 from understudy.errors import BadInput
@@ -219,14 +220,15 @@ def of_set(source: str) -> list[Evaluation]:
     """One per generator and evaluator of the set."""
     given, _, place = source.rpartition("=")
     # The entrance of ready-made answers is reused; how to sample says nothing there.
-    options: Any = {"k": 1, "temperature": 0.0, "max_new_tokens": 1, "batch_size": 1}
+    nothing = {"k": 1, "temperature": 0.0, "max_new_tokens": 1, "batch_size": 1}
+    options: dict[str, Any] = base("_base")["inference"] | nothing
     if place.startswith(_HUB):
-        config = InferenceConfig(kind="hub", repo=place.removeprefix(_HUB), **options)
+        config = InferenceConfig(**options | {"kind": "hub", "repo": place.removeprefix(_HUB)})
         check_hub(config)
     else:
         if not Path(place).expanduser().is_file():
             raise BadInput(f"{place} does not exist; a source is a run, a file or {_HUB}OWNER/NAME")
-        config = InferenceConfig(kind="file", path=place, **options)
+        config = InferenceConfig(**options | {"kind": "file", "path": place})
     ready = answers.load(config, "unknown")
     if not ready.scores:
         raise BadInput(f"{place} has no evaluators column, so nobody has judged its answers")

@@ -84,18 +84,17 @@ def serve(arguments: argparse.Namespace) -> None:
 def ours(url: str, calls: int) -> dict[str, Any]:
     """Our client: journal, limits, ledger and budget on."""
     from understudy.config import Prices, Service
+    from understudy.config.base import complete_service
     from understudy.services.account import Account
     from understudy.services.base import Request
     from understudy.services.client import ask
 
     base, _, variant = url.partition("#")
     prices = Prices(2.5, 10.0, date="2026-11-21", source="bench")
-    service = Service(
-        *("bench", "openai_compatible", "bench", "bench", None, None, 400),
-        rehearsal=True,
-        prices=prices,
-        concurrency=IN_FLIGHT,
-    )
+    names = {"name": "bench", "provider": "openai_compatible", "model": "bench", "family": "bench"}
+    facts = {"terms": None, "temperature": None, "max_output_tokens": 400, "prices": prices}
+    limits = {"rehearsal": True, "concurrency": IN_FLIGHT}
+    service = Service(**complete_service(names | facts | limits))
     message = {"role": "user", "content": PROMPT}
     with tempfile.TemporaryDirectory(dir=".") as root:
         account = Account(Path(root) / "journal", "bench", "bench", 1000.0, f"{base}/{variant}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import servers, tiny_model
+from support import configs, servers, tiny_model
 from support.served_models import NO_END, a_run, process
 from support.servers import chat, get, post
 from understudy.cli.main import main
@@ -156,6 +156,5 @@ def test_an_adapter_without_its_base_is_named(
 
 def test_the_shipped_settings_are_those_of_the_schema() -> None:
     from understudy import config
-    from understudy.config.serve import ServeConfig
 
-    assert config.build(compose([], None).values).serve == ServeConfig()
+    assert config.build(compose([], None).values).serve == configs.serve()

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from support import exports, tiny_model
+from support import configs, exports, tiny_model
 from support.decisions import DECIDED
 from understudy.config import changed
-from understudy.config.deploy import ExportConfig
 from understudy.export import card
 from understudy.export.parity import Report
 from understudy.pipeline import chosen
@@ -39,7 +38,7 @@ def test_the_card_names_what_it_cannot_spell_out(run_json: Path) -> None:
     gate.write_text(json.dumps(summary))
     found = replace(found, config=changed(found.config, {"model.stop": []}))
     report = Report(measured={"stops": {"ids": [2, 7], "texts": []}})
-    text = card.card(found, ExportConfig(), report)
+    text = card.card(found, configs.export(), report)
     assert "they end at token 2 or token 7. Prompt" in text
     assert " [no interval] |" in text
 
@@ -51,5 +50,5 @@ def test_the_card_sums_up_what_services_cost_in_all_stages(run_json: Path) -> No
         meta = json.loads((path / "meta.json").read_text())
         calls = {"calls": 3, "microusd": 10**6 * (number + 1)}
         (path / "meta.json").write_text(json.dumps(meta | {"calls": calls}))
-    found = card.card(chosen.choose(run_json), ExportConfig(), Report())
+    found = card.card(chosen.choose(run_json), configs.export(), Report())
     assert "Calls of services: evaluation $1.0000, gate $2.0000." in found

@@ -9,8 +9,8 @@ import httpx2
 import numpy as np
 import pytest
 
+from support import configs
 from support.gateways import ask, gateway, stage, until
-from understudy.config.gateway import GatewayConfig
 from understudy.errors import BadInput
 from understudy.gateway import control
 from understudy.gateway.control import Control, Local
@@ -62,7 +62,7 @@ def test_the_file_says_again_what_was_written(tmp_path: Path) -> None:
     found = control.read(path)
     assert found == TWO
     assert found.digest == TWO.digest != BASE.digest
-    first = control.first(GatewayConfig(mode="local", local="http://a/v1"))
+    first = control.first(configs.gateway(mode="local", local="http://a/v1"))
     assert first.local == Local("http://a/v1")
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_meant_changes_nothing_and_is_told(tmp_path: Path)
             until(lambda words=words: words in (running.get("/health").json()["problem"] or ""))
             assert running.post().status_code == 200
         assert "The control file is not in force" in running.get("/").text
-        control.write(path, control.first(GatewayConfig(mode="failover", local=star.url)))
+        control.write(path, control.first(configs.gateway(mode="failover", local=star.url)))
         until(lambda: running.get("/health").json()["mode"] == "failover")
         assert running.get("/health").json()["problem"] is None
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from support import configs
 from support.gateways import ask, gateway, service, stage, until
 from understudy.cli.main import main
-from understudy.config.gateway import GatewayConfig
 from understudy.errors import BadInput
 from understudy.gateway import control
 from understudy.rehearsal.server import RehearsalServer
@@ -162,7 +162,7 @@ def test_route_asks_whom_the_router_names_and_falls_back_to_the_other(
 
 
 def test_a_router_that_knows_no_service_of_ours_is_not_taken(tmp_path: Path, router: Path) -> None:
-    settings = GatewayConfig(mode="route", local="http://127.0.0.1:9/v1", router=str(router))
+    settings = configs.gateway(mode="route", local="http://127.0.0.1:9/v1", router=str(router))
     made = control.first(settings)
     control.write(tmp_path / "control.json", made)
     sentence = "chooses among small, large: none is the service star"

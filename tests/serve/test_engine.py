@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support import tiny_model
+from support import configs, tiny_model
 from understudy.config.serve import ServeConfig
 from understudy.errors import EnvironmentFailed
 from understudy.inference import DecodeRequest, Generated, PromptSample, Sampling, decode
@@ -102,7 +102,7 @@ def test_answers_that_join_a_running_batch_are_those_of_one_alone(
         path = tiny_model.save(tmp_path / "base", kind)
     served, model = loaded(path)
     requests = mixed(18)
-    settings = ServeConfig(batch_size=7, prefill_tokens=60)
+    settings = configs.serve(batch_size=7, prefill_tokens=60)
     found = answer(served, settings, requests, lambda n: 0.004 * n)
     for asked, answers in zip(requests, found, strict=True):
         for k, pieces in enumerate(answers):
@@ -140,7 +140,7 @@ def sliding(path: Path) -> Path:
 def single(served: Served, **options: Any) -> Piece:
     """One answer to a fixed prompt."""
     asked = DecodeRequest(ids=prompts(1)[0], **({"max_tokens": 12, "temperature": 0.0} | options))
-    (((piece,),),) = answer(served, ServeConfig(), [asked], None)
+    (((piece,),),) = answer(served, configs.serve(), [asked], None)
     return piece
 
 
@@ -190,7 +190,7 @@ def test_an_answer_that_is_cancelled_gives_its_room_to_others(base: Path) -> Non
     )
 
     async def play() -> None:
-        engine = TransformersEngine(served, ServeConfig(batch_size=2))
+        engine = TransformersEngine(served, configs.serve(batch_size=2))
         await engine.open()
         told: list[Piece] = []
         cancels = [engine.start(replace(asked, seed=n), told.append) for n in range(6)]
@@ -210,7 +210,7 @@ def test_answers_that_are_cancelled_while_the_batch_is_full_are_forgotten(base: 
     asked = DecodeRequest(ids=(7, 8, 9), max_tokens=100, bias={t: -100.0 for t in served.stop_ids})
 
     async def play() -> None:
-        engine = TransformersEngine(served, ServeConfig(batch_size=1))
+        engine = TransformersEngine(served, configs.serve(batch_size=1))
         await engine.open()
         told: list[Piece] = []
         engine.start(replace(asked, is_streamed=True), told.append)
@@ -245,7 +245,7 @@ def test_a_step_that_fails_ends_its_answers_and_the_next_one_is_served(base: Pat
             return self
 
     async def play() -> list[Piece]:
-        engine = TransformersEngine(replace(served, load=lambda kind: Faulty()), ServeConfig())
+        engine = TransformersEngine(replace(served, load=lambda kind: Faulty()), configs.serve())
         await engine.open()
         told: asyncio.Queue[Piece] = asyncio.Queue()
         found = []

@@ -11,11 +11,10 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from support import servers
+from support import configs, servers
 from support.served_models import NO_END
 from support.servers import QUESTION, Answer, Server, chat, get, metric, post
 from understudy import locations
-from understudy.config.serve import ServeConfig
 from understudy.serve.chat import Body
 from understudy.serve.model import of_directory
 from understudy.serve.process import serving
@@ -256,7 +255,7 @@ def test_messages_that_the_chat_template_refuses_are_refused_in_its_words() -> N
         "{{ messages[-1].content }}"
     )
     body = chat(model="strict", messages=[{"role": "system", "content": "x"}])
-    with serving(served, ServeConfig()) as url:
+    with serving(served, configs.serve()) as url:
         answer = post(url, body)
         assert refusal(answer) == (400, "messages", None)
         assert "refuses the messages: no system role" in answer.json["error"]["message"]
@@ -280,7 +279,7 @@ def test_failures_of_responses_and_of_streams_are_counted() -> None:
         raise KeyError("a fault of ours")
 
     failed = 'understudy_requests_total{status="500"}'
-    with serving(replace(served, load=lambda kind: Broken()), ServeConfig()) as url:
+    with serving(replace(served, load=lambda kind: Broken()), configs.serve()) as url:
         assert post(url, chat()).status == 500
         assert metric(url, failed) == 1
         assert "engine_failed" in post(url, chat(stream=True)).text

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from support import servers
+from support import configs, servers
 from support.served_models import a_run
 from support.servers import chat, post
 from understudy import locations
-from understudy.config.serve import ServeConfig
 from understudy.errors import BadInput
 from understudy.export import merge
 from understudy.models import load
@@ -42,7 +41,7 @@ def test_stops_and_sampling_are_those_of_the_generation_config(tmp_path: Path) -
 
 def test_stop_strings_of_the_model_end_every_answer(tmp_path: Path) -> None:
     path = a_copy(tmp_path / "model", stop_strings=["Tues"])
-    with serving(of_directory(path), ServeConfig()) as url, servers.tiny() as plain:
+    with serving(of_directory(path), configs.serve()) as url, servers.tiny() as plain:
         made = post(url, chat(model="model")).json["choices"][0]
         whole = post(plain.url, chat()).json["choices"][0]["message"]["content"]
     assert made["message"]["content"] == whole.partition("Tues")[0] != whole
@@ -99,6 +98,6 @@ def test_an_adapters_directory_answers_as_its_run(tmp_path: Path) -> None:
     answers = []
     for served in (of_run(found), of_directory(adapter)):
         assert served.directory is None
-        with serving(served, ServeConfig()) as url:
+        with serving(served, configs.serve()) as url:
             answers.append(post(url, chat(model=served.name)).json["choices"][0]["message"])
     assert answers[0] == answers[1]

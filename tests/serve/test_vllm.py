@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 
-from support import servers
+from support import configs, servers
 from support.served_models import NO_END
 from support.servers import Server, chat, metric, post
 from understudy import locations
 from understudy.cli.main import main
-from understudy.config.serve import ServeConfig
 from understudy.errors import EnvironmentFailed
 from understudy.inference import DecodeRequest
 from understudy.inference.vllm import VllmServer
@@ -100,7 +99,7 @@ def test_streams_add_up_and_a_client_that_leaves_ends_them(server: Server) -> No
 def test_a_vllm_that_dies_while_it_loads_is_told_in_one_sentence(tmp_path: Path) -> None:
     shutil.copytree(locations.model("package:tiny"), tmp_path / "model")
     (tmp_path / "fault.json").write_text('{"says": "CUDA out of memory."}')
-    settings = ServeConfig(engine="vllm", python=sys.executable)
+    settings = configs.serve(engine="vllm", python=sys.executable)
     with (
         pytest.raises(EnvironmentFailed, match=r"exit code 1: RuntimeError: CUDA out of memory\."),
         serving(of_directory(tmp_path / "model"), settings),

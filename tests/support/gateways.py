@@ -13,9 +13,8 @@ from typing import Any
 import httpx2
 from aiohttp import web
 
-from support import wires
+from support import configs, wires
 from understudy.config import Prices, Service
-from understudy.config.gateway import GatewayConfig
 from understudy.gateway import log, server
 from understudy.gateway.state import GatewayState
 from understudy.services.providers import Endpoint
@@ -181,7 +180,7 @@ def service(**changed: Any) -> Service:
         "prices": PRICES,
         "timeout_s": 10.0,
     }
-    return Service(**facts | changed)
+    return configs.service(**facts | changed)
 
 
 @dataclass
@@ -215,7 +214,7 @@ def gateway(
     **settings: Any,
 ) -> Iterator[Running]:
     """A gateway before a service at `upstream`, on a free port."""
-    config = GatewayConfig(service=of or service(), port=0, **settings)
+    config = configs.gateway(service=of or service(), port=0, **settings)
     endpoint = Endpoint(upstream or "http://127.0.0.1:9/v1", key)
     state = GatewayState(config, directory, endpoint, client_key)
     with server.bound(state) as (listening, url):

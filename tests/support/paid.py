@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support import configs
 from understudy.config import Prices, Service
 from understudy.services.account import Account
 from understudy.services.base import Reply, Request, Usage
@@ -26,7 +27,7 @@ def service(**changed: Any) -> Service:
         "prices": PRICES,
         "concurrency": 8,
     }
-    return Service(**facts | changed)
+    return configs.service(**facts | changed)
 
 
 def account(root: Path, **changed: Any) -> Account:

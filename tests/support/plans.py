@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from support import configs
 from understudy import plan
 from understudy.config import Config, Prices, Service
 from understudy.pipeline import flow, stages, worker
@@ -30,7 +31,7 @@ def priced(name: str, **changed: Any) -> Service:
         **{"temperature": None, "max_output_tokens": 1000, "concurrency": 10, "rehearsal": True},
         "prices": Prices(input=2.0, output=8.0, date="2026-11-21", source="a test", batch=0.5),
     }
-    return Service(**facts | changed)
+    return configs.service(**facts | changed)
 
 
 def work_off(config: Config, *names: str) -> None:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from support import configs
 from understudy.config import Bias
 from understudy.services.providers.offline.judge import bend
 
@@ -22,7 +23,7 @@ def true_effect(
     """The expected shift of the mean of true scores (0 to 100), by Monte Carlo over the noise."""
     rng = random.Random(seed)
     items = list(zip(quality, lengths, strict=True))
-    plain = statistics.fmean(bend(score, z, 0.0, Bias()) for score, z in items)
+    plain = statistics.fmean(bend(score, z, 0.0, configs.bias()) for score, z in items)
     means = [
         statistics.fmean(bend(score, z, rng.gauss(), bias) for score, z in items)
         for _ in range(draws)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from support import configs
 from understudy import locations
 from understudy.config.serve import ServeConfig
 from understudy.serve.model import Served, of_directory
@@ -27,7 +28,7 @@ class Server(NamedTuple):
 @contextmanager
 def tiny(key: str | None = None, **settings: Any) -> Iterator[Server]:
     """The shipped model on a loopback port, while the block runs."""
-    served, chosen = of_directory(locations.model("package:tiny")), ServeConfig(**settings)
+    served, chosen = of_directory(locations.model("package:tiny")), configs.serve(**settings)
     with serving(served, chosen, key) as url:
         yield Server(url, served, chosen)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from support import configs
 from understudy.config import Service
 from understudy.records import Message
 from understudy.services.base import CallFailed, Reply, Request
@@ -106,7 +107,7 @@ def service(wire: str, **changed: Any) -> Service:
         "key_env": KEY_ENV,
         "timeout_s": 5.0,
     }
-    return Service(**facts | changed)
+    return configs.service(**facts | changed)
 
 
 def outcomes(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support import configs
 from understudy.cli.main import main
 from understudy.config.cluster import ClusterConfig, Resources
 from understudy.sweep import slurm
@@ -129,12 +130,12 @@ def test_an_allocation_becomes_options_and_null_asks_for_nothing() -> None:
         *("--ntasks-per-node=1", "--cpus-per-task=8", "--gres=gpu:h100:4"),
         *("--mem=1536M", "--time=45"),
     )
-    none = Resources()
+    none = configs.resources()
     assert slurm.flags(none, 0, 1) == ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1")
 
 
 def test_stages_of_a_service_run_one_at_a_time_and_others_as_throttled() -> None:
-    cluster = ClusterConfig("slurm", 1, throttle=5, lead_seconds=90, requeue=False)
+    cluster = configs.cluster(kind="slurm", threads=1, throttle=5, lead_seconds=90, requeue=False)
     tasks = {1: Path("a"), 2: Path("b"), 3: Path("c"), 9: Path("d")}
     gpu = line(cluster, Array(Ask("finetune", "gpu", (), None), (), (), tasks))
     assert "--array=1-3,9%5" in gpu

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support import tiny_model
+from support import configs, tiny_model
 from understudy import config
 from understudy.config import changed
 from understudy.config.accelerate import AccelerateConfig, split_batch
@@ -62,7 +62,7 @@ def test_an_uneven_batch_is_refused_when_the_config_is_composed() -> None:
 def test_the_files_of_a_launch_say_what_accelerate_reads(tmp_path: Path, kind: str) -> None:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-    asked = AccelerateConfig(kind=kind, processes=2, nodes=2, port=12345)  # type: ignore[arg-type]
+    asked = configs.accelerate(kind=kind, processes=2, nodes=2, port=12345)  # type: ignore[arg-type]
     for name, content in accelerate.files(tmp_path, asked, 4).items():
         (tmp_path / name).write_text(json.dumps(content))
     node = {"MASTER_ADDR": "n1", "MASTER_PORT": "1", "SLURM_NODEID": "1"}
@@ -83,7 +83,7 @@ def test_the_files_of_a_launch_say_what_accelerate_reads(tmp_path: Path, kind: s
 
 
 def test_several_nodes_need_to_know_one_another(tmp_path: Path) -> None:
-    asked = AccelerateConfig(kind="ddp", processes=2, nodes=2)
+    asked = configs.accelerate(kind="ddp", processes=2, nodes=2)
     with pytest.raises(BadInput, match="needs MASTER_PORT and SLURM_NODEID in the environment"):
         accelerate.arguments(tmp_path, asked, {"MASTER_ADDR": "n1"})
 
@@ -91,11 +91,11 @@ def test_several_nodes_need_to_know_one_another(tmp_path: Path) -> None:
 def test_processes_default_to_the_visible_gpus_and_to_two_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert accelerate.processes(AccelerateConfig(kind="ddp")) == 2
-    assert accelerate.processes(AccelerateConfig(kind="single")) == 1
+    assert accelerate.processes(configs.accelerate(kind="ddp")) == 2
+    assert accelerate.processes(configs.accelerate(kind="single")) == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    assert accelerate.processes(AccelerateConfig(kind="ddp", nodes=2)) == 6
-    assert accelerate.processes(AccelerateConfig(kind="ddp", processes=2)) == 2
+    assert accelerate.processes(configs.accelerate(kind="ddp", nodes=2)) == 6
+    assert accelerate.processes(configs.accelerate(kind="ddp", processes=2)) == 2
 
 
 def test_what_the_machine_cannot_do_is_refused_at_second_0(
@@ -129,13 +129,13 @@ def test_how_it_is_spread_is_in_no_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("spread", "gpus", "words"),
     [
-        (AccelerateConfig("ddp"), 1, "needs two processes"),
+        (configs.accelerate(kind="ddp"), 1, "needs two processes"),
         (
-            AccelerateConfig("zero2", processes=8),
+            configs.accelerate(kind="zero2", processes=8),
             2,
             "accelerate.processes=8 but cluster.gpu.gpus=2",
         ),
-        (AccelerateConfig("fsdp", processes=2), 0, "accelerate=fsdp needs GPUs"),
+        (configs.accelerate(kind="fsdp", processes=2), 0, "accelerate=fsdp needs GPUs"),
     ],
 )
 def test_what_the_nodes_cannot_do_is_refused_before_anything_is_queued(

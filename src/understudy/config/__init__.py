@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from understudy.config import agreement, schema
 from understudy.config.accelerate import AccelerateConfig as AccelerateConfig
+from understudy.config.base import complete
 from understudy.config.cluster import ClusterConfig as ClusterConfig
 from understudy.config.deploy import ExportConfig as ExportConfig
 from understudy.config.gateway import GatewayConfig as GatewayConfig
@@ -47,6 +48,7 @@ T = TypeVar("T")
 
 def build(values: dict[str, Any]) -> Config:
     """Return the checked Config of a composed dictionary; BadInput says the first thing wrong."""
+    values = complete(values)
     try:
         config = _ADAPTER.validate_python(values)
     except ValidationError as error:

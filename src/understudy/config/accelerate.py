@@ -15,10 +15,10 @@ Kind = Literal["cpu", "single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero3
 class AccelerateConfig:
     """`cpu` and `single` are one process; the others one per device, on one or more nodes."""
 
-    kind: Kind = "single"
-    processes: PositiveInt | None = None  # per node; null = one per visible GPU, on a CPU two
-    nodes: PositiveInt = 1
-    port: PositiveInt | None = None  # of the rendezvous; null = a free one, or MASTER_PORT
+    kind: Kind
+    processes: PositiveInt | None  # per node; null = one per visible GPU, on a CPU two
+    nodes: PositiveInt
+    port: PositiveInt | None  # of the rendezvous; null = a free one, or MASTER_PORT
 
     @property
     def is_distributed(self) -> bool:

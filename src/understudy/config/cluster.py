@@ -1,6 +1,5 @@
 """Names and types of `conf/cluster/`: where stages run, and what they ask Slurm for."""
 
-from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -15,15 +14,15 @@ Room = Literal["gpu", "cpu", "api"]
 class Resources:
     """What one job asks for; null = what the cluster gives to those who do not ask."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gpus: Annotated[int, Field(ge=0)] = 0  # of each node, as are the next three
-    gpu_type: str | None = None
-    cpus: PositiveInt = 1
-    memory_gb: PositiveFloat | None = None
-    hours: PositiveFloat | None = None
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    gpus: Annotated[int, Field(ge=0)]  # of each node, as are the next three
+    gpu_type: str | None
+    cpus: PositiveInt
+    memory_gb: PositiveFloat | None
+    hours: PositiveFloat | None
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -32,13 +31,13 @@ class ClusterConfig:
 
     kind: Literal["local", "dry_run", "slurm"]
     threads: PositiveInt  # per process
-    processes: PositiveInt = 1  # cells of a sweep at a time, on this machine
-    gpu: Resources = field(default_factory=Resources)  # finetune, inference
-    cpu: Resources = field(default_factory=Resources)
-    api: Resources = field(default_factory=Resources)  # stages that wait for a service
-    setup: str | None = None  # a script that every job sources first; null = the shell as it is
-    throttle: PositiveInt | None = None  # jobs of one array at a time
-    max_array: PositiveInt | None = None  # jobs of one array; null = what Slurm allows
-    lead_seconds: PositiveInt = 120  # from the warning to the end of the time, to save and requeue
-    requeue: bool = True
-    resubmit: bool = True  # whether compute nodes may submit: a job then plans the next round
+    processes: PositiveInt  # cells of a sweep at a time, on this machine
+    gpu: Resources  # finetune, inference
+    cpu: Resources
+    api: Resources  # stages that wait for a service
+    setup: str | None  # a script that every job sources first; null = the shell as it is
+    throttle: PositiveInt | None  # jobs of one array at a time
+    max_array: PositiveInt | None  # jobs of one array; null = what Slurm allows
+    lead_seconds: PositiveInt  # from the warning to the end of the time, to save and requeue
+    requeue: bool
+    resubmit: bool  # whether compute nodes may submit: a job then plans the next round

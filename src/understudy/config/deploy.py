@@ -1,6 +1,5 @@
 """Names and types of `conf/export/`: what an export holds, and how its parity is checked."""
 
-from dataclasses import field
 from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
@@ -13,18 +12,18 @@ from understudy.config.source import STRICT
 class Parity:
     """The prompts of the test split that all forms of the model answer; tolerances are fixed."""
 
-    prompts: PositiveInt = 32
-    tokens: PositiveInt = 16  # of an answer, whose distributions are compared
-    server: Literal["serve", "none"] = "serve"  # none: no server is asked, and the card says so
-    server_seconds: PositiveFloat = 120.0  # until a server must be ready
+    prompts: PositiveInt
+    tokens: PositiveInt  # of an answer, whose distributions are compared
+    server: Literal["serve", "none"]  # none: no server is asked, and the card says so
+    server_seconds: PositiveFloat  # until a server must be ready
 
 
 @dataclass(config=STRICT, frozen=True)
 class ExportConfig:
     """What `understudy export` writes."""
 
-    what: Literal["merged", "adapter", "gguf"] = "merged"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto = as it was judged
-    llama_cpp: str | None = None  # a checkout of llama.cpp, for gguf
-    python: str | None = None  # that runs llama.cpp's converter; null = this one
-    parity: Parity = field(default_factory=Parity)
+    what: Literal["merged", "adapter", "gguf"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]  # auto = as it was judged
+    llama_cpp: str | None  # a checkout of llama.cpp, for gguf
+    python: str | None  # that runs llama.cpp's converter; null = this one
+    parity: Parity

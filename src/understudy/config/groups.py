@@ -47,8 +47,8 @@ class CoverageConfig(Source):
     licence: str | None
     split: Split
     format: Format = added("auto")
-    columns: Columns = field(default_factory=Columns)
-    categories: dict[str, str] = field(default_factory=dict)  # task -> category; others: all rows
+    columns: Columns = field(default_factory=Columns, kw_only=True)
+    categories: dict[str, str] = field(kw_only=True)  # task -> category; others: all rows
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -72,9 +72,9 @@ class SynthesisConfig(Source):
     topics: list[str]  # asked for in turn; [] = whatever the teacher likes
     lengths: Annotated[list[PositiveFloat], Field(min_length=1)]  # times the seed's words, in turn
     min_yield: Share  # of the pairs asked for that must be new
-    service: Service | None = None
+    service: Service | None
     format: Format = added("auto")
-    dedup: Dedup = field(default_factory=Dedup)
+    dedup: Dedup = field(default_factory=Dedup, kw_only=True)
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -82,7 +82,7 @@ class BaselineConfig:
     """The service LLM that the local model is measured against."""
 
     kind: Literal["service", "none"]
-    service: Service | None = None
+    service: Service | None
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -95,9 +95,9 @@ class InferenceConfig(Source):
     batch_size: PositiveInt
     kind: Literal["local", "file", "hub"] = added("local")
     engine: Literal["transformers", "vllm"] = added("transformers")
-    families: dict[str, str] = field(default_factory=dict)  # generator or evaluator -> family
+    families: dict[str, str] = field(kw_only=True)  # generator or evaluator -> family
     repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
-    python: str | None = machine(default=None)  # of the virtual environment that has vLLM
+    python: str | None = machine()  # of the virtual environment that has vLLM
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -190,10 +190,10 @@ class Config:
     tracking: TrackingConfig = machine()
     paths: PathsConfig = machine()
     run: RunConfig = machine()
-    accelerate: AccelerateConfig = machine(default_factory=AccelerateConfig)
-    export: ExportConfig = machine(default_factory=ExportConfig)
-    gateway: GatewayConfig = machine(default_factory=GatewayConfig)
-    serve: ServeConfig = machine(default_factory=ServeConfig)
+    accelerate: AccelerateConfig = machine()
+    export: ExportConfig = machine()
+    gateway: GatewayConfig = machine()
+    serve: ServeConfig = machine()
 
     @property
     def services(self) -> list[Service]:

@@ -12,17 +12,17 @@ from understudy.config.source import STRICT, Count
 class ServeConfig:
     """How `understudy serve` serves, whichever engine computes."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000  # 0 = a free one
-    engine: Literal["transformers", "vllm"] = "transformers"
-    python: str | None = None  # that has vLLM; null = inference.python
-    name: str | None = None  # the `model` that clients ask for; null = that of the run or directory
-    threads: PositiveInt | None = None  # of the CPU; null = as many as torch chooses
-    batch_size: PositiveInt = 32  # answers that are decoded together
-    queue: Count = 256  # further answers that may wait; then 429
-    context: PositiveInt | None = None  # tokens of prompt and answer; null = the model's
-    max_tokens: PositiveInt | None = None  # of an answer; null = what the context leaves
-    max_choices: PositiveInt = 16  # `n` of one request
-    max_body_bytes: PositiveInt = 1_000_000
-    prefill_tokens: PositiveInt = 4096  # of prompts that are read between two steps of decoding
-    patience_s: PositiveFloat = 30.0  # for a request to arrive, and for answers to end at shutdown
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]  # 0 = a free one
+    engine: Literal["transformers", "vllm"]
+    python: str | None  # that has vLLM; null = inference.python
+    name: str | None  # the `model` that clients ask for; null = that of the run or directory
+    threads: PositiveInt | None  # of the CPU; null = as many as torch chooses
+    batch_size: PositiveInt  # answers that are decoded together
+    queue: Count  # further answers that may wait; then 429
+    context: PositiveInt | None  # tokens of prompt and answer; null = the model's
+    max_tokens: PositiveInt | None  # of an answer; null = what the context leaves
+    max_choices: PositiveInt  # `n` of one request
+    max_body_bytes: PositiveInt
+    prefill_tokens: PositiveInt  # of prompts that are read between two steps of decoding
+    patience_s: PositiveFloat  # for a request to arrive, and for answers to end at shutdown

@@ -16,11 +16,11 @@ ProviderName = Literal["offline", "openai", "anthropic", "google", "openai_compa
 class Bias:
     """The planted bias of an offline judge; formulas in `service/offline_judge.py`."""
 
-    offset: float = 0.0
-    compression: Annotated[float, Field(gt=0)] = 1.0
-    ceiling: Annotated[float, Field(ge=0, le=100)] = 100.0
-    length: float = 0.0
-    noise: Annotated[float, Field(ge=0)] = 0.0
+    offset: float
+    compression: Annotated[float, Field(gt=0)]
+    ceiling: Annotated[float, Field(ge=0, le=100)]
+    length: float
+    noise: Annotated[float, Field(ge=0)]
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -55,22 +55,22 @@ class Service:
     terms: str | None
     temperature: float | None
     max_output_tokens: PositiveInt
-    skill: Share | None = None
-    bias: Bias | None = None
+    skill: Share | None
+    bias: Bias | None
     base_url: str | None = added(None)  # null = the maker's own
     rehearsal: bool = added(False)  # set by rehearsal.url: no LLM answers
     reasoning: str | PositiveInt | None = added(None)  # an effort, or a budget in tokens
     structured: bool = added(True)  # whether the endpoint takes a JSON schema
-    context: PositiveInt | None = machine(default=None)  # tokens
-    key_env: str | None = machine(default=None)  # the environment variable that holds the key
-    prices: Prices | None = machine(default=None)
-    retired: Retired | None = machine(default=None)
-    mode: Literal["online", "batch"] = machine(default="online")
-    concurrency: PositiveInt = machine(default=16)
-    requests_per_minute: PositiveInt | None = machine(default=None)
-    tokens_per_minute: PositiveInt | None = machine(default=None)
-    timeout_s: PositiveFloat = machine(default=120.0)
-    attempts: PositiveInt = machine(default=10)
+    context: PositiveInt | None = machine()  # tokens
+    key_env: str | None = machine()  # the environment variable that holds the key
+    prices: Prices | None = machine()
+    retired: Retired | None = machine()
+    mode: Literal["online", "batch"] = machine()
+    concurrency: PositiveInt = machine()
+    requests_per_minute: PositiveInt | None = machine()
+    tokens_per_minute: PositiveInt | None = machine()
+    timeout_s: PositiveFloat = machine()
+    attempts: PositiveInt = machine()
 
 
 def check_service(service: Service, rehearsal_url: str | None) -> None:

@@ -27,14 +27,14 @@ SplitName = Literal["train", "validation", "test", "holdout"]
 Format = Literal["auto", "messages", "pairs", "llamaduo"]
 
 
-def machine(**default: Any) -> Any:
+def machine() -> Any:
     """A field that cannot change a result."""
-    return field(**default, metadata={"machine": True})
+    return field(metadata={"machine": True})
 
 
 def added(default: Any) -> Any:
     """A field of later work: not hashed while it is `default`, so finished stages stay valid."""
-    return field(default=default, metadata={"added": True})
+    return field(default=default, kw_only=True, metadata={"added": True})
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -63,13 +63,13 @@ class Dedup:
 class Source:
     """Rows from a file, or from a data set on the hub at a revision; other kinds leave it null."""
 
-    path: str | None = machine(default=None)  # a file counts by its contents
+    path: str | None = machine()  # a file counts by its contents
     repo: str | None = added(None)
     revision: Revision | None = added(None)  # null = resolved once and recorded
     subset: str | None = added(None)  # of a hub data set that has several
     # Parts of a hub data set to read -> the split of their rows, null = drawn; {} = all parts
-    parts: dict[str, SplitName | None] = field(default_factory=dict)
-    tolerance: Share = machine(default=0.01)  # share of bad rows to skip; above it nothing is made
+    parts: dict[str, SplitName | None]
+    tolerance: Share = machine()  # share of bad rows to skip; above it nothing is made
 
 
 def check_source(group: str, source: Any) -> None:

@@ -41,7 +41,7 @@ class ModelConfig:
     lora_targets: list[str] | Literal["all-linear"]
     path: str | None = machine()  # a directory counts by its contents
     # prompts/chat_NAME.jinja or a path to a .jinja file, counted by contents; null = the model's
-    chat_template: str | None = machine(default=None)
+    chat_template: str | None = machine()
     new_tokens: tuple[str, ...] = added(())  # added to the vocabulary, each with a new row
 
 
@@ -67,16 +67,16 @@ class TrainerConfig:
     lora_alpha: PositiveInt
     lora_dropout: Share
     start: Literal["base", "previous"]
-    per_device_batch: PositiveInt | None = machine(default=None)
+    per_device_batch: PositiveInt | None = machine()
     loss: Literal["answer", "all"] = added("answer")  # all: the prompt's tokens count too
     lora_targets: list[str] | Literal["all-linear"] | None = added(None)  # null = the model's
     # Training rows, at least -> rank; alpha grows with it. {} = lora_rank whatever the rows
-    rank_by_rows: dict[Size, PositiveInt] = field(default_factory=dict)
+    rank_by_rows: dict[Size, PositiveInt] = field(kw_only=True)
     new_token_rows: Literal["trained", "frozen"] = added("trained")  # those of model.new_tokens
     quantization: Literal["none", "nf4"] = added("none")  # of the frozen weights
     precision: Literal["auto", "fp32", "bf16", "fp16"] = added("auto")  # bf16 on a GPU, else fp32
-    attention: Literal["sdpa", "flash_attention_2", "eager"] = machine(default="sdpa")
-    gradient_checkpointing: bool | None = machine(default=None)  # null = on a GPU
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = machine()
+    gradient_checkpointing: bool | None = machine()  # null = on a GPU
 
 
 _ZERO3 = ("zero3", "zero3_offload")

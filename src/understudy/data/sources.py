@@ -132,7 +132,7 @@ def check_hub(source: Source) -> None:
     """BadInput when a data set can be had neither from the hub nor from the local cache."""
     assert source.repo is not None, "a hub source has a repo"
     if not _is_local(source.repo) and not is_reachable() and not _is_cached(source.repo):
-        raise BadInput(_not_here(source))
+        raise BadInput(_not_here(_name(source.repo, source.revision)))
 
 
 def _read_hub(source: Source) -> list[Raw]:
@@ -151,7 +151,7 @@ def _read_hub(source: Source) -> list[Raw]:
 @lru_cache(maxsize=2)
 def _load(repo: str, subset: str | None, revision: str | None) -> Any:
     """All parts of a data set, by name."""
-    source = Source(repo=repo, subset=subset, revision=revision)
+    name = _name(repo, revision)
     if not _is_local(repo) and not is_reachable():
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when `datasets` is imported
     import datasets
@@ -162,10 +162,10 @@ def _load(repo: str, subset: str | None, revision: str | None) -> Any:
         return datasets.load_dataset(repo, subset, revision=revision)
     except (ConnectionError, DatasetNotFoundError, FileNotFoundError) as error:
         if is_reachable():
-            raise BadInput(f"{_name(source)} cannot be had: {first_line(error)}") from None
-        raise BadInput(_not_here(source)) from None
+            raise BadInput(f"{name} cannot be had: {first_line(error)}") from None
+        raise BadInput(_not_here(name)) from None
     except ValueError as error:  # an unknown subset, among others
-        raise BadInput(f"{_name(source)} cannot be read: {first_line(error)}") from None
+        raise BadInput(f"{name} cannot be read: {first_line(error)}") from None
 
 
 def _resolve(repo: str, kind: Kind) -> str:
@@ -186,7 +186,7 @@ def _resolve(repo: str, kind: Kind) -> str:
             f"model.revision of {repo} is not given, and the hub, which knows the newest, cannot "
             "be reached; give its 40 hex digits"
         )
-    raise BadInput(_not_here(Source(repo=repo)))
+    raise BadInput(_not_here(_name(repo, None)))
 
 
 def is_reachable() -> bool:
@@ -213,13 +213,13 @@ def _is_local(repo: str) -> bool:
     return repo.startswith(("/", "./", "../"))
 
 
-def _name(source: Source) -> str:
-    return f"{source.repo}@{source.revision or 'main'}"
+def _name(repo: str, revision: str | None) -> str:
+    return f"{repo}@{revision or 'main'}"
 
 
-def _not_here(source: Source) -> str:
+def _not_here(name: str) -> str:
     return (
-        f"{_name(source)} is not in the local cache and the hub cannot be reached; "
+        f"{name} is not in the local cache and the hub cannot be reached; "
         "load it once where there is a network, or give the file with kind=file and path"
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import configs
 from support.panels import bend, judged, panel, truths
 from support.planted_bias import true_effect
 from understudy.config import Bias, build
@@ -62,7 +63,7 @@ def test_a_judge_who_scored_nothing_has_no_numbers() -> None:
 
 def offline_panel() -> dict[str, Bias]:
     judges = build(compose(["judge=offline_panel"], None).values).judges
-    return {name: service.bias or Bias() for name, service in judges.items()}
+    return {name: service.bias or configs.bias() for name, service in judges.items()}
 
 
 def test_the_vectorised_transform_is_the_offline_judges() -> None:

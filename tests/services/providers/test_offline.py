@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support import configs
+from support.configs import bias as planted
 from support.planted_bias import true_effect
 from understudy import playground
 from understudy.config import Bias, Service
@@ -28,7 +30,7 @@ QUICK = ("summarization", "classification", "closed_qa")  # coding runs code: on
 def service(name: str = "offline", **changed: object) -> Service:
     facts = {"provider": "offline", "model": "playground-1", "family": "offline", "terms": None}
     sizes = {"temperature": None, "max_output_tokens": 4096}
-    return Service(name=name, **facts | sizes | changed)  # type: ignore[arg-type]
+    return configs.service(name=name, **facts | sizes | changed)
 
 
 def replies(to: Service, requests: list[Request]) -> list[str]:
@@ -173,7 +175,7 @@ def test_repeats_and_judges_have_noise_of_their_own_and_reruns_agree() -> None:
     pair = playground.generate("closed_qa", seed=8, start=0, count=1)[0]
     answer = playground.flawed(pair.instruction, random.Random(1))
     messages = judge.render("default", "reference_first", *pair, answer)
-    noisy = [service(name, bias=Bias(noise=4.0)) for name in ("a", "b")]
+    noisy = [service(name, bias=planted(noise=4.0)) for name in ("a", "b")]
     asked = [Request(messages, m) for m in range(20)]
     a, b = (replies(one, asked) for one in noisy)
     assert len(set(a)) > 5
@@ -181,14 +183,21 @@ def test_repeats_and_judges_have_noise_of_their_own_and_reruns_agree() -> None:
     assert sum(x == y for x, y in zip(a, b, strict=True)) < 10
 
 
-LENIENT = Bias(offset=6, compression=0.8, length=3, noise=3)
-STRICT = Bias(offset=-8, compression=1.1, ceiling=95, length=-2, noise=4)
+LENIENT = planted(offset=6, compression=0.8, length=3, noise=3)
+STRICT = planted(offset=-8, compression=1.1, ceiling=95, length=-2, noise=4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "bias",
-    [Bias(noise=2), Bias(offset=5), Bias(ceiling=80, noise=5), Bias(length=10), LENIENT, STRICT],
+    [
+        planted(noise=2),
+        planted(offset=5),
+        planted(ceiling=80, noise=5),
+        planted(length=10),
+        LENIENT,
+        STRICT,
+    ],
 )
 def test_judgements_shift_by_the_true_effect_of_the_planted_bias(bias: Bias) -> None:
     pairs = [p for t in QUICK for p in playground.generate(t, seed=2, start=0, count=100)]
@@ -210,17 +219,17 @@ def test_judgements_shift_by_the_true_effect_of_the_planted_bias(bias: Bias) -> 
 
 
 def test_each_part_of_a_bias_bends_a_score_as_documented() -> None:
-    assert bend(80, 0, 0, Bias(offset=-7)) == 73
-    assert bend(80, 0, 0, Bias(compression=0.5)) == 65
-    assert bend(80, 0, 0, Bias(ceiling=60)) == 60
-    assert bend(80, 0, 1.5, Bias(noise=4)) == 86
-    assert bend(50, 0.5, 0, Bias(length=10)) == 55  # 10 tanh(0.5) = 4.6
-    assert bend(50, -9, 0, Bias(length=10)) == 40  # a preference has its limit
-    assert bend(90, 9, 9, Bias(offset=9)) == 99
+    assert bend(80, 0, 0, planted(offset=-7)) == 73
+    assert bend(80, 0, 0, planted(compression=0.5)) == 65
+    assert bend(80, 0, 0, planted(ceiling=60)) == 60
+    assert bend(80, 0, 1.5, planted(noise=4)) == 86
+    assert bend(50, 0.5, 0, planted(length=10)) == 55  # 10 tanh(0.5) = 4.6
+    assert bend(50, -9, 0, planted(length=10)) == 40  # a preference has its limit
+    assert bend(90, 9, 9, planted(offset=9)) == 99
 
 
 def test_the_true_effect_of_a_plain_offset_is_the_offset() -> None:
-    assert true_effect(Bias(offset=5), [10, 50, 90], [0, 1, -1], draws=2) == (5, 0)
+    assert true_effect(planted(offset=5), [10, 50, 90], [0, 1, -1], draws=2) == (5, 0)
 
 
 @settings(deadline=None)

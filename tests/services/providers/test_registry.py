@@ -26,12 +26,15 @@ ASK = """
 import sys
 from pathlib import Path
 from understudy.config import Service
+from understudy.config.base import complete_service
 from understudy.rehearsal.server import RehearsalServer
 from understudy.services.account import Account
 from understudy.services.base import Request
 from understudy.services.client import ask
 
-service = Service("ours", "acme", "acme-1", "acme", None, None, 50, rehearsal=True)
+names = {"name": "ours", "provider": "acme", "model": "acme-1", "family": "acme", "terms": None}
+sizes = {"temperature": None, "max_output_tokens": 50, "rehearsal": True}
+service = Service(**complete_service(names | sizes))
 with RehearsalServer() as server:
     account = Account(Path(sys.argv[1]), "stage", "purse", rehearsal_url=server.url)
     ((_, reply),) = ask(service, [Request(({"role": "user", "content": "hello"},))], account)

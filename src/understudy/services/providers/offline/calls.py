@@ -10,6 +10,7 @@ import random
 
 from understudy import playground
 from understudy.config import Bias, Service
+from understudy.config.base import base
 from understudy.prompts import judge, synthesis
 from understudy.records import dumps
 from understudy.services.base import Finish, Reply, Request, Usage
@@ -31,6 +32,7 @@ class Offline:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._bias = service.bias or Bias(**base("service/_unbiased")["bias"])
 
     async def complete(self, request: Request) -> Reply:
         """Answer one request; there is nothing to wait for."""
@@ -54,7 +56,7 @@ class Offline:
         messages = dumps(request.messages)
         if verdict := judge.asked(request.messages):
             rng = _random("judge", messages, service.name, index)
-            return offline_judge.judge(verdict, service.bias or Bias(), rng), "stop"
+            return offline_judge.judge(verdict, self._bias, rng), "stop"
         if lesson := synthesis.asked(request.messages):
             return teach(lesson, _random("teacher", messages, index))
         skill = 1.0 if service.skill is None else service.skill
