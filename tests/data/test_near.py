@@ -140,7 +140,7 @@ def test_a_crowded_key_is_cut_but_copies_are_found() -> None:
 def test_the_papers_rule_may_delete_both_copies() -> None:
     texts = ["Yes, it is.", "No.", "Yes, it is.", prose(30, 1), f"{prose(30, 1)} x"]
     assert [(n, near.row) for n, near in paper_pairs(texts)] == [(2, 0), (4, 3)]
-    drops = paper_drops(texts, Dedup("paper"))
+    drops = paper_drops(texts, Dedup(kind="paper"))
     assert {number: near.row for number, near in drops.items()} == {0: 2, 2: 0, 3: 4, 4: 3}
 
 

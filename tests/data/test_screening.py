@@ -110,7 +110,9 @@ def test_under_the_papers_preset_short_responses_alone_count_but_leaks_are_leaks
         NewPair("c", prose(20, 3), "Who knows?"),
         NewPair("d", prose(20, 3), "Nobody."),
     ]
-    found = [drop and drop.reason for _, drop in Screen(human, rule_of(Dedup("paper"))).sift(pairs)]
+    found = [
+        drop and drop.reason for _, drop in Screen(human, rule_of(Dedup(kind="paper"))).sift(pairs)
+    ]
     assert found == ["duplicate_response", "held_out_instruction", None, None]
 
 
