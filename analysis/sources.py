@@ -93,12 +93,12 @@ def _run_system(
     rows = list(read_rows(answers / "out" / "rows.jsonl", Answer))
     wanted = {row.id: row for row in read_rows(split / "out" / "rows.jsonl", Coverage)}
     if run.is_ready_made:
-        origin = origin(rows[0].generator, rows[0].family)
+        made_by = origin(rows[0].generator, rows[0].family)
     else:
         here = {other.kind: other.directory for other in done if other.round == stage.round}
-        origin = _run_origin(run.config, stage, here, rows[0])
+        made_by = _run_origin(run.config, stage, here, rows[0])
     return System(
-        **origin,
+        **made_by,
         task=labels.canonical(run.config["task"]["name"]),
         run=run.name,
         is_rehearsal=run.rehearsal,
