@@ -60,7 +60,7 @@ def without(annex: str, at: Path) -> Path:
 @pytest.mark.parametrize("annex", house.ANNEXES)
 def test_without_an_annex_a_small_loop_runs_and_is_reported(annex: str, tmp_path: Path) -> None:
     package = without(annex, tmp_path / "copy")
-    environment = os.environ | {"PYTHONPATH": str(package.parent)}
+    environment = os.environ | {"PYTHONPATH": str(package.parent), "UNDERSTUDY_ROOT": "runs"}
 
     def call(*words: str) -> str:
         done = subprocess.run(
