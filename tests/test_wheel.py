@@ -1,6 +1,10 @@
-"""The wheel is complete: installed by README's command, it works from any directory."""
+"""The wheel is complete: installed by README's command, it works from any directory.
+
+`UNDERSTUDY_PYTHONS="3.12 3.13"` names further versions of Python to install it for (`make soak`).
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +12,26 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def interpreter(version: str) -> str:
+    """Return the interpreter of a version: this one, one on PATH, or one that pyenv installed."""
+    if version == HERE:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python")]
+    for candidate in candidates:  # a shim of pyenv is on PATH also where it runs nothing
+        if candidate and not subprocess.run([candidate, "-c", ""], capture_output=True).returncode:
+            return str(candidate)
+    pytest.skip(f"Python {version} is neither on PATH nor below {pyenv}")
 
 
 @pytest.mark.slow
-def test_the_wheel_runs_a_migration_and_reports_it_from_another_directory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [HERE, *os.environ.get("UNDERSTUDY_PYTHONS", "").split()])
+def test_the_wheel_runs_a_migration_and_reports_it_from_another_directory(
+    version: str, tmp_path: Path
+) -> None:
     wheels, elsewhere = tmp_path / "dist", tmp_path / "elsewhere"
     elsewhere.mkdir()
     ours = ("UNDERSTUDY", "PYTHON")
@@ -26,7 +46,7 @@ def test_the_wheel_runs_a_migration_and_reports_it_from_another_directory(tmp_pa
 
     call(sys.executable, "-m", "build", "--wheel", "--outdir", wheels, ".", at=PROJECT)
     (wheel,) = wheels.iterdir()
-    call(sys.executable, "-m", "venv", tmp_path / "venv")
+    call(interpreter(version), "-m", "venv", tmp_path / "venv")
     bin_ = tmp_path / "venv" / "bin"
     constraints = PROJECT / "constraints.txt"
     call(bin_ / "pip", "install", "-q", "-c", constraints, "torch==2.13.0", wheel)
