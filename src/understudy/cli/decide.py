@@ -75,7 +75,7 @@ def decide_run(
     run: "RunRecord", margin: float, alpha: float, service: str | None = None
 ) -> "Decision":
     """Look at the run's holdout, which is recorded first, and decide."""
-    from understudy.evaluation import decision
+    from understudy.evaluation import decision, looks
     from understudy.evaluation.scores import METRICS
     from understudy.records import Coverage, Verdict, read_rows
 
@@ -94,7 +94,7 @@ def decide_run(
     families = {judge: _family(found) for judge, found in local.items()}
     teacher = _service(run, "synthesis")
     evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
-    number = decision.look(decision.file_of(run.root, sorted(groups)), run.name, evidence)
+    number = looks.look(looks.file_of(run.root, sorted(groups)), run.name, evidence)
     warnings = decision.family_warnings(families, teacher, replaced)
     return decision.decide(
         pairs, groups, margin=margin, alpha=alpha, look=number, warnings=warnings

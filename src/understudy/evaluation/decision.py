@@ -25,11 +25,8 @@ and 5.5 % on 50; with t alone it would be 6.7, 7.4 and 8.7 % (tests/evaluation/t
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -37,8 +34,7 @@ import numpy as np
 
 from understudy.evaluation.scores import METRICS, Metric, pool, scored
 from understudy.evaluation.statistics.intervals import Interval, cluster_mean
-from understudy.records import Verdict, dumps
-from understudy.store.artifacts import fingerprint, whole_lines
+from understudy.records import Verdict
 
 MARGIN = 5.0  # points
 ALPHA = 0.05
@@ -262,32 +258,3 @@ def family_warnings(
         for role, other in (("teacher", teacher), ("service", service))
         if other is not None and other[1] == family != "unknown"
     ]
-
-
-def file_of(root: Path, prompts: Sequence[str]) -> Path:
-    """The file of the holdout that consists of these prompts, whatever run they are part of."""
-    return root / "looks" / f"{fingerprint(sorted(prompts))}.jsonl"
-
-
-def look(file: Path, run: str, evidence: dict[str, Any]) -> int:
-    """Record this look unless it has been taken before; its number, from 1.
-
-    One write, on disk before its number is told: of two at a time one comes after the other.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    key = fingerprint(evidence)
-    if key not in _order(file):
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        line = dumps({"look": key, "run": run, "when": when, "evidence": evidence}) + "\n"
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return _order(file).index(key) + 1
-
-
-def _order(file: Path) -> list[str]:
-    """The looks in the order in which they were taken, each once."""
-    return list(dict.fromkeys(line["look"] for line in whole_lines(file)))
