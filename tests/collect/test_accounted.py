@@ -1,0 +1,135 @@
+"""Logs: no answer is lost, cut or misread because of how its text begins or who wrapped it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.files import turns, write
+from understudy.collect.collect import Summary, collect
+from understudy.collect.work import CollectOptions
+
+missing = pytest.mark.xfail(strict=True, reason="logs are not accounted for in this yet")
+CHUNK = (
+    '{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"It is 4."},'
+    '"finish_reason":"stop"}]}'
+)
+STREAMS = {
+    "a comment": f": ping\n\ndata: {CHUNK}\n\ndata: [DONE]\n\n",
+    "an id": f"id: 7\ndata: {CHUNK}\n\ndata: [DONE]\n\n",
+    "retry": f"retry: 100\n\ndata: {CHUNK}\n\n",
+    "a byte order mark": f"\ufeffdata: {CHUNK}\n\n",
+    "CR": f"data: {CHUNK}\r\rdata: [DONE]\r\r",
+    "an event over two lines": f"data: {CHUNK[:34]}\ndata: {CHUNK[34:]}\n\n",
+}
+ANSWERS = {
+    "JSON": '{"intent": "refund", "sure": true}',
+    "a JSON list": '["a", "b"]',
+    "a word of a stream": "events in the calendar: none.",
+    "a field of a stream": "data: the plural of datum.",
+    "several of them": "event: a party\ndata: tomorrow",
+}
+
+
+def exchange(response: Any, number: int = 0) -> dict[str, Any]:
+    return {"request": {"model": "m", "messages": turns(f"Twice {number}?")}, "response": response}
+
+
+def made(path: Path, rows: list[Any]) -> tuple[list[Any], Summary]:
+    out = path / "out.jsonl"
+    summary = collect([str(write(path / "log.jsonl", rows))], out, CollectOptions(redact=()))
+    return [json.loads(line) for line in out.read_bytes().split(b"\n") if line], summary
+
+
+@pytest.mark.parametrize(
+    "kind", [name if name == "CR" else pytest.param(name, marks=missing) for name in STREAMS]
+)
+def test_a_stream_is_told_by_its_grammar(kind: str, tmp_path: Path) -> None:
+    rows, _ = made(tmp_path, [exchange(STREAMS[kind])])
+    assert [row["messages"][-1]["content"] for row in rows] == ["It is 4."]
+
+
+@pytest.mark.parametrize("kind", [pytest.param(name, marks=missing) for name in ANSWERS])
+def test_an_answer_is_text_whatever_it_begins_with(kind: str, tmp_path: Path) -> None:
+    rows, _ = made(tmp_path, [exchange("Plain."), exchange(ANSWERS[kind], 1)])
+    assert [row["messages"][-1]["content"] for row in rows] == ["Plain.", ANSWERS[kind]]
+
+
+@missing
+@pytest.mark.parametrize("odd", ["\u2028", "\u0085", "\u2029", "\x1c"])
+def test_a_stream_is_not_cut_inside_a_text(odd: str, tmp_path: Path) -> None:
+    text = f"one{odd}two"
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
+    stream = f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}\n\n"
+    if odd == "\x1c":  # not allowed in JSON but where it is escaped
+        stream = f"data: {json.dumps({'choices': [choice]})}\n\n"
+        stream = f": a comment with {odd} in it\n{stream}"
+    rows, _ = made(tmp_path, [exchange(stream)])
+    assert [row["messages"][-1]["content"] for row in rows] == [text]
+
+
+OUTPUTS = {
+    "text": "It is 4.",
+    "a message": {"role": "assistant", "content": "It is 4."},
+    "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "It is 4."}],
+    "a JSON text of a message": json.dumps({"role": "assistant", "content": "It is 4."}),
+    "a JSON text": json.dumps("It is 4."),
+    "parts": {"role": "assistant", "parts": [{"type": "text", "content": "It is 4."}]},
+    "messages of parts": [
+        {"role": "assistant", "parts": [{"type": "text", "content": "It is 4."}]}
+    ],
+    "an object with text": {"text": "It is 4."},
+    "messages below": {"messages": [{"role": "assistant", "content": "It is 4."}]},
+    "generations": {"generations": [[{"text": "It is 4."}]]},
+    "completion": {"completion": "It is 4."},
+    "content blocks": [{"type": "text", "text": "It is 4."}],
+    "Gemini": {"content": {"role": "model", "parts": [{"text": "It is 4."}]}},
+}
+KNOWN = ("text", "a message", "a JSON text of a message", "a JSON text")
+
+
+@pytest.mark.parametrize(
+    "kind", [name if name in KNOWN else pytest.param(name, marks=missing) for name in OUTPUTS]
+)
+def test_a_generation_of_langfuse_gives_its_text(kind: str, tmp_path: Path) -> None:
+    row = {"type": "GENERATION", "traceId": "t", "input": turns("Twice 2?")}
+    rows, _ = made(tmp_path, [row | {"output": OUTPUTS[kind]}])
+    assert [one["messages"] for one in rows] == [turns("Twice 2?", "It is 4.")]
+
+
+@missing
+@pytest.mark.parametrize("output", [{"intent": "refund"}, '{"intent": "refund"}'])
+def test_an_object_that_is_the_answer_stays_json(output: Any, tmp_path: Path) -> None:
+    row = {"type": "GENERATION", "traceId": "t", "input": turns("Which?"), "output": output}
+    rows, _ = made(tmp_path, [row])
+    assert json.loads(rows[0]["messages"][-1]["content"]) == {"intent": "refund"}
+
+
+@missing
+def test_thoughts_are_no_part_of_the_answer_and_are_counted(tmp_path: Path) -> None:
+    rows, summary = made(tmp_path, [exchange("<think>\nHm, 2+2.\n</think>\n\nIt is 4.")])
+    assert rows[0]["messages"][-1]["content"] == "It is 4."
+    assert summary.changed["thoughts taken out of the answer"] == 1
+
+
+@missing
+def test_nothing_vanishes_among_many_lines(tmp_path: Path) -> None:
+    """Every line is kept, a duplicate, skipped for a reason or broken; odd fields are named."""
+    stop = {"message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
+    kinds: list[Any] = [
+        {"response": {"choices": [stop]}},
+        {"response": "Plain."},
+        {"response": '{"a": 1}', "mood": "good"},
+        {"response": STREAMS["a comment"]},
+        {"response": {"choices": [stop | {"finish_reason": "length"}]}},
+        {"response": {"odd": 1}},
+        {"response": {"error": {"message": "no"}}},
+        {"response": None},
+    ]
+    lines = [exchange(None, n) | kinds[n % len(kinds)] for n in range(10_000)]
+    rows, summary = made(tmp_path, [*lines, *("{torn",) * 9])
+    gone = summary.duplicates + summary.broken + summary.skipped.total()
+    assert summary.lines == 10_009 == len(rows) + gone
+    assert summary.kept == len(rows) == 5_000
+    assert summary.unread == {"mood": 1250}
