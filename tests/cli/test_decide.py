@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,16 @@ def verdicts(judge: str, generator: str, scores: Any, family: str = "third") -> 
     ]
 
 
-def made(root: Path, difference: float, prompts: int = 80, judge_family: str = "third") -> Path:
+def made(
+    root: Path,
+    difference: float,
+    prompts: int = 80,
+    judge_family: str = "third",
+    judge: str = "j",
+    task: str = "closed_qa",
+) -> Path:
     """A finished run whose local model is `difference` points from the service on the holdout."""
+    mark = f"{difference}-{prompts}-{judge}-{task}"
     rng = np.random.default_rng(0)
     theirs = rng.uniform(80, 90, prompts)
     ours = theirs + difference + rng.normal(0, 2, prompts)
@@ -46,22 +55,32 @@ def made(root: Path, difference: float, prompts: int = 80, judge_family: str = "
     ]
     rows.append(Coverage("t", "t", message, "closed_qa", None, "file", "test"))
     stages = {
-        "evaluation.j": stage(
-            root, f"evaluation/local{difference}", verdicts("j", "tiny", ours, judge_family)
-        ),
-        "baseline.j": stage(root, "evaluation/service", verdicts("j", "gpt", theirs, judge_family)),
+        f"{role}.{judge}": stage(
+            root, f"evaluation/{name}{mark}", verdicts(judge, generator, scores, judge_family)
+        )
+        for role, name, generator, scores in (
+            ("evaluation", "local", "tiny", ours),
+            ("baseline", "service", "gpt", theirs),
+        )
     }
-    service = {"kind": "service", "service": {"name": "gpt", "family": "openai"}}
+    service = {"name": "gpt", "model": "gpt-1", "family": "openai"}
+    config = {
+        "gate": {"kind": "paper"},
+        "baseline": {"kind": "service", "service": service},
+        "synthesis": {"kind": "none"},
+        "task": {"name": task},
+        "model": {"name": "tiny"},
+    }
     record = records.record(
-        name=f"run{difference}",
+        name=f"run{mark}",
         command=COMMAND,
-        stages={"split": stage(root, "split/s", rows)},
-        config={"gate": {"kind": "paper"}, "baseline": service, "synthesis": {"kind": "none"}},
+        stages={"split": stage(root, f"split/{mark}", rows)},
+        config=config,
         decision={"passed": True, "round": 0, "reason": "All means reach."},
         holdout={"round": 0, "stages": stages},
     )
     run_json = root / "run" / str(record["name"]) / "run.json"
-    run_json.parent.mkdir(parents=True)
+    run_json.parent.mkdir(parents=True, exist_ok=True)
     run_json.write_text(json.dumps(record))
     return run_json
 
@@ -73,11 +92,16 @@ def decide(root: Path, *arguments: str) -> int:
     return int(given.verb(given))
 
 
+def looks_of(said: str) -> list[int]:
+    """The numbers of the looks that were told, in order."""
+    return [int(number) for number in re.findall(r", look (\d+)", said)]
+
+
 def test_as_good_on_the_holdout_migrates_with_exit_code_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_json = made(tmp_path, -1.0)
-    assert decide(tmp_path, "run-1.0") == 0
+    assert decide(tmp_path) == 0
     said = capsys.readouterr().out
     assert said.startswith("MIGRATE: local - service is")
     assert "80 prompts (0 missing), look 1, one-sided level 0.05" in said
@@ -109,13 +133,10 @@ def test_few_prompts_are_inconclusive_and_it_says_how_many_more(
 def test_another_model_on_the_same_holdout_is_the_second_look(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for difference in (-1.0, -2.0):
-        made(tmp_path, difference)
-        decide(tmp_path, f"run{difference}")
-    decide(tmp_path, "run-1.0")
-    looks = [line for line in capsys.readouterr().out.splitlines() if " look " in line]
-    assert [line.partition("look ")[2][0] for line in looks] == ["1", "2", "1"]
-    assert looks[1].endswith("one-sided level 0.025")
+    runs = [str(made(tmp_path, difference)) for difference in (-1.0, -2.0)]
+    for run in (*runs, runs[0]):
+        decide(tmp_path, run)
+    assert looks_of(capsys.readouterr().out) == [1, 2, 1]
 
 
 def test_another_margin_counts_as_a_look(
@@ -125,6 +146,15 @@ def test_another_margin_counts_as_a_look(
     assert decide(tmp_path) == 1
     assert decide(tmp_path, "--margin", "10") == 0
     assert "look 2" in capsys.readouterr().out
+
+
+@pytest.mark.xfail(strict=True, reason="looks are keyed by the exact set of prompts")
+def test_a_holdout_that_grows_is_looked_at_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for prompts in (60, 61, 120, 60):
+        decide(tmp_path, str(made(tmp_path / "runs", 0.0, prompts=prompts)))
+    assert looks_of(capsys.readouterr().out) == [1, 2, 3, 1]
 
 
 def test_a_judge_of_the_services_family_is_warned_about(
@@ -153,7 +183,7 @@ def test_a_run_that_passed_no_round_is_not_ready_and_nothing_is_looked_at(
 
 def test_a_holdout_that_is_not_judged_is_bad_input_and_no_look(tmp_path: Path) -> None:
     run_json = made(tmp_path, 0.0)
-    (tmp_path / "evaluation/local0.0/DONE").unlink()
+    next(tmp_path.glob("evaluation/local*/DONE")).unlink()
     with pytest.raises(BadInput, match=f"not finished evaluation.j on the holdout.*{COMMAND}"):
         decide(tmp_path)
     change(run_json, holdout=None)

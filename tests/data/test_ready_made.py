@@ -320,3 +320,29 @@ def test_imported_verdicts_alone_are_no_rehearsal(
     run = json.loads((tmp_path / "runs/run/ready/run.json").read_text())
     assert run["rehearsal"] is False
     assert [(e["data_size"], e["decision"]) for e in run["rounds"]] == [(None, "fail")] * 2
+
+
+# --- conversations -------------------------------------------------------------------------------
+
+
+def shadows(path: Path, conversations: int, turns: int, **named: str) -> Path:
+    """Shadow rows of conversations; each turn's prompt holds the turns before it."""
+    rows: list[dict[str, Any] | str] = []
+    for number in range(conversations):
+        prompt: list[dict[str, str]] = []
+        for turn in range(turns):
+            prompt = [*prompt, {"role": "user", "content": f"question {turn} of {number}?"}]
+            group = {name: value.format(number) for name, value in named.items()}
+            texts = {"reference": "yes", "candidate": "no", "generator": "small"}
+            rows.append({"prompt": prompt} | texts | group)
+            prompt = [*prompt, {"role": "assistant", "content": f"answer {turn}"}]
+    return write(path, rows)
+
+
+@pytest.mark.xfail(strict=True, reason="ready-made answers carry no conversation")
+def test_the_turns_of_a_conversation_are_one_cluster(composed: Composed, tmp_path: Path) -> None:
+    path = shadows(tmp_path / "shadow.jsonl", conversations=3, turns=20)
+    ready = answers.load(composed("inference=file", f"inference.path={path}").inference, "t")
+    assert len(ready.prompts) == 60
+    assert len({row.group_id for row in ready.prompts}) == 3
+    assert len({answer.group_id for answer in ready.answers["small"]}) == 3

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.evaluations import answers_to, config, coverage, job, service, write
+from support.evaluations import answers_to, config, coverage, job, service, verdict, write
 from understudy.config import Config, GateConfig, changed
 from understudy.evaluation import gate, judge
 from understudy.evaluation.gate import GateLine, RoundDecision, decide
+from understudy.evaluation.scores import summarize
 from understudy.records import Answer, Coverage
 from understudy.store.artifacts import Job
 
@@ -177,3 +178,45 @@ def test_the_noninferiority_gate_compares_with_the_service_on_the_test_split(
         assert summary["reason"].startswith("On the test split, local - service is")
         assert summary["screen"]["judges"].keys() == {"offline", "offline_strict"}
         assert summary["screen"]["prompts"] == 8
+
+
+def verdicts_of(path: Path, role: str, scores: list[float | None]) -> Path:
+    """The out/ of an evaluation with one verdict a prompt; None where the judge says N/A."""
+    generator = "tiny" if role == "evaluation" else "service"
+    rows = [verdict(f"p{n}", 0, 0, score, generator) for n, score in enumerate(scores)]
+    answers = [
+        Answer(f"p{n}", f"p{n}", 0, "text", 1, "stop", generator, "f") for n in range(len(scores))
+    ]
+    write(path, rows)
+    summary = summarize(answers, rows) | {"generator": generator, "rule": None}
+    (path / "summary.json").write_text(json.dumps(summary))
+    return path
+
+
+def gated(path: Path, local: list[float | None], **gate_values: Any) -> dict[str, Any]:
+    """The gate's summary on these scores of the local model; the service always has 95."""
+    of = changed(config(judges=[service("j")]), {f"gate.{k}": v for k, v in gate_values.items()})
+    message = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    rows = [Coverage(f"p{n}", f"p{n}", message, "t", None, "s", "test") for n in range(len(local))]
+    inputs = {
+        "split": write(path / "split", rows),
+        "evaluation.j": verdicts_of(path / "local", "evaluation", local),
+        "baseline.j": verdicts_of(path / "service", "baseline", [95.0] * len(local)),
+    }
+    out = path / "gate"
+    out.mkdir()
+    gate.run(Job(of, {"round": 0, "data_size": 0}, inputs, out, path))
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+N_A: list[float | None] = [None] * 40 + [95.0] * 6  # a judge that scored 6 of 46 answers
+
+
+@pytest.mark.xfail(strict=True, reason="what is unscored is ignored")
+@pytest.mark.parametrize("kind", ["paper", "noninferiority"])
+def test_too_few_scores_pass_no_round(tmp_path: Path, kind: str) -> None:
+    found = gated(tmp_path, N_A, kind=kind, max_unscored=0.02)
+    assert found["decision"] == "fail"
+    assert found["reason"].startswith("Too few scores: j left 40 of 46 verdicts on tiny unscored")
+    assert "40 not_json" in found["reason"]

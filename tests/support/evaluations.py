@@ -106,8 +106,8 @@ def job(tmp_path: Path, of: Config, rows: list[Coverage], answers: list[Answer])
     return Job(of, {"judge": next(iter(of.judges)), "split": "test"}, inputs, out, scratch)
 
 
-def verdict(prompt: str, k: int, m: int, score: float | None) -> Verdict:
+def verdict(prompt: str, k: int, m: int, score: float | None, generator: str = "tiny") -> Verdict:
     return Verdict(
-        *(prompt, "tiny", k, "j", "f", "default", "reference_first", m, "0-100"),
+        *(prompt, generator, k, "j", "f", "default", "reference_first", m, "0-100"),
         *(score, score, None, None, "scored" if score is not None else "not_json"),
     )
