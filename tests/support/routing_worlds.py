@@ -38,3 +38,21 @@ def write_csv(outcomes: Outcomes, path: Path) -> Path:
         lines.append(",".join([name, text, *successes, *map(repr, map(float, outcomes.cost[row]))]))
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def grouped_workload(n: int, rng: np.random.Generator) -> Outcomes:
+    """At least n labelled queries in whole groups of 1 to about 40; larger groups are harder.
+
+    The text does not tell the size of a group, so nothing but the labels can.
+    """
+    group = np.repeat(np.arange(n), rng.geometric(0.15, n))
+    group = group[: int(np.searchsorted(group, group[n - 1], side="right"))]
+    size = np.bincount(group)[group]
+    text = [(_EASY, _HARD)[number % 2][int(rng.integers(4))] for number in range(len(group))]
+    chance = np.clip(
+        np.array([chances(one) for one in text]) + 0.08 - 0.02 * size[:, None], 0.05, 1
+    )
+    success = (rng.random(chance.shape) < chance).astype(float)
+    cost = np.array([[1e-4 * (1 + len(one) / 50), 2e-3 * (1 + len(one) / 50)] for one in text])
+    names = [f"q{number}" for number in range(len(group))]
+    return Outcomes(LLMS, success, cost, names, text, {"group": [f"g{one}" for one in group]})
