@@ -8,7 +8,7 @@ import pytest
 from scipy import special, stats
 
 from support.evaluations import verdict
-from understudy.evaluation import decision
+from understudy.evaluation import decision, looks
 from understudy.evaluation.decision import Decision, Pairs, decide, pair
 from understudy.evaluation.scores import METRICS
 from understudy.evaluation.statistics import intervals
@@ -92,11 +92,11 @@ def test_missing_scores_that_could_turn_it_stop_a_migration() -> None:
     assert "the 9 prompts without scores of both sides" in found.reason
 
 
-def test_a_second_look_has_half_the_level_and_a_third_a_quarter() -> None:
-    differences = spread(-2.3, 15, 100)  # lower limits -4.79, -5.27 and -5.70
-    found = [decided(differences, look=number) for number in (1, 2, 3)]
-    assert [one.level for one in found] == [0.05, 0.025, 0.0125]
-    assert [one.decision for one in found] == ["MIGRATE", "INCONCLUSIVE", "INCONCLUSIVE"]
+def test_a_lower_level_asks_for_more() -> None:
+    differences = spread(-2.3, 15, 100)  # lower limits -4.79 and -5.27
+    found = [decided(differences, level=level) for level in (None, 0.05, 0.025)]
+    assert [one.level for one in found] == [0.05, 0.05, 0.025]
+    assert [one.decision for one in found] == ["MIGRATE", "MIGRATE", "INCONCLUSIVE"]
 
 
 def test_nothing_to_compare_is_inconclusive_and_has_no_numbers() -> None:
@@ -206,12 +206,12 @@ def simulate(mean: float, prompts: int, loops: int) -> dict[str, float]:
         # The first round that passes is looked at, the last one where none does: always one look.
         first = np.where(passed.any(1), passed.argmax(1), ROUNDS - 1)
         counts["one look"] += migrates(holdout[np.arange(chunk), first], 0.05).sum()
-        # After a no there is another look at each later pass, at alpha / 2, alpha / 4, ...
+        # After a no there is another look at each later pass, at what is left of alpha.
         number = passed.cumsum(1)
         migrated = np.zeros(chunk, bool)
         for at in range(1, ROUNDS + 1):
             loop, step = np.nonzero(passed & (number == at) & ~migrated[:, None])
-            migrated[loop] = migrates(holdout[loop, step], 0.05 / 2 ** (at - 1))
+            migrated[loop] = migrates(holdout[loop, step], looks.level(0.05, at))
         counts["looks at every pass"] += migrated.sum()
     return {rule: count / loops for rule, count in counts.items()}
 

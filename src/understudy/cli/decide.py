@@ -7,6 +7,7 @@ model was trained or chosen on them.
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from understudy.errors import BadInput
 if TYPE_CHECKING:
     from understudy.evaluation.decision import Decision
     from understudy.pipeline.record import RunRecord
+    from understudy.records import Verdict
 
 _ABOUT = "decide on the holdout whether the local model may replace the service (exit 0 yes, 1 no)"
 
@@ -27,7 +29,9 @@ def register(verbs: Any) -> None:
     sub.add_argument("run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)")
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     sub.add_argument("--margin", type=float, help="points that may be lost (default: the gate's)")
-    sub.add_argument("--alpha", type=float, help="error of the first look (default: the gate's)")
+    sub.add_argument(
+        "--alpha", type=float, help="error of all looks together (default: the gate's)"
+    )
     sub.add_argument(
         "--service", metavar="GENERATOR", help="of ready-made answers: whose are the service's"
     )
@@ -94,10 +98,17 @@ def decide_run(
     families = {judge: _family(found) for judge, found in local.items()}
     teacher = _service(run, "synthesis")
     evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
-    number = looks.look(looks.file_of(run.root, sorted(groups)), run.name, evidence)
+    workload = looks.workload_of(run.config, _generator(local), _generator(theirs))
+    number = looks.look(run.root, workload, run.name, evidence)
     warnings = decision.family_warnings(families, teacher, replaced)
     return decision.decide(
-        pairs, groups, margin=margin, alpha=alpha, look=number, warnings=warnings
+        pairs,
+        groups,
+        margin=margin,
+        alpha=alpha,
+        look=number,
+        level=looks.level(alpha, number),
+        warnings=warnings,
     )
 
 
@@ -152,6 +163,11 @@ def _holdout(run: "RunRecord") -> _Judged:
         )
     judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]
     return _Judged(stages, judges, _service(run, "baseline"))
+
+
+def _generator(judged: "Mapping[str, Sequence[Verdict]]") -> str:
+    """Whose answers were judged."""
+    return next((rows[0].generator for rows in judged.values() if rows), "unknown")
 
 
 def _family(verdicts: Any) -> str:

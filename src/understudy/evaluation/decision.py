@@ -10,12 +10,8 @@ with probability `level`, and a margin in points:
     NOT YET        upper limit < -margin
     INCONCLUSIVE   else, and how many prompts or verdicts more would decide it
 
-Rounds screen on the test split, as often as they like. The decision is one test on the holdout at
-level alpha. Another look, with another model, margin or panel, costs: the second has alpha / 2, the
-third alpha / 4, ..., so any number of looks decides falsely with probability < 2 alpha, and one
-look with alpha. A look is recorded before its result is told, in one append-only file per holdout
-that all runs below a root share. The same evidence again (the same evaluations, margin, alpha and
-metric) is the same look.
+Rounds screen on the test split, as often as they like. The decision is one test on the holdout, at
+the level that its look has (looks.py): all looks together decide falsely with probability <= alpha.
 
 Precision decides and similarity stands beside it: where the references are logs of the
 service itself, the service is compared with its own words.
@@ -118,7 +114,7 @@ class Decision:
     margin: float
     alpha: float
     look: int  # 1 is the first
-    level: float  # alpha / 2^(look - 1), one-sided
+    level: float  # one-sided, what the look has of alpha
     prompts: int
     missing: int  # prompts without a score of both sides
     difference: Interval
@@ -144,11 +140,15 @@ def decide(
     margin: float = MARGIN,
     alpha: float = ALPHA,
     look: int = 1,
+    level: float | None = None,
     metric: Metric = "precision",
     warnings: Sequence[str] = (),
 ) -> Decision:
-    """Decide on one metric of these pairs; `groups` maps every prompt to its cluster."""
-    level = alpha / 2 ** (look - 1)
+    """Decide on one metric of these pairs; `groups` maps every prompt to its cluster.
+
+    `level` is what the look has of alpha; None: all of it, as a screen has.
+    """
+    level = alpha if level is None else level
 
     def limits(differences: Mapping[str, float]) -> Interval:
         clusters = [groups[prompt] for prompt in differences]
