@@ -228,3 +228,25 @@ def test_real_runs_and_rehearsals_never_share_a_table(tmp_path: Path) -> None:
         module("sources").load(
             [str(tmp_path / place / "run/big") for place in ("", "rehearsal")], tmp_path
         )
+
+
+@pytest.mark.xfail(strict=True, reason="./runs, whatever the variable says")
+def test_runs_are_looked_for_where_the_commands_look(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNDERSTUDY_ROOT", str(root))
+    assert module("table_main").main(["big", "--out", str(tmp_path)]) == 0
+    assert "table_main" in capsys.readouterr().out
+
+
+@pytest.mark.xfail(strict=True, reason="only runs have names")
+def test_a_sweep_stands_for_the_runs_of_its_cells(root: Path, tmp_path: Path) -> None:
+    from understudy.sweep.record import CellRecord, SweepRecord
+
+    cells = [CellRecord(name, f"rehearsal/run/{name}") for name in ("big", "not-begun")]
+    place = root / "rehearsal" / "sweep" / "two" / "sweep.json"
+    about = {"name": "two", "command": "understudy run", "created": "", "rehearsal": True}
+    SweepRecord(path=place, axes={}, cells=cells, **about).write()
+    by_sweep, by_name = (module("sources").load([name], root) for name in ("two", "big"))
+    assert [run.path for run in by_sweep.runs] == [run.path for run in by_name.runs]

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from support import fake_runs
-from understudy.pipeline.standing import Standing, Standings
+from understudy.pipeline import standing
+from understudy.pipeline.standing import JobState, Standing, Standings
+from understudy.sweep import slurm
 
 
 def prepared(root: Path, stage: str, job: str | None = None, *inputs: str) -> Path:
@@ -45,3 +47,69 @@ def test_where_no_slurm_answers_a_job_is_not_called_failed(tmp_path: Path) -> No
     prepared(tmp_path, "finetune/f0", "7_1")
     standing = Standings(tmp_path).of("finetune/f0")
     assert standing == Standing("queued", "job 7_1, as far as known: no Slurm answers here")
+
+
+class Slurm:
+    """A scheduler that says what it was told to."""
+
+    def __init__(self, queued: dict[str, JobState], ended: str | None = None) -> None:
+        self._queued, self._ended = queued, ended
+
+    def queue(self) -> dict[str, JobState]:
+        return self._queued
+
+    def ending(self, job: str) -> str | None:
+        return self._ended
+
+
+@pytest.mark.xfail(strict=True, reason="shown as queued, as if it only had to wait")
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "MaxMemPerLimit", "BadConstraints"])
+def test_why_a_job_will_never_run_is_said(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(tmp_path, "finetune/f0", "7_1")
+    scripted = Slurm({"7_1": JobState("PENDING", reason)})
+    monkeypatch.setattr(standing, "SCHEDULERS", [scripted])
+    found = Standings(tmp_path).of("finetune/f0")
+    assert found.state == "queued"
+    assert reason in found.reason
+    assert "7_1" in found.reason
+
+
+@pytest.mark.parametrize("reason", ["Priority", "Resources", "Dependency", "None", "BeginTime"])
+def test_a_job_that_only_waits_needs_no_reason(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(tmp_path, "finetune/f0", "7_1")
+    scripted = Slurm({"7_1": JobState("PENDING", reason)})
+    monkeypatch.setattr(standing, "SCHEDULERS", [scripted])
+    assert Standings(tmp_path).of("finetune/f0") == Standing("queued")
+
+
+@pytest.mark.xfail(strict=True, reason="shown as failed")
+def test_a_cancelled_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(tmp_path, "finetune/f0", "7_1")
+    prepared(tmp_path, "inference/i0", "8_1", "finetune/f0")
+    ended = slurm.ending_in("JobId=7 JobState=CANCELLED Reason=None ExitCode=0:15")
+    monkeypatch.setattr(standing, "SCHEDULERS", [Slurm({}, ended)])
+    standings = Standings(tmp_path)
+    assert standings.of("finetune/f0").state == "cancelled"
+    assert standings.of("inference/i0").state == "blocked"
+    assert standings.outline(["finetune/f0", "inference/i0"]).startswith("1 cancelled, 1 blocked")
+
+
+@pytest.mark.xfail(strict=True, reason="an exit code of 0 is all that is said")
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125", "memory_gb"),
+        ("JobState=TIMEOUT Reason=TimeLimit ExitCode=0:0", "hours"),
+        ("JobState=FAILED Reason=NonZeroExitCode ExitCode=3:0", "exit code 3"),
+        ("JobState=FAILED Reason=RaisedSignal:9(Killed) ExitCode=0:9", "signal 9"),
+        ("JobState=NODE_FAIL Reason=NodeDown ExitCode=1:0", "NODE_FAIL"),
+    ],
+)
+def test_how_a_job_ended_is_said_with_the_setting_that_helps(line: str, told: str) -> None:
+    ended = slurm.ending_in(f"JobId=7 {line}")
+    assert told in ended.words
+    assert "exit code 0" not in ended.words

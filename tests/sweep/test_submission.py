@@ -176,6 +176,7 @@ def test_a_dry_run_of_432_cells_names_144_trainings_and_writes_nothing(
         assert all(n < number for n in used), text
 
 
+@pytest.mark.xfail(strict=True, reason="the job that goes on would print a dry run")
 def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +184,8 @@ def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     printed = capsys.readouterr().out
     assert "1 gate" in printed
     assert "synthesis" not in printed
-    assert "understudy run cluster=dry_run" in printed.splitlines()[-3]  # plans the next round
+    # plans the next round
+    assert "understudy run cluster=slurm" in printed.splitlines()[-3]
+    assert "dry_run" not in printed
     assert main(["run", "cluster=dry_run", "cluster.resubmit=false", f"paths.root={tmp_path}"]) == 0
     assert "--wrap" not in capsys.readouterr().out

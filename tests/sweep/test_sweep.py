@@ -16,6 +16,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
+from support import fake_runs, records
 from understudy import locations
 from understudy.cli.main import main
 from understudy.config import compose
@@ -172,9 +173,8 @@ def test_status_of_a_sweep_lists_its_cells_and_how_to_go_on(
 ) -> None:
     cells = expand("seed=0,1", "data_size=0", "run.name=two", f"paths.root={tmp_path}")
     job = sweep.Sweep(cells, ["understudy", "run", "seed=0,1"], lambda given: given)
-    job.record["cells"][1]["failed"] = "finetune/f0 ended with exit code 4"
-    job.directory.mkdir(parents=True)
-    job.file.write_text(json.dumps(job.record))
+    job.record.cells[1].failed = "finetune/f0 ended with exit code 4"
+    job.record.write()
     assert main(["status", "two", "--root", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "two · REHEARSAL" in shown
@@ -290,3 +290,56 @@ def test_an_interrupted_sweep_stops_its_workers_and_goes_on(tmp_path: Path) -> N
     out, _ = finish(start(tmp_path, *axes))
     assert "cells: 2, stages run:" in out
     assert len(done(tmp_path, "inference")) == 2
+
+
+def four_cells(root: Path) -> Path:
+    """A sweep of four cells: not begun, failed, and two that have decided; returns its record."""
+    cells = expand("seed=0,1,2,3", "data_size=0", "run.name=two", f"paths.root={root}")
+    job = sweep.Sweep(cells, ["understudy", "run", "seed=0,1,2,3"], lambda given: given)
+    job.record.cells[1].failed = "finetune/f0 ended with exit code 4"
+    job.record.write()
+    for number, mean in ((2, 61.5), (3, 83.25)):
+        stage = fake_runs.gate(root / "rehearsal", f"gate/g{number}", 0, "fail")
+        path = root / "rehearsal" / stage / "out" / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["table"][0]["precision"] = fake_runs.score(mean, mean - 3, mean + 3, 1.0, 0.5)
+        path.write_text(json.dumps(summary))
+        step = {"round": 0, "data_size": 0, "stages": {"gate": stage}, "decision": "fail"}
+        ended = {"passed": False, "round": None, "reason": "no"}
+        write_run(job.lanes[number].run.directory, rounds=[step], decision=ended)
+    return job.directory / "sweep.json"
+
+
+def write_run(directory: Path, **known: Any) -> Path:
+    directory.mkdir(parents=True)
+    about = {"name": directory.name, "command": "understudy run", "rehearsal": True, "stages": {}}
+    path = directory / "run.json"
+    path.write_text(json.dumps(records.record(**about, config=fake_runs.CONFIG, **known)))
+    return path
+
+
+@pytest.mark.xfail(strict=True, reason="a sweep's status shows no scores")
+def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    four_cells(tmp_path)
+    assert main(["status", "two", "--root", str(tmp_path)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "two-" in line]
+    assert [line.split()[0] for line in lines] == ["3", "2", "0", "1"]
+    assert "83.2 [80.2, 86.2]" in lines[0]
+    assert "41.2 [33.5, 48.8]" in lines[0]
+    assert "not begun" in lines[2]
+    assert "failed" in lines[3]
+
+
+@pytest.mark.xfail(strict=True, reason="only runs are looked for")
+def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = four_cells(tmp_path)
+    for words in ([], ["latest"]):
+        assert main(["status", *words, "--root", str(tmp_path)]) == 0
+        assert capsys.readouterr().out.startswith("two · REHEARSAL")
+    alone = write_run(tmp_path / "rehearsal" / "run" / "alone", rounds=[])
+    later = record.stat().st_mtime_ns + 10**10
+    os.utime(alone, ns=(later, later))
+    assert main(["status", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("alone")
