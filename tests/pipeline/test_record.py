@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support import fake_runs, records
+from support import decisions, fake_runs, records
 from understudy.errors import BadInput
 from understudy.pipeline.record import (
     VERSION,
@@ -73,3 +73,18 @@ def test_what_is_no_record_is_refused_in_a_sentence(tmp_path: Path, text: str, w
     path.write_text(text)
     with pytest.raises(BadInput, match=f"{path}.*{why}"):
         RunRecord.read(path)
+
+
+def test_what_was_decided_is_read_beside_the_run(tmp_path: Path) -> None:
+    run = RunRecord.read(fake_runs.write_run(tmp_path))
+    assert run.decided is None
+    said = decisions.DECIDED | {"holdout": {"round": 0, "stages": {"gate": "gate/g0"}}, "look": 1}
+    path = run.path.parent / "decision.json"
+    path.write_text(json.dumps(said))
+    found = run.decided
+    assert found is not None
+    assert (found.decision, found.warnings) == ("MIGRATE", ["family"])
+    assert found.holdout == HoldoutRecord(0, {"gate": "gate/g0"})
+    path.write_text("{}")
+    with pytest.raises(BadInput, match=r"decision\.json is no record of a decision: "):
+        _ = run.decided

@@ -318,7 +318,6 @@ def write_run(directory: Path, **known: Any) -> Path:
     return path
 
 
-@pytest.mark.xfail(strict=True, reason="a sweep's status shows no scores")
 def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,7 +331,6 @@ def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
     assert "failed" in lines[3]
 
 
-@pytest.mark.xfail(strict=True, reason="only runs are looked for")
 def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = four_cells(tmp_path)
     for words in ([], ["latest"]):

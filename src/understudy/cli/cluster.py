@@ -95,12 +95,14 @@ def register(verbs: Any) -> None:
 
 
 def _cancel(arguments: argparse.Namespace) -> None:
+    from understudy.config.compose import runs_root
     from understudy.pipeline.record import find_run
-    from understudy.sweep import submission, sweep
+    from understudy.sweep import submission
+    from understudy.sweep.record import SweepRecord, find_sweep
 
-    root = _root(arguments)
-    if (found := sweep.find_sweep(root, arguments.run)) is not None:
-        runs = sweep.run_files(found)
+    root = runs_root(arguments.root)
+    if (found := find_sweep(root, arguments.run)) is not None:
+        runs = SweepRecord.read(found).begun
     else:
         runs = [found := find_run(root, arguments.run)]
     planning = found.parents[2].joinpath("slurm", *found.parent.parts[-2:], "planning.json")
@@ -113,7 +115,7 @@ def _cancel(arguments: argparse.Namespace) -> None:
 
 def _explain(arguments: argparse.Namespace) -> None:
     from understudy import config
-    from understudy.config.compose import compose
+    from understudy.config.compose import compose, runs_root
     from understudy.pipeline import run as pipeline
     from understudy.pipeline.record import RunRecord, find_run
     from understudy.sweep import explain
@@ -127,11 +129,11 @@ def _explain(arguments: argparse.Namespace) -> None:
         wanted = list(planned)
     else:
         (cell,) = arguments.cell if len(arguments.cell) == 1 else [" ".join(arguments.cell)]
-        directory = _stage(_root(arguments), cell)
+        directory = _stage(runs_root(arguments.root), cell)
         if directory is not None:
             root, wanted = directory.parents[1], [f"{directory.parent.name}/{directory.name}"]
         else:
-            record = RunRecord.read(find_run(_root(arguments), cell))
+            record = RunRecord.read(find_run(runs_root(arguments.root), cell))
             root = record.root
             wanted = [path for path in record.stage_paths if not record.stage(path).is_done]
     explainer = explain.Explainer(root, planned)
@@ -146,10 +148,12 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _unlock(arguments: argparse.Namespace) -> None:
+    from understudy.config.compose import runs_root
     from understudy.store import locks
 
-    if (directory := _stage(_root(arguments), arguments.stage)) is None:
-        raise BadInput(f"{arguments.stage} is no stage directory below {_root(arguments)}")
+    root = runs_root(arguments.root)
+    if (directory := _stage(root, arguments.stage)) is None:
+        raise BadInput(f"{arguments.stage} is no stage directory below {root}")
     if (holder := locks.break_open(directory / "LOCK")) is not None:
         raise BadInput(f"{holder} is at work on {directory}; stop it first")
     print(f"{directory} is not locked")
@@ -166,10 +170,3 @@ def _stage(root: Path, name: str) -> Path | None:
     if len(found) > 1:
         raise BadInput(f"{name} may be {' or '.join(map(str, found))}")
     return found[0] if found else None
-
-
-def _root(arguments: argparse.Namespace) -> Path:
-    from understudy.config.compose import compose
-
-    root = arguments.root or compose([], None).values["paths"]["root"]
-    return Path(root).expanduser().absolute()

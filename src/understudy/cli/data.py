@@ -28,7 +28,7 @@ def register(verbs: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from understudy.config.compose import compose
+    from understudy.config.compose import runs_root
     from understudy.data import publish
     from understudy.pipeline.record import find_run
 
@@ -37,8 +37,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--out {out} is not empty; give another directory, or --force")
     if arguments.push:
         publish.check_hub(arguments.push)
-    root = Path(arguments.root or compose([], None).values["paths"]["root"])
-    run_json = find_run(root.expanduser().absolute(), arguments.run)
+    run_json = find_run(runs_root(arguments.root), arguments.run)
     counts = _write(_subset(run_json, arguments.round), arguments)
     words = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{arguments.out}: {words} rows as {arguments.format}, and a card")

@@ -9,7 +9,6 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy.errors import BadInput
@@ -38,14 +37,13 @@ def register(verbs: Any) -> None:
 
 
 def _decide(arguments: argparse.Namespace) -> int:
-    from understudy.config.compose import compose
+    from understudy.config.compose import runs_root
     from understudy.evaluation import decision
     from understudy.pipeline.record import RunRecord, find_run
     from understudy.report.page import report
     from understudy.store.artifacts import write_atomically
 
-    root = arguments.root or compose([], None).values["paths"]["root"]
-    run = RunRecord.read(find_run(Path(root).expanduser().absolute(), arguments.run))
+    run = RunRecord.read(find_run(runs_root(arguments.root), arguments.run))
     if arguments.service is not None and not run.is_ready_made:
         raise BadInput(f"--service={arguments.service} is for ready-made answers (inference=file)")
     if not run.is_ready_made and run.decision is not None and not run.decision.passed:

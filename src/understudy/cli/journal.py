@@ -51,10 +51,10 @@ def _journal(arguments: argparse.Namespace) -> None:
 
 
 def _directory(arguments: argparse.Namespace) -> Path:
-    from understudy.config.compose import compose
+    from understudy.config.compose import runs_root
 
-    root = Path(arguments.root or compose([], None).values["paths"]["root"]).expanduser()
-    return (root / "rehearsal" if arguments.rehearsal else root).absolute() / "journal"
+    root = runs_root(arguments.root)
+    return (root / "rehearsal" if arguments.rehearsal else root) / "journal"
 
 
 def _where(arguments: argparse.Namespace) -> dict[str, str]:

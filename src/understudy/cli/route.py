@@ -106,7 +106,7 @@ def _goal(arguments: argparse.Namespace) -> "Goal":
 
 def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     """The table of a file, or that of runs."""
-    from understudy.config.compose import compose
+    from understudy.config.compose import runs_root
     from understudy.pipeline.record import find_run
     from understudy.routing import costs, data, migration
 
@@ -121,8 +121,8 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     for text in arguments.what:
         if Path(text).suffix in (".csv", ".parquet"):
             raise BadInput(f"{text} does not exist; give a CSV or parquet file, or runs")
-    root = Path(arguments.root or compose([], None).values["paths"]["root"]).expanduser()
-    runs = [find_run(root.absolute(), name) for name in arguments.what]
+    root = runs_root(arguments.root)
+    runs = [find_run(root, name) for name in arguments.what]
     prices = dict(costs.parse_price(text) for text in arguments.price_of)
     return migration.outcomes(runs, prices, arguments.metric)
 

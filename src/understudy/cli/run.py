@@ -64,20 +64,20 @@ def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
     from understudy.cli.cluster import submit
     from understudy.config.compose import Composer
     from understudy.sweep import cells as sweep_cells
-    from understudy.sweep import sweep
+    from understudy.sweep import show, sweep
 
     cells = sweep_cells.expand(found, Composer(arguments.config_dir))
     command = _typed(arguments, arguments.overrides)
     job = sweep.Sweep(cells, command, lambda overrides: _typed(arguments, overrides))
     if cells.cells[0].config.cluster.kind != "local":
-        runs, write = [lane.run for lane in job.lanes], job.write
-        if submit(job.directory, runs, job.record["command"], write):
+        runs = [lane.run for lane in job.lanes]
+        if submit(job.directory, runs, job.record.command, job.record.write):
             return 0
     print(f"{cells.name}: {job.outline()}", file=sys.stderr)
-    if job.record["rehearsal"]:
+    if job.record.rehearsal:
         print(_REHEARSAL, file=sys.stderr)
     code = job.execute()
-    sweep.show(job.file)
+    show.show(job.record.path)
     print(f"cells: {len(cells.cells)}, stages run: {job.computed}, finished before: {job.kept}")
     return code
 

@@ -21,27 +21,29 @@ def register(verbs: Any) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
+    from understudy.config.compose import runs_root
     from understudy.pipeline import status
     from understudy.pipeline.record import find_run
 
-    root = _root(arguments)
+    root = runs_root(arguments.root)
     if (found := _sweep(root, arguments.run)) is not None:
-        from understudy.sweep import sweep
+        from understudy.sweep import show
 
-        sweep.show(found)
+        show.show(found)
     else:
         status.show(find_run(root, arguments.run))
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from understudy.config.compose import runs_root
     from understudy.pipeline.record import find_run
     from understudy.report.page import report
 
-    root = _root(arguments)
+    root = runs_root(arguments.root)
     if (found := _sweep(root, arguments.run)) is not None:
-        from understudy.sweep import sweep
+        from understudy.sweep.record import SweepRecord
 
-        runs = sweep.run_files(found)
+        runs = SweepRecord.read(found).begun
     else:
         runs = [find_run(root, arguments.run)]
     for run_json in runs:
@@ -52,13 +54,6 @@ def _sweep(root: Path, name: str | None) -> Path | None:
     """Return the sweep.json of this name, if any; loading the annex lets `status` ask Slurm."""
     if importlib.util.find_spec("understudy.sweep") is None:  # an annex can be taken away
         return None
-    from understudy.sweep.sweep import find_sweep
+    from understudy.sweep.record import find_sweep
 
     return find_sweep(root, name)
-
-
-def _root(arguments: argparse.Namespace) -> Path:
-    from understudy.config.compose import compose
-
-    root = arguments.root or compose([], None).values["paths"]["root"]
-    return Path(root).expanduser().absolute()

@@ -80,6 +80,12 @@ def compose(overrides: list[str], config_dir: str | None) -> Composed:
     return Composed(composer.values(given), composer.origins(given))
 
 
+def runs_root(given: str | None) -> Path:
+    """The folder of the runs: a verb's `--root`, else `paths.root`."""
+    root = given or compose([], None).values["paths"]["root"]
+    return Path(root).expanduser().absolute()
+
+
 class Composer:
     """Composes overrides that were looked at before: the cells of a sweep."""
 

@@ -1,7 +1,6 @@
 """Which model of a run is deployed, and what the run has decided about it."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from understudy import config
 from understudy.config import Config
 from understudy.config.command_line import command
 from understudy.errors import BadInput
-from understudy.pipeline.record import RoundRecord, RunRecord
+from understudy.pipeline.record import DecisionRecord, RoundRecord, RunRecord
 from understudy.store.artifacts import StageDir
 
 
@@ -42,7 +41,7 @@ class Chosen:
     @property
     def decision(self) -> tuple[str, str]:
         """The word of `understudy decide`, or UNDECIDED, and why; only MIGRATE is a yes."""
-        run, number, said = self.run, self.step.round, self._decided
+        run, number, said = self.run, self.step.round, self._said
         decide = command("decide", run.name)
         if run.decision is None:
             return "UNDECIDED", f"the run is not finished; go on with {run.command}"
@@ -50,30 +49,22 @@ class Chosen:
             return "NOT YET", f"no round passed on the test split. {run.decision.reason}"
         if number != run.decision.round:
             return "UNDECIDED", f"the run chose round {run.decision.round}, not {number}"
-        if said is None:
-            return "UNDECIDED", f"nobody looked at the holdout: {decide}"
-        if not self._is_of_this:
+        if said is not None:
+            return said.decision, said.reason
+        if run.decided is not None:
             return "UNDECIDED", f"it was decided on another model of this name: {decide}"
-        return said["decision"], said["reason"]
+        return "UNDECIDED", f"nobody looked at the holdout: {decide}"
 
     @property
     def warnings(self) -> list[str]:
         """What `understudy decide` warned of."""
-        return list(self._decided["warnings"]) if self._decided and self._is_of_this else []
+        return self._said.warnings if self._said is not None else []
 
     @cached_property
-    def _decided(self) -> dict[str, Any] | None:
-        """What `understudy decide` wrote."""
-        path = self.run.path.parent / "decision.json"
-        found: dict[str, Any] | None
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        return found
-
-    @property
-    def _is_of_this(self) -> bool:
-        """Whether it is about what the run has judged on the holdout since it was last begun."""
-        judged = None if self.run.holdout is None else asdict(self.run.holdout)
-        return self._decided is not None and self._decided.get("holdout") == judged
+    def _said(self) -> DecisionRecord | None:
+        """What was decided about what the run has judged on the holdout since it was last begun."""
+        said = self.run.decided
+        return said if said is not None and said.holdout == self.run.holdout else None
 
 
 def choose(run_json: Path, number: int | None = None) -> Chosen:

@@ -1,7 +1,8 @@
 """The record of a run, `run/<name>/run.json`: its rounds, their stages, and what was decided.
 
 Only `RunRecord` reads and writes the file. Paths of stages are relative to the root, which holds
-`run/`; a rehearsal's root is `rehearsal/` below that of real runs.
+`run/`; a rehearsal's root is `rehearsal/` below that of real runs. `decision.json` beside it is
+what `understudy decide` wrote, read as `DecisionRecord`.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +18,36 @@ from understudy.config.schema import suggest
 from understudy.errors import BadInput
 from understudy.store.artifacts import StageDir, write_atomically
 
-VERSION = 1  # of the file; one without a version has the same keys
+VERSION = 1  # of a record; one without a version has the same keys
+T = TypeVar("T")
+
+
+def load(kind: type[T], path: Path, what: str) -> T:
+    """Read the record of `what`; raise BadInput when it is none, or a newer version wrote it."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if (version := values.get("version", VERSION)) > VERSION:
+            raise BadInput(
+                f"{path} has version {version}, and this understudy reads up to {VERSION}: "
+                "use the understudy that wrote it, or a newer one"
+            )
+        if isinstance(values.get("command"), list):
+            values["command"] = shlex.join(values["command"])
+        return TypeAdapter(kind).validate_python({**values, "path": path})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path} is no record of {what}: {place}: {first['msg']}") from None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise BadInput(f"{path} is no record of {what}: {error}") from None
+
+
+def store(record: Any) -> None:
+    """Write a record, a dataclass with the `path` of its file."""
+    values = dataclasses.asdict(record)
+    path: Path = values.pop("path")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"version": VERSION, **values}, indent=1))
 
 
 @dataclass
@@ -48,6 +78,17 @@ class RunDecision:
 
 
 @dataclass(kw_only=True)
+class DecisionRecord:
+    """What `understudy decide` said, and what it had looked at."""
+
+    path: Path  # of decision.json, not in it
+    decision: str  # MIGRATE is the only yes
+    reason: str
+    warnings: list[str]
+    holdout: HoldoutRecord | None = None
+
+
+@dataclass(kw_only=True)
 class RunRecord:
     """What is known of a run so far."""
 
@@ -66,34 +107,22 @@ class RunRecord:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a run.json; raise BadInput when it is none, or a newer version wrote it."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if (version := values.get("version", VERSION)) > VERSION:
-                raise BadInput(
-                    f"{path} has version {version}, and this understudy reads up to {VERSION}: "
-                    "use the understudy that wrote it, or a newer one"
-                )
-            if isinstance(values.get("command"), list):
-                values["command"] = shlex.join(values["command"])
-            return TypeAdapter(cls).validate_python({**values, "path": path})
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise BadInput(f"{path} is no record of a run: {place}: {first['msg']}") from None
-        except (ValueError, AttributeError, TypeError) as error:
-            raise BadInput(f"{path} is no record of a run: {error}") from None
+        return load(cls, path, "a run")
 
     def write(self) -> None:
         """Write run.json."""
-        values = dataclasses.asdict(self)
-        del values["path"]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps({"version": VERSION, **values}, indent=1))
+        store(self)
 
     @property
     def root(self) -> Path:
         """What the paths of stages are relative to."""
         return self.path.parents[2]
+
+    @property
+    def decided(self) -> DecisionRecord | None:
+        """What `understudy decide` wrote last; None where nobody has decided."""
+        path = self.path.with_name("decision.json")
+        return load(DecisionRecord, path, "a decision") if path.is_file() else None
 
     @property
     def is_ready_made(self) -> bool:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 _MISSING = "–"
 _ROLES = ("local", "baseline")
-_METRICS = ("similarity", "precision")
+METRICS = ("similarity", "precision")
 
 
-def _console() -> "Console":
+def console_for() -> "Console":
+    """A terminal as wide as it is, or a file 110 columns wide."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -27,9 +28,9 @@ def show(run_json: Path) -> None:
     """Print the stages of every round, the scores so far, the decision or how to go on."""
     from rich.markup import escape
 
-    console = _console()
+    console = console_for()
     run = RunRecord.read(run_json)
-    console.print(f"[bold]{escape(run.name)}[/]{_word(run.rehearsal)}")
+    console.print(f"[bold]{escape(run.name)}[/]{rehearsal_mark(run.rehearsal)}")
     console.print(escape(str(run_json.parent)), soft_wrap=True)
     console.print(_stages_table(run))
     for step in run.rounds:
@@ -47,13 +48,13 @@ def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
     """Print one round's scores and its decision, from the summary that the gate wrote."""
     from rich.markup import escape
 
-    console = _console()
+    console = console_for()
     console.print(_scores_table(gate, rehearsal))
     for role in _ROLES:
         row = next((row for row in gate["table"] if row["role"] == role), None)
         if row is not None and row["rule"] is not None:
             rule = row["rule"]
-            share = escape(_number(rule["rate"], rule["low"], rule["high"], 100))
+            share = escape(number(rule["rate"], rule["low"], rule["high"], 100))
             console.print(f"rule, {role}: {rule['passed']} of {rule['n']} answers pass, {share} %")
     for row in gate["table"]:
         if row["n_unscored"] or row["n_missing_answers"]:
@@ -67,21 +68,21 @@ def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
 def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
     from rich.markup import escape
 
-    title = f"round {gate['round']}, {_about(gate)}{_word(rehearsal)}"
+    title = f"round {gate['round']}, {_about(gate)}{rehearsal_mark(rehearsal)}"
     columns = ("answers", "judge", "score", "mean [95 %]", "≥50", "≥70", "P-Match %")
-    table = _table(title, *map(escape, columns))
+    table = plain_table(title, *map(escape, columns))
     for row in gate["table"]:
-        for metric in _METRICS:
+        for metric in METRICS:
             score = row[metric] or {}
             match = (row["p_match"] or {}).get(metric) or {}
             table.add_row(
                 row["role"] if gate["data_size"] is not None else "ready-made",
                 escape(row["judge"]),
                 metric,
-                escape(_number(score.get("mean"), score.get("low"), score.get("high"))),
+                escape(number(score.get("mean"), score.get("low"), score.get("high"))),
                 _percent(score.get("coverage@50")),
                 _percent(score.get("coverage@70")),
-                escape(_number(match.get("value"), match.get("low"), match.get("high"))),
+                escape(number(match.get("value"), match.get("low"), match.get("high"))),
             )
     return table
 
@@ -96,7 +97,7 @@ def _about(gate: Mapping[str, Any]) -> str:
 
 def _stages_table(run: RunRecord) -> "Table":
     """The stages before the rounds, then those of every round, by state."""
-    table = _table(None, "round", "rows", "stages", "decision")
+    table = plain_table(None, "round", "rows", "stages", "decision")
     standings = Standings(run.root)
     table.add_row("", "", _states(standings, run.stages), "")
     for step in run.rounds:
@@ -121,7 +122,8 @@ def _states(standings: Standings, stages: Mapping[str, str]) -> str:
     return "\n".join([*lines, *reasons])
 
 
-def _table(title: str | None, *columns: str) -> "Table":
+def plain_table(title: str | None, *columns: str) -> "Table":
+    """An empty table without a frame."""
     from rich import box
     from rich.table import Table
 
@@ -138,11 +140,12 @@ def _table(title: str | None, *columns: str) -> "Table":
     return table
 
 
-def _word(rehearsal: bool) -> str:
+def rehearsal_mark(rehearsal: bool) -> str:
+    """What stands behind the name of a rehearsal."""
     return " · [yellow]REHEARSAL[/], offline stand-ins" if rehearsal else ""
 
 
-def _number(
+def number(
     value: float | None, low: float | None = None, high: float | None = None, scale: float = 1
 ) -> str:
     """A value with its interval; missing is a dash, never 0."""

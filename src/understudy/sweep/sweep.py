@@ -1,28 +1,23 @@
-"""Run a sweep: every cell to its decision, every stage once; and show one.
+"""Run a sweep: every cell to its decision, every stage once.
 
 The runs go on side by side, some workers at a time: only workers run in threads, all bookkeeping
 stays in the calling one.
-`sweep/<name>/sweep.json` beside the runs holds the command, the axes, and the run of each cell.
 """
 
-import json
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from understudy.errors import BadInput, UnderstudyError
-from understudy.pipeline.record import RunRecord
-from understudy.pipeline.record import run_files as files_of_runs
+from understudy.errors import UnderstudyError
 from understudy.pipeline.run import Run, Task
-from understudy.pipeline.standing import Standings
 from understudy.pipeline.start import Workers
 from understudy.store import locks
-from understudy.store.artifacts import StageDir, write_atomically
+from understudy.store.artifacts import StageDir
 from understudy.sweep.cells import Cells
+from understudy.sweep.record import CellRecord, SweepRecord
 
 _LOOK_AGAIN_S = 1.0
 Typed = Callable[[list[str]], list[str]]  # overrides -> the command that runs them
@@ -91,30 +86,22 @@ class Sweep:
             self.lanes.append(Lane(cell.label, run))
         base = self.root / "rehearsal" if is_rehearsal else self.root
         self.directory = base / "sweep" / sweep.name
-        self.record: dict[str, Any] = {
-            "name": self.directory.name,
-            "command": shlex.join(command),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "rehearsal": is_rehearsal,
-            "axes": sweep.axes,
-            "cells": [
-                {
-                    "label": lane.label,
-                    "run": str(lane.run.directory.relative_to(self.root)),
-                    "failed": None,
-                }
+        self.record = SweepRecord(
+            path=self.directory / "sweep.json",
+            name=self.directory.name,
+            command=shlex.join(command),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            rehearsal=is_rehearsal,
+            axes=sweep.axes,
+            cells=[
+                CellRecord(lane.label, str(lane.run.directory.relative_to(self.root)))
                 for lane in self.lanes
             ],
-        }
-
-    @property
-    def file(self) -> Path:
-        """The record."""
-        return self.directory / "sweep.json"
+        )
 
     def execute(self) -> int:
         """Run what is not done yet; the worst exit code of a cell that failed, else 0."""
-        self.write()
+        self.record.write()
         drive(self.lanes, self.processes, self._settled)
         return max((lane.error.exit_code for lane in self.lanes if lane.error), default=0)
 
@@ -148,14 +135,9 @@ class Sweep:
         if lane.error is not None:
             code = lane.error.exit_code
             reason = f"{lane.failed_at} ended with exit code {code}"
-            self.record["cells"][self.lanes.index(lane)]["failed"] = reason
+            self.record.cells[self.lanes.index(lane)].failed = reason
             lane.run.say(f"cell {lane.label} failed: {str(lane.error) or reason}")
-            self.write()
-
-    def write(self) -> None:
-        """Write the record."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.file, json.dumps(self.record, indent=1))
+            self.record.write()
 
 
 def drive(lanes: list[Lane], processes: int, settled: Callable[[Lane], None]) -> None:
@@ -208,70 +190,3 @@ def _next(
             elif is_free(lane, may_wait):
                 return lane
     return None
-
-
-def find_sweep(root: Path, name: str | None) -> Path | None:
-    """The sweep.json of a name or a path, if there is one; a run of that name is in the way."""
-    if name in (None, "latest"):
-        return None
-    assert name is not None
-    for path in (Path(name), Path(name) / "sweep.json"):
-        if path.name == "sweep.json" and path.is_file():
-            return path.absolute()
-    tree = (root / "sweep", root / "rehearsal" / "sweep")
-    found = [path for folder in tree for path in folder.glob("*/sweep.json")]
-    named = [path for path in found if path.parent.name == name]
-    runs = [path for path in files_of_runs(root) if path.parent.name == name]
-    if named and len(named) + len(runs) > 1:
-        paths = " or ".join(str(path.parent) for path in [*named, *runs])
-        raise BadInput(f"{name} is the name of several runs and sweeps; give the path {paths}")
-    return named[0] if named else None
-
-
-def run_files(sweep_json: Path) -> list[Path]:
-    """The run.json of every cell that has begun."""
-    record, root = _read(sweep_json)
-    files = (root / cell["run"] / "run.json" for cell in record["cells"])
-    return [path for path in files if path.is_file()]
-
-
-def show(sweep_json: Path) -> None:
-    """Print every cell with its decision, and how to go on when one is missing."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    record, root = _read(sweep_json)
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=110)
-    word = " · [yellow]REHEARSAL[/], offline stand-ins" if record["rehearsal"] else ""
-    console.print(f"[bold]{escape(record['name'])}[/]{word}")
-    console.print(escape(str(sweep_json.parent)), soft_wrap=True)
-    table = Table("cell", "rounds", "decision", "run", box=box.SIMPLE_HEAD, pad_edge=False)
-    files = [root / cell["run"] / "run.json" for cell in record["cells"]]
-    runs = [RunRecord.read(path) if path.is_file() else None for path in files]
-    standings = Standings(sweep_json.parents[2])
-    for cell, run in zip(record["cells"], runs, strict=True):
-        rounds = "" if run is None else str(len(run.rounds))
-        columns = (cell["label"], rounds, _decision(cell, run, standings), Path(cell["run"]).name)
-        table.add_row(*map(escape, columns))
-    console.print(table)
-    if any(run is None or run.decision is None for run in runs):
-        print(f"to go on: {record['command']}")
-
-
-def _decision(cell: dict[str, Any], run: RunRecord | None, standings: Standings) -> str:
-    if run is not None and run.decision is not None:
-        return f"passed in round {run.decision.round}" if run.decision.passed else "not passed"
-    if cell["failed"]:
-        return f"failed: {cell['failed']}"
-    if run is None:
-        return "not begun"
-    return standings.outline(run.stage_paths)
-
-
-def _read(sweep_json: Path) -> tuple[dict[str, Any], Path]:
-    """The record, and `paths.root`, which its runs are relative to."""
-    record = json.loads(sweep_json.read_text(encoding="utf-8"))
-    return record, sweep_json.parents[3 if record["rehearsal"] else 2]

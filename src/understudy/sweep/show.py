@@ -1,0 +1,95 @@
+"""A sweep seen whole: its cells with their scores, the best first, and those that failed last."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from understudy.pipeline.record import RunRecord
+from understudy.pipeline.standing import Standings
+from understudy.pipeline.status import METRICS, console_for, number, plain_table, rehearsal_mark
+from understudy.sweep.record import CellRecord, SweepRecord
+
+
+class Line(NamedTuple):
+    """What is known of a cell."""
+
+    cell: CellRecord
+    run: RunRecord | None  # None: not begun
+    scores: list[Mapping[str, Any]]  # of the local model by judge, from the gate shown here
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether its run has ended."""
+        return self.run is not None and self.run.decision is not None
+
+    @property
+    def order(self) -> tuple[bool, tuple[float, ...]]:
+        """Failures last, the others by precision, then similarity, each the mean of the judges."""
+        failed = not self.is_decided and self.cell.failed is not None
+        return failed, tuple(-_mean(self.scores, metric) for metric in reversed(METRICS))
+
+    def words(self, standings: Standings) -> str:
+        """Its decision, or how far it is."""
+        if self.run is not None and self.run.decision is not None:
+            decision = self.run.decision
+            return f"passed in round {decision.round}" if decision.passed else "not passed"
+        if self.cell.failed:
+            return f"failed: {self.cell.failed}"
+        return "not begun" if self.run is None else standings.outline(self.run.stage_paths)
+
+    def score(self, metric: str) -> str:
+        """A metric with its interval, a line per judge."""
+        several = len(self.scores) > 1
+        return "\n".join(
+            (f"{row['judge']}: " if several else "") + number(**_ends(row[metric]))
+            for row in self.scores
+        )
+
+
+def show(sweep_json: Path) -> None:
+    """Print every cell with its scores and decision, and how to go on when one is missing."""
+    from rich.markup import escape
+
+    record = SweepRecord.read(sweep_json)
+    console = console_for()
+    console.print(f"[bold]{escape(record.name)}[/]{rehearsal_mark(record.rehearsal)}")
+    console.print(escape(str(sweep_json.parent)), soft_wrap=True)
+    table = plain_table(None, "cell", "rounds", *METRICS, "decision", "run")
+    lines = sorted(map(_line, record.cells, record.files), key=lambda line: line.order)
+    standings = Standings(sweep_json.parents[2])
+    for line in lines:
+        rounds = "" if line.run is None else str(len(line.run.rounds))
+        scores = map(line.score, METRICS)
+        run = Path(line.cell.run).name
+        columns = (line.cell.label, rounds, *scores, line.words(standings), run)
+        table.add_row(*map(escape, columns))
+    console.print(table)
+    if not all(line.is_decided for line in lines):
+        print(f"to go on: {record.command}")
+
+
+def _line(cell: CellRecord, run_json: Path) -> Line:
+    """Read a cell's run, and the gate of the round that passed, else of the last that is done."""
+    if not run_json.is_file():
+        return Line(cell, None, [])
+    run = RunRecord.read(run_json)
+    gates = {step.round: run.stage(step.stages.get("gate", "gate/none")) for step in run.rounds}
+    done = [index for index, gate in gates.items() if gate.is_done]
+    passed = run.decision.round if run.decision is not None else None
+    if not done:
+        return Line(cell, run, [])
+    chosen = passed if passed in done else max(done)
+    table = gates[chosen].read("out/summary.json")["table"]
+    return Line(cell, run, [row for row in table if row["role"] == "local"])
+
+
+def _mean(rows: list[Mapping[str, Any]], metric: str) -> float:
+    means = [row[metric]["mean"] for row in rows if row[metric] is not None]
+    known = [mean for mean in means if mean is not None]
+    return fmean(known) if known else -1.0  # below every score
+
+
+def _ends(score: Mapping[str, Any] | None) -> dict[str, float | None]:
+    found = score or {}
+    return {"value": found.get("mean"), "low": found.get("low"), "high": found.get("high")}
