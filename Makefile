@@ -4,6 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+unexport PYTHONDONTWRITEBYTECODE # each process that a test starts would compile the package anew
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo curve test slow soak bench reproduce check format house

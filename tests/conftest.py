@@ -23,7 +23,7 @@ def composed(tmp_path: Path) -> Callable[..., Config]:
 
     def make(*overrides: str) -> Config:
         if overrides not in _COMPOSED:
-            _COMPOSED[overrides] = config.build(compose(list(overrides), None)[0])
+            _COMPOSED[overrides] = config.build(compose(list(overrides), None))
         return config.changed(_COMPOSED[overrides], {"paths.root": str(tmp_path / "runs")})
 
     return make

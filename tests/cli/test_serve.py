@@ -157,4 +157,4 @@ def test_an_adapter_without_its_base_is_named(
 def test_the_shipped_settings_are_those_of_the_schema() -> None:
     from understudy import config
 
-    assert config.build(compose([], None).values).serve == configs.serve()
+    assert config.build(compose([], None)).serve == configs.serve()

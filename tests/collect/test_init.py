@@ -76,7 +76,7 @@ def test_the_written_options_make_a_run_on_the_file(
     assert "0 rows over its context of 512 tokens" in said
     written = tmp_path / "understudy-conf"
     assert yaml.safe_load((written / "coverage/my_tickets.yaml").read_text())["split"]["test"] == 8
-    values = compose(["experiment=my_tickets"], str(written)).values
+    values = compose(["experiment=my_tickets"], str(written))
     values["paths"]["root"] = str(tmp_path / "runs")
     config = configuration.build(values)
     assert (config.task.name, config.data_size, config.baseline.kind) == ("closed_qa", 0, "none")

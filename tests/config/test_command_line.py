@@ -35,7 +35,7 @@ PARSER = OverridesParser.create()
     ],
 )
 def test_a_path_is_taken_as_it_is_typed(key: str, text: str) -> None:
-    values = compose([f"{key}={text}"], None).values
+    values = compose([f"{key}={text}"], None)
     group, leaf = key.split(".")
     assert values[group][leaf] == text
 
@@ -43,7 +43,7 @@ def test_a_path_is_taken_as_it_is_typed(key: str, text: str) -> None:
 @pytest.mark.parametrize("typed", ["'a b.jsonl'", '"a b.jsonl"', "choice('a b.jsonl')"])
 def test_a_path_may_be_written_in_hydra_s_grammar(typed: str) -> None:
     (term,) = grid([f"coverage.path={typed}"], None).terms["coverage.path"]
-    assert compose([term], None).values["coverage"]["path"] == "a b.jsonl"
+    assert compose([term], None)["coverage"]["path"] == "a b.jsonl"
 
 
 @pytest.mark.xfail(strict=True, reason="Hydra's lexer reads the value")

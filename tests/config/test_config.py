@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from understudy import config, locations
-from understudy.config.compose import compose
+from understudy.config.compose import compose, origins
 from understudy.errors import BadInput
 
 
 @pytest.fixture(scope="module")
 def defaults() -> dict[str, Any]:
-    return compose([], None)[0]
+    return compose([], None)
 
 
 def changed(values: dict[str, Any], leaf: str, value: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_the_ladder_is_cut_at_max_rounds(defaults: dict[str, Any]) -> None:
 
 
 def test_every_composed_leaf_is_in_the_schema_and_has_an_origin() -> None:
-    values, origins = compose(["judge=offline_panel"], None)
+    values, told = compose(["judge=offline_panel"], None), origins(["judge=offline_panel"], None)
 
     def leaves(node: Any, name: str) -> list[str]:
         if isinstance(node, dict):
@@ -92,7 +92,7 @@ def test_every_composed_leaf_is_in_the_schema_and_has_an_origin() -> None:
         parts = leaf.split(".")
         schema = ".".join(["judges", "*", *parts[2:]]) if parts[0] == "judges" else leaf
         assert schema in known or any(k.startswith(f"{schema}.") for k in known), leaf
-        assert leaf in origins, leaf
+        assert leaf in told, leaf
 
 
 def options() -> list[str]:
@@ -115,7 +115,7 @@ def test_every_committed_option_composes(option: str) -> None:
         extra = ["model=gemma_7b"]
     if group in ("judge", "synthesis", "baseline"):  # some are withdrawn, or somewhere else
         extra = [*extra, "rehearsal.url=http://127.0.0.1:9"]
-    config.build(compose([option, *extra], None)[0])
+    config.build(compose([option, *extra], None))
 
 
 def test_every_option_says_what_it_is() -> None:
@@ -129,6 +129,6 @@ def test_a_config_dir_of_ones_own_adds_options(tmp_path: Path) -> None:
     (tmp_path / "trainer" / "mine.yaml").write_text(
         "# Mine\ndefaults:\n  - tiny\n  - _self_\nlr: 0.5\n"
     )
-    values, origins = compose(["trainer=mine"], str(tmp_path))
-    assert values["trainer"]["lr"] == 0.5
-    assert origins["trainer.lr"].endswith("trainer/mine.yaml")
+    given = (["trainer=mine"], str(tmp_path))
+    assert compose(*given)["trainer"]["lr"] == 0.5
+    assert origins(*given)["trainer.lr"].endswith("trainer/mine.yaml")

@@ -67,7 +67,7 @@ def composed(tmp_path: Path, files: dict[str, str], *overrides: str) -> Config:
         path = tmp_path / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return config.build(compose.compose(list(overrides), str(tmp_path)).values)
+    return config.build(compose.compose(list(overrides), str(tmp_path)))
 
 
 def test_a_service_of_your_own_states_facts_only(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_service_of_your_own_states_facts_only(tmp_path: Path) -> None:
         "judge/mine": "# @package judges\ndefaults:\n  - /service@mine: mine\n",
     }
     mine = composed(tmp_path, files, "judge=mine").judges["mine"]
-    theirs = config.build(compose.compose([], None).values).judges["offline"]
+    theirs = config.build(compose.compose([], None)).judges["offline"]
     limits = ("mode", "concurrency", "timeout_s", "attempts", "requests_per_minute", "prices")
     assert all(getattr(mine, name) == getattr(theirs, name) for name in limits)
     assert mine.bias == config.Bias(offset=5, compression=1, ceiling=100, length=0, noise=0)
@@ -108,7 +108,7 @@ def test_an_option_of_your_own_may_leave_out_what_has_a_default(
     tmp_path: Path, group: str, text: str
 ) -> None:
     mine = getattr(composed(tmp_path, {f"{group}/mine": text}, f"{group}=mine"), group)
-    theirs = getattr(config.build(compose.compose([], None).values), group)
+    theirs = getattr(config.build(compose.compose([], None)), group)
     if group == "baseline":
         assert mine.service is None
     elif group == "cluster":
@@ -124,7 +124,7 @@ def test_a_recipe_of_your_own_may_leave_out_what_the_machine_decides(tmp_path: P
 
 
 def test_a_config_of_an_earlier_version_is_read_with_the_defaults_of_later_leaves() -> None:
-    values = dataclasses.asdict(config.build(compose.compose([], None).values))
+    values = dataclasses.asdict(config.build(compose.compose([], None)))
     whole = config.build(values)
     for group in ("accelerate", "export", "gateway", "serve"):
         del values[group]

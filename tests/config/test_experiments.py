@@ -61,7 +61,7 @@ def test_every_experiment_composes_and_is_valid_in_every_cell(name: str) -> None
     if compose.grid(given, None).axes:
         assert expand(*given).cells
     else:
-        config.build(compose.compose(given, None).values)
+        config.build(compose.compose(given, None))
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_a_successor_is_a_service_of_the_same_maker_that_still_answers(composed:
 
 def test_a_run_with_a_withdrawn_model_stops_with_date_and_successor() -> None:
     def check(*overrides: str) -> None:
-        build(compose([*overrides], None).values)
+        build(compose([*overrides], None))
 
     with pytest.raises(BadInput, match=r"claude_3_sonnet .* on 2025-07-21; .*claude_sonnet_5_5"):
         check("judge=claude_3_sonnet")

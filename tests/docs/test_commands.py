@@ -82,7 +82,7 @@ def _composes(overrides: tuple[str, ...], config_dir: str | None) -> None:
     """Compose the one cell, or the first and the last of a sweep."""
     terms = composing.grid(list(overrides), config_dir).terms.values()
     for cell in {tuple(values[0] for values in terms), tuple(values[-1] for values in terms)}:
-        config.build(composing.compose(list(cell), config_dir).values)
+        config.build(composing.compose(list(cell), config_dir))
 
 
 def check(words: list[str]) -> None:
@@ -234,7 +234,7 @@ def test_option_files_that_a_page_shows_compose(here: Path) -> None:
             body.split("\n")[0].removeprefix("# ").removesuffix(".yaml").partition("/")
         )
         made = composing.compose([f"{group}={option}"], str(here / "mine"))
-        assert config.build(made.values), place
+        assert config.build(made), place
 
 
 def test_the_readme_has_at_most_900_words() -> None:

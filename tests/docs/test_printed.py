@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,7 +19,7 @@ from support import fake_runs, files, house
 from understudy.cli import cluster
 from understudy.cli.main import main, parser
 from understudy.config.command_line import command, override
-from understudy.config.compose import Composed, compose
+from understudy.config.compose import compose
 from understudy.pipeline import chosen
 from understudy.pipeline.record import RunDecision, RunRecord, find_run
 from understudy.store import locks
@@ -40,7 +41,7 @@ def parsed(line: str) -> SimpleNamespace:
     return SimpleNamespace(words=words, **vars(parser().parse_args(words)))
 
 
-def composed(line: str) -> Composed:
+def composed(line: str) -> dict[str, Any]:
     """What the command of a printed line composes."""
     found = parsed(line)
     return compose(found.overrides, found.config_dir)
@@ -68,7 +69,7 @@ def test_a_quoted_text_comes_through_shell_and_hydra_unchanged(text: str) -> Non
 @pytest.mark.parametrize("text", NASTY)
 def test_a_path_that_is_composed_is_the_path_that_was_printed(text: str) -> None:
     line = command("run", "coverage=file", override("coverage.path", text))
-    assert composed(line).values["coverage"]["path"] == text
+    assert composed(line)["coverage"]["path"] == text
 
 
 def test_a_plain_path_is_printed_plainly() -> None:
@@ -97,10 +98,10 @@ def test_collect_prints_a_command_that_reads_its_file(
     whole, _, part = after("to use it: ", capsys.readouterr().out).partition(
         "\nthe rows of one task only: "
     )
-    values = composed(whole.replace("NAME", "coding")).values
+    values = composed(whole.replace("NAME", "coding"))
     assert (values["coverage"]["path"], values["task"]["name"]) == (out, "coding")
     if part:
-        made = composed(part.replace("NAME", "coding")).values["coverage"]
+        made = composed(part.replace("NAME", "coding"))["coverage"]
         assert (made["path"], made["categories"]) == (out, {"coding": name})
 
 
@@ -124,7 +125,7 @@ def test_init_prints_a_command_that_finds_its_options_and_the_file(
     file = files.write(home / f"{name}.jsonl", rows)
     assert main(["init", str(file), "--out", str(home / folder)]) == 0
     line = after("next: ", capsys.readouterr().out)
-    assert composed(line).values["coverage"]["path"] == str(file)
+    assert composed(line)["coverage"]["path"] == str(file)
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -138,7 +139,7 @@ def test_what_is_said_of_a_run_names_it_so_that_it_is_found(
     assert main(["status", name, "--root", str(tmp_path)]) == 0
     line = after("to go on: ", capsys.readouterr().out)
     assert parsed(line).words == again
-    assert composed(line).values["run"]["name"] == name
+    assert composed(line)["run"]["name"] == name
     run = RunRecord.read(undecided)
     run.decision = RunDecision(True, 0, "it is good")
     found = chosen.Chosen(run, run.rounds[0], None, None)  # type: ignore[arg-type]

@@ -123,7 +123,7 @@ def _explain(arguments: argparse.Namespace) -> None:
 
     planned = {}
     if any("=" in word for word in arguments.cell):
-        composed = config.build(compose(arguments.cell, arguments.config_dir).values)
+        composed = config.build(compose(arguments.cell, arguments.config_dir))
         run = pipeline.Run(composed, [])
         root, planned = run.root, {stage.path: stage for stage in ahead(run).stages}
         wanted = list(planned)

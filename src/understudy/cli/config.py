@@ -22,12 +22,13 @@ def register(verbs: Any) -> None:
 
 def _config(arguments: argparse.Namespace) -> None:
     from understudy import config
-    from understudy.config.compose import compose, flat
+    from understudy.config.compose import compose, flat, origins
 
-    values, origins = compose(arguments.overrides, arguments.config_dir)
+    values = compose(arguments.overrides, arguments.config_dir)
     config.build(values)
+    told = origins(arguments.overrides, arguments.config_dir)
     for leaf, value in flat(values).items():
-        print(f"{leaf}: {value!r}  # {origins.get(leaf, 'schema default')}")
+        print(f"{leaf}: {value!r}  # {told.get(leaf, 'schema default')}")
 
 
 def _options(arguments: argparse.Namespace) -> None:

@@ -80,5 +80,5 @@ def _settings(overrides: list[str], root: str | None) -> "tuple[ExportConfig, Pa
     for text in overrides:
         if not text.startswith("export."):
             raise BadInput(f"{text} is not a setting of an export; those begin with export.")
-    built = config.build(compose(overrides, None).values)
+    built = config.build(compose(overrides, None))
     return built.export, Path(root or built.paths.root).expanduser().absolute()

@@ -94,7 +94,7 @@ def _config(overrides: list[str], arguments: argparse.Namespace) -> "Config":
     name = "gateway.service="
     told = [f"+service@{word}" if word.startswith(name) else word for word in overrides]
     told += [override("paths.root", arguments.root)] if arguments.root else []
-    return config.build(compose(told, arguments.config_dir).values)
+    return config.build(compose(told, arguments.config_dir))
 
 
 def directory_of(config: "Config", is_rehearsal: bool) -> Path:

@@ -21,5 +21,5 @@ def _init(arguments: argparse.Namespace) -> int:
     from understudy.collect import init
     from understudy.config.compose import compose
 
-    composed = config.build(compose([f"model={arguments.model}"], None).values)
+    composed = config.build(compose([f"model={arguments.model}"], None))
     return init.main(arguments.file, arguments.out, arguments.force, composed)

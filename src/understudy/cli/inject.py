@@ -37,7 +37,7 @@ def _inject(arguments: argparse.Namespace) -> None:
     from understudy import config
     from understudy.config import compose
 
-    composed = config.build(compose.compose(arguments.overrides, arguments.config_dir).values)
+    composed = config.build(compose.compose(arguments.overrides, arguments.config_dir))
     if arguments.answers < 2:
         raise BadInput(f"--answers={arguments.answers} is too few for an interval; give 2 or more")
     shifts = _measured(composed, arguments.answers)

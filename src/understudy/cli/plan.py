@@ -45,7 +45,7 @@ def _cells(overrides: list[str], config_dir: str | None) -> tuple[list[Any], str
     if grid.axes:
         cells = sweep_cells.expand(grid, compose.Composer(config_dir))
         return [cell.config for cell in cells.cells], f"sweep/{cells.name}"
-    one = config.build(compose.compose(overrides, config_dir).values)
+    one = config.build(compose.compose(overrides, config_dir))
     return [one], f"run/{run.run_name(one)}"
 
 

@@ -31,7 +31,7 @@ def _preview(arguments: argparse.Namespace) -> None:
 
     if arguments.calls < 1:
         raise BadInput(f"--calls={arguments.calls} asks nothing; give 1 or more")
-    composed = config.build(compose.compose(arguments.overrides, arguments.config_dir).values)
+    composed = config.build(compose.compose(arguments.overrides, arguments.config_dir))
     made = preview.preview(composed, arguments.calls)
     for notice in made.notices:
         print(notice, file=sys.stderr)

@@ -95,7 +95,7 @@ def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
     if grid.axes:
         cells = sweep_cells.expand(grid, compose.Composer(config_dir))
         return [cell.config for cell in cells.cells]
-    return [config.build(compose.compose(given, config_dir).values)]
+    return [config.build(compose.compose(given, config_dir))]
 
 
 def _perform(

@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _multirun(arguments)
     if (found := grid(arguments.overrides, arguments.config_dir)).axes:
         return _sweep(arguments, found)
-    composed = config.build(compose(arguments.overrides, arguments.config_dir).values)
+    composed = config.build(compose(arguments.overrides, arguments.config_dir))
     run = pipeline.Run(composed, _typed(arguments, arguments.overrides))
     print(f"{run.directory.name}: {run.directory}", file=sys.stderr)
     if composed.is_rehearsal:

@@ -80,7 +80,7 @@ def _settings(arguments: argparse.Namespace) -> "tuple[ServeConfig, Path]":
         for name in ("host", "port")
         if (value := getattr(arguments, name)) is not None
     ]
-    composed = config.build(compose([*arguments.set, *given], None).values)
+    composed = config.build(compose([*arguments.set, *given], None))
     root = Path(arguments.root or composed.paths.root).expanduser().absolute()
     python = composed.serve.python or composed.inference.python
     return replace(composed.serve, python=python), root

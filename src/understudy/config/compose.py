@@ -26,6 +26,7 @@ from understudy.config import command_line, schema
 from understudy.errors import BadInput
 
 Memo = dict[tuple[str, ...], Any]  # (search path, config name) → the file as loaded
+_OWN: Memo = {}  # the files of conf/, which stay as they are while the program runs
 
 
 def config_dirs(config_dir: str | None) -> list[Path]:
@@ -59,15 +60,18 @@ class Grid(NamedTuple):
     groups: dict[str, list[str]]  # every config group with its options
 
 
-class Composed(NamedTuple):
-    """Composed values, and the origin of each leaf."""
-
-    values: dict[str, Any]
-    origins: dict[str, str]
-
-
-def compose(overrides: list[str], config_dir: str | None) -> Composed:
+def compose(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
     """What one run is made of; BadInput for what only a sweep takes."""
+    return Composer(config_dir).values(_of_one_run(overrides, config_dir))
+
+
+def origins(overrides: list[str], config_dir: str | None) -> dict[str, str]:
+    """Leaf of what `compose` gives → the file that set it, or the command line."""
+    return Composer(config_dir).origins(_of_one_run(overrides, config_dir))
+
+
+def _of_one_run(overrides: list[str], config_dir: str | None) -> list[str]:
+    """The overrides, each key once; BadInput for what only a sweep takes."""
     with _hydra(config_dir) as hydra:
         parsed = _parse(overrides, config_dir, hydra)
         last = {override.get_key_element(): override for override in parsed}  # as in `grid`
@@ -76,13 +80,12 @@ def compose(overrides: list[str], config_dir: str | None) -> Composed:
                 raise BadInput(
                     f"{override.input_line} has several values, which only `understudy run` takes"
                 )
-    composer, given = Composer(config_dir), [one.input_line for one in last.values()]
-    return Composed(composer.values(given), composer.origins(given))
+    return [one.input_line for one in last.values()]
 
 
 def runs_root(given: str | None) -> Path:
     """The folder of the runs: a verb's `--root`, else `paths.root`."""
-    root = given or compose([], None).values["paths"]["root"]
+    root = given or compose([], None)["paths"]["root"]
     return Path(root).expanduser().absolute()
 
 
@@ -104,16 +107,16 @@ class Composer:
         given = [*overrides, *_searchpath(self._config_dir)]
         with _hydra(self._config_dir, self._memo) as hydra:
             chosen = hydra.config_loader.compute_defaults_list("config", given, RunMode.RUN)
-        origins: dict[str, str] = {}
+        found: dict[str, str] = {}
         for item in chosen.defaults:
             name = f"{item.config_path}.yaml"
             if (home := next((d for d in directories if (d / name).is_file()), None)) is None:
                 continue
             for leaf in _leaves_of(home / name):
-                origins[f"{item.package}.{leaf}" if item.package else leaf] = f"{home.name}/{name}"
+                found[f"{item.package}.{leaf}" if item.package else leaf] = f"{home.name}/{name}"
         for override in overrides:
-            origins[override.lstrip("+~").partition("=")[0]] = "command line"
-        return origins
+            found[override.lstrip("+~").partition("=")[0]] = "command line"
+        return found
 
 
 def grid(overrides: list[str], config_dir: str | None) -> Grid:
@@ -187,7 +190,7 @@ def flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class _Remembering(ConfigRepository):  # type: ignore[misc]
-    """Hydra's repository of files, read once for all the compositions of a sweep."""
+    """Hydra's repository of files, each read once for all compositions that share a memo."""
 
     def __init__(self, plain: Any, memo: Memo) -> None:
         self.sources = plain.sources
@@ -213,9 +216,9 @@ def _hydra(config_dir: str | None, memo: Memo | None = None) -> Iterator[Any]:
     try:
         with initialize_config_dir(str(config_dirs(config_dir)[-1]), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
-            if memo is not None:
-                loader = hydra.config_loader
-                loader.repository = _Remembering(loader.repository, memo)
+            loader, read = hydra.config_loader, _OWN if config_dir is None else memo
+            if read is not None:
+                loader.repository = _Remembering(loader.repository, read)
             yield hydra
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(" ".join(str(error).split())) from None

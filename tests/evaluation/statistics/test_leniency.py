@@ -62,7 +62,7 @@ def test_a_judge_who_scored_nothing_has_no_numbers() -> None:
 
 
 def offline_panel() -> dict[str, Bias]:
-    judges = build(compose(["judge=offline_panel"], None).values).judges
+    judges = build(compose(["judge=offline_panel"], None)).judges
     return {name: service.bias or configs.bias() for name, service in judges.items()}
 
 
