@@ -91,32 +91,25 @@ def test_config_composes_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-OPTIONS_FIRST = [
+ANY_ORDER = [
     "run --config-dir {own} seed=2",
     "config --config-dir={own} seed=2",
     "explain --config-dir {own} seed=2",
     "serve --port 0 serve.queue=3 some-run --host 127.0.0.1",
     "export --force some-run export.what=adapter --to {own} export.dtype=auto",
     "status --root {own} some-run",
-]
-ANY_ORDER = [
     "run data_size=1 --config-dir {own} seed=2",
     "config seed=2 --config-dir {own} task=coding",
     "plan seed=2 --json data_size=1 --config-dir {own} task=coding",
     "preview --calls 2 seed=2 --json task=coding",
     "inject --json seed=2 --each task=coding",
     "gateway --config-dir {own} gateway.port=0 --root {own} gateway.mode=record",
-    "decide --margin 3 some-run --root {own}",
-    "route --budget 3 one --out {own} two",
+    "decide --margin 2.5 some-run --root {own}",
+    "route --budget 2.5 one --out {own} two",
 ]
 
 
-_XFAIL = pytest.mark.xfail(strict=True, reason="argparse takes no word after an option")
-
-
-@pytest.mark.parametrize(
-    "line", [*OPTIONS_FIRST, *(pytest.param(line, marks=_XFAIL) for line in ANY_ORDER)]
-)
+@pytest.mark.parametrize("line", ANY_ORDER)
 def test_options_and_overrides_stand_in_any_order(line: str, tmp_path: Path) -> None:
     words = line.format(own=tmp_path).split()
     found = parser().parse_args(words)
@@ -139,7 +132,6 @@ OF_HYDRA = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="argparse does not know them")
 @pytest.mark.parametrize("verb", ["run", "config", "plan"])
 @pytest.mark.parametrize("typed", OF_HYDRA)
 def test_an_option_of_hydra_s_is_answered_with_ours(

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.cli import settings as cli_settings
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def register(verbs: Any) -> None:
     )
     sub.set_defaults(verb=_export)
     sub.add_argument("run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)")
-    cli_settings.add(sub)
+    sub.collect_settings()
     sub.add_argument("--to", metavar="DIR", help="default: export-WHAT in the run's folder")
     sub.add_argument("--force", action="store_true", help="replace an earlier export in DIR")
     sub.add_argument("--round", type=int, metavar="N", help="default: that which passed, or last")

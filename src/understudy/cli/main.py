@@ -25,6 +25,7 @@ from understudy.cli import (
     serve,
     status,
 )
+from understudy.cli.words import VerbParser
 from understudy.errors import BudgetSpent, UnderstudyError, from_system
 
 _EXAMPLES = """examples:
@@ -90,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"understudy {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(
+        title="verbs", metavar="VERB", required=True, parser_class=VerbParser
+    )
     for verb in VERBS:
         verb.register(verbs)
     return parser

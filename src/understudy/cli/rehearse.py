@@ -10,6 +10,7 @@ from understudy.errors import BadInput, EnvironmentFailed
 from understudy.rehearsal import options
 
 if TYPE_CHECKING:
+    from understudy.cli.words import VerbParser
     from understudy.config import Prices
     from understudy.rehearsal.bill import Bill
     from understudy.rehearsal.server import RehearsalServer
@@ -42,7 +43,7 @@ def _rehearse(arguments: argparse.Namespace) -> int:
         with RehearsalServer(**settings) as server:
             _serve(server)
         return 0
-    command = _read(arguments.command)
+    command = _read(arguments.command, arguments.verbs)
     with RehearsalServer(**settings, prices=command.prices) as server:
         return _perform(command, arguments.verbs, server)
 
@@ -59,26 +60,21 @@ def _serve(server: "RehearsalServer") -> None:
 
 class _Command(NamedTuple):
     words: list[str]
-    place: int  # of the override that is added: argparse wants all of them in one row
     prices: "dict[str, Prices]"  # by model
     journal: Path
 
 
-def _read(words: list[str]) -> _Command:
+def _read(words: list[str], verbs: "dict[str, VerbParser]") -> _Command:
     """What a command asks for; BadInput when it is no verb that asks services."""
     from understudy.pipeline import run
 
     if words[0] not in _VERBS:
         raise BadInput(f"rehearse cannot do {words[0]}; choose from {', '.join(_VERBS)}")
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--config-dir")
-    known, _ = parser.parse_known_intermixed_args(words[1:])
+    known = verbs[words[0]].parse_args(words[1:])
     configs = _configs(known.overrides, known.config_dir)
     services = [service for config in configs for service in config.services]
     return _Command(
         words,
-        words.index(known.overrides[0]) if known.overrides else 1,
         {service.model: service.prices for service in services if service.prices is not None},
         run.run_root(configs[0]) / "journal",
     )
@@ -98,14 +94,11 @@ def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
     return [config.build(compose.compose(given, config_dir))]
 
 
-def _perform(
-    command: _Command, verbs: dict[str, argparse.ArgumentParser], server: "RehearsalServer"
-) -> int:
+def _perform(command: _Command, verbs: "dict[str, VerbParser]", server: "RehearsalServer") -> int:
     """Run the verb against the server, and print what both sides have written down."""
     before = _ledger(command.journal)
-    words = list(command.words)
-    words.insert(command.place, f"rehearsal.url={server.url}")
-    arguments = verbs[words[0]].parse_args(words[1:])
+    verb, *words = command.words
+    arguments = verbs[verb].parse_args([f"rehearsal.url={server.url}", *words])
     try:
         return int(arguments.verb(arguments) or 0)
     finally:  # what stopped it is said after this, with the command that was typed

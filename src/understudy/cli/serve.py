@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.cli import settings as cli_settings
 from understudy.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def register(verbs: Any) -> None:
     )
     sub.set_defaults(verb=_serve)
     sub.add_argument("what", metavar="RUN|DIR", help="a name, a path, or latest; or a directory")
-    cli_settings.add(sub)
+    sub.collect_settings()
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     sub.add_argument(
         "--round", type=int, metavar="N", help="of the run (default: that which passed)"

@@ -42,7 +42,7 @@ class Line(NamedTuple):
         """A metric with its interval, a line per judge."""
         several = len(self.scores) > 1
         return "\n".join(
-            (f"{row['judge']}: " if several else "") + number(**_ends(row[metric]))
+            (f"{row['judge']}: " if several else "") + _score(row[metric] or {})
             for row in self.scores
         )
 
@@ -90,6 +90,5 @@ def _mean(rows: list[Mapping[str, Any]], metric: str) -> float:
     return fmean(known) if known else -1.0  # below every score
 
 
-def _ends(score: Mapping[str, Any] | None) -> dict[str, float | None]:
-    found = score or {}
-    return {"value": found.get("mean"), "low": found.get("low"), "high": found.get("high")}
+def _score(found: Mapping[str, Any]) -> str:
+    return number(found.get("mean"), found.get("low"), found.get("high"))
