@@ -145,7 +145,7 @@ REFUSED = {
     "sweep=judges gate.judges=[nobody]": "cell offline: gate.judges=['nobody']",
     "sweep=tasks trainer.start=previous": "trainer.start=previous",
     "sweep=data_sizes cluster.threads=1,2": "cells '0 1' and '0 2' would both be run",
-    "data_size=0 paths.root=a,b": "paths.root cannot be swept",
+    "data_size=0 paths.root=choice(a,b)": "paths.root cannot be swept",
     "sweep=data_sizes synthesis=none": "cell 250: synthesis=none",
 }
 

@@ -7,7 +7,7 @@ fingerprint.
 """
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -37,11 +37,13 @@ from understudy.config.service import Bias as Bias
 from understudy.config.service import Prices as Prices
 from understudy.config.service import Retired as Retired
 from understudy.config.service import Service as Service
+from understudy.config.source import FilePath
 from understudy.config.training import ModelConfig as ModelConfig
 from understudy.config.training import TrainerConfig as TrainerConfig
 from understudy.errors import BadInput
 
 LEAVES = list(schema.leaves(Config))
+PATHS = {name for name, hint in schema.hints(Config) if FilePath in (hint, *get_args(hint))}
 _ADAPTER: TypeAdapter[Config] = TypeAdapter(Config)
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config.source import STRICT
+from understudy.config.source import STRICT, FilePath
 
 Room = Literal["gpu", "cpu", "api"]
 
@@ -35,7 +35,7 @@ class ClusterConfig:
     gpu: Resources  # finetune, inference
     cpu: Resources
     api: Resources  # stages that wait for a service
-    setup: str | None  # a script that every job sources first; null = the shell as it is
+    setup: FilePath | None  # a script that every job sources first; null = the shell as it is
     throttle: PositiveInt | None  # jobs of one array at a time
     max_array: PositiveInt | None  # jobs of one array; null = what Slurm allows
     lead_seconds: PositiveInt  # from the warning to the end of the time, to save and requeue

@@ -1,22 +1,42 @@
-"""Commands as a person types them: what the program prints can be pasted into a shell.
+"""Commands as a person types them, and what the program prints to be pasted into a shell.
 
     command("run", override("coverage.path", "my file, 1.jsonl"), "task=coding")
-    → understudy run 'coverage.path='"'"'my file, 1.jsonl'"'"'' task=coding
+    → understudy run "coverage.path='my file, 1.jsonl'" task=coding
 
 Two grammars meet in one word: Hydra reads the value of an override, the shell reads the word.
+Nobody thinks of Hydra's when typing a path, so `as_typed` takes paths by their letter.
 """
 
 import re
 import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from understudy.config import PATHS
+from understudy.errors import BadInput
 
 # One word to Hydra, and no number, which .1 would be.
 _BARE = re.compile(r"(\.{0,2}/)*[A-Za-z_][A-Za-z0-9_./-]*")
 _NOT_TEXT = ("null", "true", "false", "nan", "inf")
+_SINGLE_QUOTED = re.compile(r"""[^"\\$`!']*('[^"\\$`!']*)+""")  # and nothing else to quote
+_TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+# What is meant for Hydra even where a path is expected: nothing, null, quoted texts, functions.
+_HYDRAS = re.compile(
+    rf"|null|\?\?\?|{_TEXT}(,{_TEXT})*|(choice|range|glob|shuffle|sort|tag|str)\(.*\)", re.I | re.S
+)
+# 1,000 and 12,500.5; of 250,500 both may be meant, and lists of three-digit numbers are common.
+_THOUSANDS = re.compile(r"(?=\d{1,2},|.*,0)[1-9]\d{0,2}(,\d{3})+(\.\d+)?k?")
+_DECIMAL = re.compile(r"(0|[1-9]\d*),0\d+")  # 0,05
 
 
 def command(*words: str) -> str:
     """Return the command line of these words, quoted for the shell."""
-    return shlex.join(["understudy", *words])
+    return " ".join(map(in_shell, ["understudy", *words]))
+
+
+def in_shell(word: str) -> str:
+    """Return a word as a shell reads it, in double quotes where single ones stand in it."""
+    return f'"{word}"' if _SINGLE_QUOTED.fullmatch(word) else shlex.quote(word)
 
 
 def override(key: str, text: str) -> str:
@@ -40,3 +60,40 @@ def quoted(text: str) -> str:
 def without_interpolation(text: str) -> str:
     """Return a text whose every `${` is read as these two characters, in a config file, too."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def as_typed(words: Iterable[str]) -> list[str]:
+    """Return overrides as Hydra is to read them: a path is one value, whatever its signs.
+
+    Raises BadInput, with both spellings, where a comma is not sure to be that of a list.
+    """
+    return list(map(_as_typed, words))
+
+
+def _as_typed(word: str) -> str:
+    key, _, text = word.partition("=")
+    if is_hydras(text):
+        return word
+    if key.lstrip("+") in PATHS:
+        if "," in text and not Path(text).expanduser().exists():
+            several = ",".join(map(quoted, text.split(",")))
+            raise _unclear(word, "and no file here has that name", quoted(text), several)
+        return f"{key}={quoted(text)}"
+    if _THOUSANDS.fullmatch(text):
+        raise _unclear(word, "in a number", text.replace(",", ""), text)
+    if _DECIMAL.fullmatch(text):
+        raise _unclear(word, "in a number", text.replace(",", "."), text)
+    return word
+
+
+def is_hydras(text: str) -> bool:
+    """Whether a value is written in Hydra's grammar: quoted, a function, or an interpolation."""
+    return "${" in text or _HYDRAS.fullmatch(text) is not None
+
+
+def _unclear(word: str, where: str, one: str, several: str) -> BadInput:
+    key = word.partition("=")[0]
+    return BadInput(
+        f"{word} has a comma {where}: type {in_shell(f'{key}={one}')} for one value, "
+        f"{in_shell(f'{key}=choice({several})')} for a sweep"
+    )

@@ -72,6 +72,7 @@ def origins(overrides: list[str], config_dir: str | None) -> dict[str, str]:
 
 def _of_one_run(overrides: list[str], config_dir: str | None) -> list[str]:
     """The overrides, each key once; BadInput for what only a sweep takes."""
+    overrides = command_line.as_typed(overrides)
     with _hydra(config_dir) as hydra:
         parsed = _parse(overrides, config_dir, hydra)
         last = {override.get_key_element(): override for override in parsed}  # as in `grid`
@@ -124,6 +125,7 @@ def grid(overrides: list[str], config_dir: str | None) -> Grid:
 
     As in Hydra's own sweeper, a key that is given later replaces the same key.
     """
+    overrides = command_line.as_typed(overrides)
     with _hydra(config_dir) as hydra:
         given = _parse(overrides, config_dir, hydra)
         parser = OverridesParser.create(config_loader=hydra.config_loader)
@@ -145,7 +147,8 @@ def grid(overrides: list[str], config_dir: str | None) -> Grid:
         for number, override in enumerate([*of_file, *given]):
             key = override.get_key_element()
             if override.is_sweep_override():
-                terms[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                given_values = override.sweep_string_iterator()
+                terms[key] = [_cell_s(f"{key}={value}") for value in given_values]
             else:
                 terms[key] = [override.input_line]
             if override.is_sweep_override() or number < len(of_file):  # or an axis of one value
@@ -165,9 +168,10 @@ def multirun(
 
     What Hydra writes goes below `directory`.
     """
+    overrides = command_line.as_typed(overrides)
 
     def task(composed: Any) -> None:
-        job(list(HydraConfig.get().overrides.task), _plain(composed))
+        job([_cell_s(word) for word in HydraConfig.get().overrides.task], _plain(composed))
 
     modes = ("run", "sweep")
     places = [command_line.override(f"hydra.{mode}.dir", str(directory)) for mode in modes]
@@ -295,6 +299,15 @@ def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
         choices = sorted({*config.LEAVES, *known, *roots})
         near = schema.suggest(key, choices) or f"; the groups are {', '.join(sorted(known))}"
         raise BadInput(f"{key} is not a config key or group{near}")
+
+
+def _cell_s(word: str) -> str:
+    """One value of an axis as Hydra's sweeper writes it, as `as_typed` reads it."""
+    key, _, text = word.partition("=")
+    if key.lstrip("+") not in config.PATHS or command_line.is_hydras(text):
+        return word
+    (override,) = OverridesParser.create().parse_overrides([word])
+    return command_line.override(key, str(override.value()))
 
 
 def _values(override: Any) -> list[Any]:

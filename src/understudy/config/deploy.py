@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config.source import STRICT
+from understudy.config.source import STRICT, FilePath
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -24,6 +24,6 @@ class ExportConfig:
 
     what: Literal["merged", "adapter", "gguf"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]  # auto = as it was judged
-    llama_cpp: str | None  # a checkout of llama.cpp, for gguf
-    python: str | None  # that runs llama.cpp's converter; null = this one
+    llama_cpp: FilePath | None  # a checkout of llama.cpp, for gguf
+    python: FilePath | None  # that runs llama.cpp's converter; null = this one
     parity: Parity

@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from understudy.config.service import Service
-from understudy.config.source import STRICT
+from understudy.config.source import STRICT, FilePath
 
 Mode = Literal["record", "shadow", "split", "route", "failover", "local"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -30,7 +30,7 @@ class GatewayConfig:
     local: str | None  # base_url of the local model, e.g. http://127.0.0.1:8000/v1
     local_model: str | None  # as its server calls it; null = the first that it lists
     local_key_env: str | None
-    router: str | None  # the folder that `understudy route` wrote
+    router: FilePath | None  # the folder that `understudy route` wrote
     deadline_s: PositiveFloat  # to the first byte; then the next in line is asked
     breaker_failures: PositiveInt  # in a row, and nobody asks for breaker_s
     breaker_s: PositiveFloat

@@ -16,6 +16,7 @@ from understudy.config.source import (
     STRICT,
     Columns,
     Dedup,
+    FilePath,
     Format,
     Share,
     Size,
@@ -97,7 +98,7 @@ class InferenceConfig(Source):
     engine: Literal["transformers", "vllm"] = added("transformers")
     families: dict[str, str] = field(kw_only=True)  # generator or evaluator -> family
     repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
-    python: str | None = machine()  # of the virtual environment that has vLLM
+    python: FilePath | None = machine()  # of the virtual environment that has vLLM
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -157,7 +158,7 @@ class TrackingConfig:
 class PathsConfig:
     """Everything is written below `root`."""
 
-    root: str
+    root: FilePath
 
 
 @dataclass(config=STRICT, frozen=True)

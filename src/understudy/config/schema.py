@@ -10,19 +10,23 @@ from typing import Any
 from pydantic import ValidationError
 
 
-def leaves(kind: Any, prefix: str = "") -> Iterator[str]:
+def leaves(kind: Any) -> Iterator[str]:
     """The dotted names of all leaves of a dataclass; a dictionary's keys stand as `*`."""
+    return (name for name, _ in hints(kind))
+
+
+def hints(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves, each with its type."""
+    types_of = typing.get_type_hints(kind, include_extras=True)
     for item in dataclasses.fields(kind):
-        hint, name = typing.get_type_hints(kind)[item.name], f"{prefix}{item.name}"
-        inner = _dataclass_in(hint)
-        if inner is None:
-            yield name
-            if typing.get_origin(hint) is dict:
-                yield f"{name}.*"
-        else:
-            yield from leaves(
-                inner, f"{name}.*." if typing.get_origin(hint) is dict else f"{name}."
-            )
+        hint, name = types_of[item.name], f"{prefix}{item.name}"
+        is_dict = typing.get_origin(hint) is dict
+        if (inner := _dataclass_in(hint)) is not None:
+            yield from hints(inner, f"{name}.*." if is_dict else f"{name}.")
+            continue
+        yield name, hint
+        if is_dict:
+            yield f"{name}.*", typing.get_args(hint)[1]
 
 
 def _dataclass_in(hint: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config.source import STRICT, Count
+from understudy.config.source import STRICT, Count, FilePath
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -15,7 +15,7 @@ class ServeConfig:
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]  # 0 = a free one
     engine: Literal["transformers", "vllm"]
-    python: str | None  # that has vLLM; null = inference.python
+    python: FilePath | None  # that has vLLM; null = inference.python
     name: str | None  # the `model` that clients ask for; null = that of the run or directory
     threads: PositiveInt | None  # of the CPU; null = as many as torch chooses
     batch_size: PositiveInt  # answers that are decoded together

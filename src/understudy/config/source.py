@@ -25,6 +25,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SplitName = Literal["train", "validation", "test", "holdout"]
 Format = Literal["auto", "messages", "pairs", "llamaduo"]
+FilePath = Annotated[str, "path"]  # typed as in a shell: whatever its signs, it is one value
 
 
 def machine() -> Any:
@@ -63,7 +64,7 @@ class Dedup:
 class Source:
     """Rows from a file, or from a data set on the hub at a revision; other kinds leave it null."""
 
-    path: str | None = machine()  # a file counts by its contents
+    path: FilePath | None = machine()  # a file counts by its contents
     repo: str | None = added(None)
     revision: Revision | None = added(None)  # null = resolved once and recorded
     subset: str | None = added(None)  # of a hub data set that has several

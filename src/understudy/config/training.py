@@ -23,7 +23,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from understudy import locations
-from understudy.config.source import STRICT, Count, Share, Size, added, machine
+from understudy.config.source import STRICT, Count, FilePath, Share, Size, added, machine
 from understudy.errors import BadInput, EnvironmentFailed
 
 
@@ -39,9 +39,9 @@ class ModelConfig:
     context: PositiveInt
     stop: list[str]
     lora_targets: list[str] | Literal["all-linear"]
-    path: str | None = machine()  # a directory counts by its contents
+    path: FilePath | None = machine()  # a directory counts by its contents
     # prompts/chat_NAME.jinja or a path to a .jinja file, counted by contents; null = the model's
-    chat_template: str | None = machine()
+    chat_template: FilePath | None = machine()
     new_tokens: tuple[str, ...] = added(())  # added to the vocabulary, each with a new row
 
 
