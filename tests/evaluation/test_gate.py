@@ -193,15 +193,22 @@ def verdicts_of(path: Path, role: str, scores: list[float | None]) -> Path:
     return path
 
 
-def gated(path: Path, local: list[float | None], **gate_values: Any) -> dict[str, Any]:
-    """The gate's summary on these scores of the local model; the service always has 95."""
+def gated(
+    path: Path,
+    local: list[float | None],
+    service_scores: list[float | None] | None = None,
+    **gate_values: Any,
+) -> dict[str, Any]:
+    """The gate's summary on these scores; the service has 95 unless scores are given."""
     of = changed(config(judges=[service("j")]), {f"gate.{k}": v for k, v in gate_values.items()})
     message = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     rows = [Coverage(f"p{n}", f"p{n}", message, "t", None, "s", "test") for n in range(len(local))]
     inputs = {
         "split": write(path / "split", rows),
         "evaluation.j": verdicts_of(path / "local", "evaluation", local),
-        "baseline.j": verdicts_of(path / "service", "baseline", [95.0] * len(local)),
+        "baseline.j": verdicts_of(
+            path / "service", "baseline", service_scores or [95.0] * len(local)
+        ),
     }
     out = path / "gate"
     out.mkdir()
@@ -213,10 +220,46 @@ def gated(path: Path, local: list[float | None], **gate_values: Any) -> dict[str
 N_A: list[float | None] = [None] * 40 + [95.0] * 6  # a judge that scored 6 of 46 answers
 
 
-@pytest.mark.xfail(strict=True, reason="what is unscored is ignored")
 @pytest.mark.parametrize("kind", ["paper", "noninferiority"])
 def test_too_few_scores_pass_no_round(tmp_path: Path, kind: str) -> None:
     found = gated(tmp_path, N_A, kind=kind, max_unscored=0.02)
     assert found["decision"] == "fail"
     assert found["reason"].startswith("Too few scores: j left 40 of 46 verdicts on tiny unscored")
     assert "40 not_json" in found["reason"]
+    assert "With these at their worst: " in found["reason"]
+
+
+def test_the_papers_gate_leaves_out_what_is_unscored(tmp_path: Path) -> None:
+    found = gated(tmp_path, N_A, kind="paper", max_unscored=1)
+    assert found["decision"] == "pass"
+
+
+@pytest.mark.parametrize("kind", ["paper", "noninferiority"])
+def test_a_few_unscored_verdicts_pass_where_they_are_few_enough_or_turn_nothing(
+    tmp_path: Path, kind: str
+) -> None:
+    scores: list[float | None] = [None] + [95.0] * 45
+    assert gated(tmp_path / "few", scores, kind=kind, max_unscored=0.03)["decision"] == "pass"
+    harmless = gated(tmp_path / "worst", scores, kind=kind, max_unscored=0, margin=20)
+    assert harmless["decision"] == "pass"
+    assert harmless["reason"].endswith("(1 not_json): it passes at their worst, too.")
+
+
+def test_a_round_that_is_short_anyway_is_short_for_that_reason(tmp_path: Path) -> None:
+    found = gated(tmp_path, [None] * 40 + [50.0] * 6, kind="paper", max_unscored=0.02)
+    assert found["reason"].startswith("Short of the thresholds: j similarity 50.00 < 90")
+
+
+def test_what_is_unscored_of_the_service_counts_for_the_screen(tmp_path: Path) -> None:
+    found = gated(
+        tmp_path, [95.0] * 46, service_scores=N_A, kind="noninferiority", max_unscored=0.02
+    )
+    assert found["decision"] == "pass"  # the local model has 95 where the service might have 100
+    found = gated(
+        tmp_path / "b",
+        [90.0] * 46,
+        service_scores=[None] * 40 + [90.0] * 6,
+        kind="noninferiority",
+        max_unscored=0.02,
+    )
+    assert found["reason"].startswith("Too few scores: j left 40 of 46 verdicts on service")

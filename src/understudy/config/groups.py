@@ -119,7 +119,8 @@ class GateConfig:
     precision: Score
     judges: list[str] | None
     margin: Annotated[float, Field(gt=0, le=100)] = added(5.0)  # points that may be lost
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = added(0.05)  # of one look at the holdout
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = added(0.05)  # of all looks at the holdout
+    max_unscored: Share = added(1.0)  # of the verdicts; above it a round must pass at the worst
 
 
 @dataclass(config=STRICT, frozen=True)

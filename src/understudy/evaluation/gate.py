@@ -1,13 +1,17 @@
-"""The gate stage: is the local model good enough? The decision and its reason are a record."""
+"""The gate stage: is the local model good enough? The decision and its reason are a record.
+
+A round whose judges left more than `gate.max_unscored` of their verdicts without a score passes
+only if it would also pass with these at their worst: 0 for the local model, 100 for the service.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Literal, NamedTuple
 
 from understudy.config import GateConfig
 from understudy.evaluation import decision
-from understudy.evaluation.scores import METRICS, pool
+from understudy.evaluation.scores import METRICS, pool, worst_mean
 from understudy.evaluation.statistics.intervals import ratio_of_means
 from understudy.records import Coverage, Verdict
 from understudy.store.artifacts import Job
@@ -29,6 +33,25 @@ class GateLine:
     n_unscored: int
     n_missing_answers: int
     p_match: dict[str, Summary] | None  # per metric: value, low, high, form
+
+
+class Gap(NamedTuple):
+    """What a judge left without a score of one generator's answers."""
+
+    judge: str
+    generator: str
+    verdicts: int  # with those that have no score
+    unscored: dict[str, int]  # reason -> verdicts
+
+    @property
+    def share(self) -> float:
+        """Of the verdicts that have no score."""
+        return sum(self.unscored.values()) / self.verdicts if self.verdicts else 0.0
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.unscored.items())
+        missing = f"{sum(self.unscored.values())} of {self.verdicts} verdicts"
+        return f"{self.judge} left {missing} on {self.generator} unscored ({reasons})"
 
 
 class RoundDecision(NamedTuple):
@@ -97,7 +120,12 @@ def run(job: Job) -> None:
         if baseline in job.inputs:
             table.append(_line(judge, "baseline", job.summary(baseline), None))
     screened = _screen(job, groups) if gate.kind == "noninferiority" else None
-    word, reason = decide(gate, table) if screened is None else screen(screened)
+    if screened is None:
+        decided, worst = decide(gate, table), decide(gate, _at_worst(job, table))
+    else:
+        decided, worst = screen(screened), screen_at_worst(screened)
+    gaps = [gap for gap in _gaps(job) if gap.share > gate.max_unscored]
+    word, reason = with_gaps(decided, worst, gaps, gate.max_unscored)
     job.write_summary(
         {
             "kind": gate.kind,
@@ -117,6 +145,52 @@ def screen(found: decision.Decision) -> RoundDecision:
     low = found.difference.low
     passed = low is not None and low > -found.margin
     return RoundDecision("pass" if passed else "fail", f"On the test split, {found.reason}")
+
+
+def screen_at_worst(found: decision.Decision) -> RoundDecision:
+    """The same of the limit that takes what is unscored at its worst."""
+    low = found.worst_low
+    passed = low is not None and low > -found.margin
+    least = "has no limit" if low is None else f"is at least {low:+.2f}"
+    return RoundDecision("pass" if passed else "fail", f"local - service {least} points.")
+
+
+def with_gaps(
+    decided: RoundDecision, worst: RoundDecision, gaps: Sequence[Gap], most: float
+) -> RoundDecision:
+    """Fail a round that passes only because too many verdicts, those in `gaps`, have no score."""
+    if decided.decision == "fail" or not gaps:
+        return decided
+    left = "; ".join(map(str, gaps))
+    if worst.decision == "pass":
+        return RoundDecision("pass", f"{decided.reason} {left}: it passes at their worst, too.")
+    return RoundDecision(
+        "fail",
+        f"Too few scores: {left}, more than gate.max_unscored={most:g}. With these at their worst: "
+        f"{worst.reason}",
+    )
+
+
+def _gaps(job: Job) -> list[Gap]:
+    """What the gate's judges left unscored, of the sides that the gate reads."""
+    is_paired = job.config.gate.kind == "noninferiority"
+    gaps = []
+    for judge in _judges(job):
+        for side in ("evaluation", "baseline") if is_paired else ("evaluation",):
+            of = job.summary(f"{side}.{judge}")
+            gaps.append(Gap(judge, of["generator"], of["n_verdicts"], of["unscored"]))
+    return gaps
+
+
+def _at_worst(job: Job, table: Sequence[GateLine]) -> list[GateLine]:
+    """The lines of the local model with a score of 0 where there is none."""
+    lines = []
+    for line in table:
+        if line.role == "local":
+            rows = job.rows(f"evaluation.{line.judge}", Verdict)
+            similarity, precision = ({"mean": worst_mean(rows, metric)} for metric in METRICS)
+            lines.append(replace(line, similarity=similarity, precision=precision))
+    return lines
 
 
 def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:

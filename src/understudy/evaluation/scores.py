@@ -42,6 +42,17 @@ def pool(verdicts: Sequence[Verdict], metric: Metric) -> Pooled:
     return Pooled(answers, {prompt_id: fmean(scores) for prompt_id, scores in samples.items()})
 
 
+def worst_mean(verdicts: Sequence[Verdict], metric: Metric) -> float | None:
+    """The mean over prompts with a score of 0 for every verdict without one."""
+    repeats: dict[str, dict[int, list[float]]] = {}
+    for verdict in verdicts:
+        score = getattr(verdict, metric) if verdict.status == "scored" else None
+        samples = repeats.setdefault(verdict.prompt_id, {})
+        samples.setdefault(verdict.k, []).append(0.0 if score is None else score)
+    prompts = [fmean(map(fmean, samples.values())) for samples in repeats.values()]
+    return fmean(prompts) if prompts else None
+
+
 def mean_over_prompts(pooled: Pooled, groups: Mapping[str, str]) -> Interval:
     """The mean and its interval, whose limits end where the scale does."""
     prompts = pooled.prompts

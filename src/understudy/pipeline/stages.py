@@ -91,6 +91,7 @@ def _digest_once(path: Path, *_stamp: object) -> str:
     return digest(path)
 
 
+_GATE = ("kind", "similarity", "precision", "margin", "alpha", "max_unscored")
 _COVERAGE = ("rows", "seed", "licence", "format", "columns", "categories")
 # A name with a dot is another way to the same kind of rows, in the same directory.
 SPECS = {
@@ -166,7 +167,7 @@ SPECS = {
     ),
     "gate": Spec(
         "understudy.evaluation.gate:run",
-        tuple(f"gate.{leaf}" for leaf in ("kind", "similarity", "precision", "margin", "alpha")),
+        tuple(f"gate.{leaf}" for leaf in _GATE),
         version=3,  # limits where only a few prompts failed; 2: they say by which form they are
     ),
 }
