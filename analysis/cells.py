@@ -103,11 +103,9 @@ def _main(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _scaling(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table.to_dict("records"):
         names = {name: row[name] for name in ("task", "model", "teacher", "judge", "metric")}
-        for what in ("asymptote", "expected"):
-            ends = [row[f"{what}.{part}"] for part in scores.PARTS]
-            head = {"place": "Figure 2", "statistic": what}
-            size = row["doubling"] if what == "expected" else ""
-            yield head | names | {"data_size": size, "variant": ""} | _bounds(ends)
+        ends = [row[f"expected.{part}"] for part in scores.PARTS]
+        head = {"place": "Figure 2", "statistic": "expected", "data_size": row["doubling"]}
+        yield head | names | {"variant": ""} | _bounds(ends)
 
 
 def _steps(table: pd.DataFrame) -> Iterator[dict[str, Any]]:

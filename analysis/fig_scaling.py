@@ -12,7 +12,7 @@ import pandas as pd
 
 from understudy.evaluation.scores import METRICS
 
-from . import command, draw, labels, scaling, scores, tables
+from . import command, draw, labels, scaling, scores, shapes, tables
 from .evaluations import Data
 from .frame import ledger, usd_per_row
 from .scaling import Curve, Fit
@@ -93,9 +93,9 @@ def _row(curve: Curve, fit: Fit | None, aim: Goal) -> dict[str, Any]:
     head |= {"metric": curve.metric, "sizes": len(curve.sizes)}
     head |= {"largest": curve.sizes[-1], "score": curve.values[-1], "doubling": 2 * curve.sizes[-1]}
     head |= {"chance": fit.chance(bar) if fit else None, "usd": price * float(curve.sizes[-1])}
-    for name in ("asymptote", "expected"):
-        ends = getattr(fit, name) if fit else (None, None, None)
-        head |= {f"{name}.{part}": end for part, end in zip(scores.PARTS, ends, strict=True)}
+    ends = fit.expected if fit else (None, None, None)
+    head |= {f"expected.{part}": end for part, end in zip(scores.PARTS, ends, strict=True)}
+    head |= {family: fit.odds[family] if fit else None for family in shapes.FAMILIES}
     return head | curve.contamination._asdict()
 
 
@@ -105,21 +105,28 @@ def _table(data: Data, frame: pd.DataFrame, bars: dict[str, float]) -> Table:
         Column("Metric", lambda row: str(row["metric"]), is_number=False),
         Column("Rows", lambda row: labels.count(row["largest"])),
         tables.value("score", "Score"),
-        tables.value("asymptote", "Limit"),
         Column("Next", lambda row: labels.count(row["doubling"])),
         tables.value("expected", "Expected"),
         Column("P(reaches bar)", lambda row: _chance(row["chance"])),
         tables.value("usd", "Its rows, $", 2),
+        Column("Odds of the families", _odds, is_number=False),
         tables.CONTAMINATED,
     ]
     caption = (
-        "Mean score against data size: score(n) = a - b / (1 + n / h), prompts resampled jointly "
-        "over sizes; the interval at the next doubling adds the scatter of the points. Bar: "
+        "Mean score against data size, averaged over four families of curves with their odds; "
+        "prompts resampled jointly over sizes. The interval at the next doubling holds what each "
+        "plausible family expects to be measured there. Bar: "
         f"similarity {bars['similarity']:g}, precision {bars['precision']:g}. Fewer than four "
-        "sizes fit no curve; a dash under $ means that no priced call is on record. "
+        "sizes fit no curve. No P while the last step per doubling is the largest, or may be. "
+        "A dash under $ means that no priced call is on record. "
         f"{labels.CONTAMINATED}"
     )
     return Table("table_scaling", caption, frame, columns, data.is_rehearsal)
+
+
+def _odds(row: dict[str, Any]) -> str:
+    known = [(name, row[name]) for name in shapes.FAMILIES if not tables.missing(row[name])]
+    return ", ".join(f"{name} {labels.number(odds, 2)}" for name, odds in known) or labels.MISSING
 
 
 def _chance(value: float | None) -> str:
@@ -193,8 +200,10 @@ def _say_chance(
     fitted = [(curve, fit) for curve, fit in here if fit]
     for line, (curve, fit) in enumerate(fitted):
         cost = f", for ${labels.number(price * fit.doubling / 2, 2)}" if price == price else ""
+        chance = fit.chance(bar)
+        said = "unknown: the last step may be the largest" if chance is None else _equal(chance)
         ax.annotate(
-            f"P({labels.count(fit.doubling)} rows ≥ {bar:g}) {_equal(fit.chance(bar))}{cost}",
+            f"P({labels.count(fit.doubling)} rows ≥ {bar:g}) {said}{cost}",
             (0.98, 0.04 + 0.06 * line),
             xycoords="axes fraction",
             color=colours[_hue(curve)][0],

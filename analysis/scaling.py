@@ -1,11 +1,7 @@
-"""Score against data size: a saturating curve, its band, and what the next doubling is worth.
+"""Score against data size: its points, a band around them, and what the next doubling is worth.
 
-    score(n) = a - b / (1 + n / h)         0 <= a <= 100, b >= 0
-
-a is the score that no amount of rows passes, a - b the score without synthetic rows, and h the
-rows that close half of the gap. Given h the curve is linear in a and b, so h is searched on a grid
-and all draws are fitted at once. A draw takes clusters of prompts with replacement, the same for
-all sizes, so that what the sizes share (hard prompts) does not blur how they differ.
+A draw takes clusters of prompts with replacement, the same for all sizes, so that what the sizes
+share (hard prompts) does not blur how they differ. The curves are those of `shapes`.
 """
 
 from collections import defaultdict
@@ -17,13 +13,13 @@ import numpy as np
 from understudy.evaluation.scores import COVERAGE_AT
 from understudy.evaluation.statistics.intervals import CONFIDENCE, cluster_draws
 
-from . import scores
+from . import scores, shapes
 from .evaluations import Data, Evaluation, Floats, Names
 from .frame import UNCOUNTED, Contamination
 
 DRAWS = 1999
-_HALVES = 121  # candidates for h
-_TOP = 100.0
+SIZES = 4  # three numbers would fit every curve
+_LARGEST = 0.05  # in so many draws the last step may be the largest
 _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
@@ -52,14 +48,18 @@ class Fit(NamedTuple):
     centre: Floats  # (X,)
     low: Floats
     high: Floats
-    asymptote: tuple[float, float, float]  # with its interval
+    odds: dict[str, float]  # by family
     doubling: float  # rows of the next doubling
     expected: tuple[float, float, float]  # score there; the interval is predictive
     ahead: Floats  # (draws,) of it
+    is_steepest_last: bool  # the last step is, or may well be, the largest
 
-    def chance(self, bar: float) -> float:
-        """The probability that the score at twice the largest size reaches the bar."""
-        return float((self.ahead >= bar).mean())
+    def chance(self, bar: float) -> float | None:
+        """The probability that the score at twice the largest size reaches the bar.
+
+        None while the last step is the largest: where an S-curve begins, no curve knows the end.
+        """
+        return None if self.is_steepest_last else float((self.ahead >= bar).mean())
 
 
 def curves(data: Data, metric: str) -> list[Curve]:
@@ -130,62 +130,36 @@ def _values(one: Evaluation, metric: str, statistic: str) -> tuple[Floats, Names
 
 
 def fit(curve: Curve) -> Fit | None:
-    """The curve with its band, of means; None below four sizes: three numbers would explain all.
+    """The curve with its band, of means; None below four sizes.
 
-    Coverage jumps where the mean passes its cut, and no curve of this form follows it.
+    Coverage jumps where the mean passes its cut, and no curve of these families follows it.
     """
-    if curve.statistic != "mean" or len(curve.sizes) < 4:
+    if curve.statistic != "mean" or len(curve.sizes) < SIZES:
         return None
     if np.isnan(curve.drawn).any() or np.isnan(curve.low).any():
         return None
-    largest, smallest = curve.sizes[-1], curve.sizes[curve.sizes > 0][0]
-    halves = np.geomspace(smallest / 100, largest * 10, _HALVES)
-    doubling = 2 * largest
+    smallest, doubling = curve.sizes[curve.sizes > 0][0], 2 * curve.sizes[-1]
     at = np.geomspace(smallest, doubling, 100)
     if curve.sizes[0] == 0:
         at = np.concatenate([np.linspace(0, smallest, 20)[:-1], at])
-    centre, top, residual = _least_squares(curve.sizes, curve.values[None], halves, at)
-    drawn, tops, _ = _least_squares(curve.sizes, curve.drawn, halves, at)
-    low, high = np.quantile(drawn, _TAILS, axis=0)
-    # What is measured at the next size scatters about the curve as the points did.
-    freedom = len(curve.sizes) - 3
-    rng = np.random.default_rng(0)
-    scatter = rng.standard_t(freedom, DRAWS) * float(np.sqrt(residual[0] / freedom))
-    ahead = np.clip(drawn[:, -1] + scatter, 0, _TOP)
+    found = shapes.posterior(curve.sizes, curve.values, curve.drawn, at)
+    low, high = found.band(found.curves)
+    centre = found.curves.mean(0)
+    ends = found.band(found.ahead)
+    expected = float(centre[-1]), float(ends[0]), float(ends[1])
+    is_steepest_last = _is_steepest_last(curve)
     return Fit(
-        *(at, centre[0], low, high),
-        _with_ends(top[0], tops),
-        float(doubling),
-        _with_ends(centre[0, -1], ahead),
-        ahead,
+        at, centre, low, high, found.odds, float(doubling), expected, found.ahead, is_steepest_last
     )
 
 
-def _with_ends(value: float, drawn: Floats) -> tuple[float, float, float]:
-    low, high = np.quantile(drawn, _TAILS)
-    return float(value), float(low), float(high)
+def _is_steepest_last(curve: Curve) -> bool:
+    """Whether the last step per doubling is the largest, or is so in too many draws of prompts.
 
-
-def _least_squares(
-    sizes: Floats, values: Floats, halves: Floats, at: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Curves (D, X), a (D,) and sums of squares (D,) of the best fit to each row of values."""
-    best = np.full(len(values), np.inf)
-    tops, gaps, half = np.zeros(len(values)), np.zeros(len(values)), np.zeros(len(values))
-    for one in halves:
-        x = 1 / (1 + sizes / one)
-        centred = x - x.mean()
-        b = np.clip(-(values @ centred) / (centred @ centred), 0, None)
-        a = values.mean(1) + b * x.mean()
-        # Above the end of the scale a is the end, and b is fitted alone.
-        over = a > _TOP
-        b = np.where(over, np.clip(((_TOP - values) @ x) / (x @ x), 0, None), b)
-        a = np.minimum(a, _TOP)
-        squares = ((values - a[:, None] + b[:, None] * x) ** 2).sum(1)
-        better = squares < best
-        best = np.where(better, squares, best)
-        tops, gaps, half = (
-            np.where(better, new, old) for new, old in ((a, tops), (b, gaps), (one, half))
-        )
-    found = np.clip(tops[:, None] - gaps[:, None] / (1 + at / half[:, None]), 0, _TOP)
-    return found, tops, best
+    The step from no synthetic rows to some is left out: it shows what any rows are worth.
+    """
+    rows = curve.sizes > 0
+    doublings = np.diff(np.log2(curve.sizes[rows]))
+    steps = np.diff(np.vstack([curve.values, curve.drawn])[:, rows], axis=1) / doublings
+    is_last = steps[:, -1] >= steps.max(1)
+    return bool(is_last[0] or is_last[1:].mean() > _LARGEST)
