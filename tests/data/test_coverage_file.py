@@ -202,9 +202,14 @@ WRONG: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "blank.jsonl": (lambda path: path.write_text("\n\n"), ["holds no row"]),
     "broken.jsonl": (broken_at_17, ["broken.jsonl:17", "is not JSON"]),
     "schema.jsonl": (lambda path: write(path, [{"a": 1, "b": 2}]), ["columns a, b", "messages"]),
-    "list.jsonl": (lambda path: write(path, ["[1]"]), ["list.jsonl:1", "not an object"]),
+    "list.jsonl": (lambda path: write(path, ["[1]"]), ["list.jsonl row 1", "not an object"]),
     "bad.json": (lambda path: path.write_text('[\n{"a": 1},\n{"b"]'), ["bad.json:3"]),
-    "bytes.jsonl": (lambda path: path.write_bytes(b'{"a": "\xff"}\n'), ["bytes.jsonl:1", "UTF-8"]),
+    "bytes.jsonl": (
+        lambda path: path.write_bytes(
+            b'{"prompt": "\xff"}\n{"prompt": "\xc3\xa9", "response": "e"}\n'
+        ),
+        ["bytes.jsonl:1", "UTF-8"],
+    ),
     "torn.jsonl.gz": (lambda path: path.write_bytes(gzip.compress(b"{}" * 99)[:-9]), ["gzip"]),
     "text.parquet": (lambda path: path.write_text("no"), ["parquet"]),
     "short.csv": (

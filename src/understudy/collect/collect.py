@@ -150,12 +150,16 @@ def _with_format(
     first = next(blocks, None)
     if first is None:
         raise BadInput(f"{path} holds no line")
-    rows = [raw.values for raw in islice(first.rows(), _LOOK_AT) if raw.values is not None]
+    raws = list(islice(first.rows(), _LOOK_AT))
+    rows = [raw.values for raw in raws if raw.values is not None]
     found = formats.detect(rows)
+    if found is None and not rows:
+        why = f": {raws[0].place} {raws[0].problem}" if raws else ""
+        raise BadInput(f"{path} has no JSON object in its first lines{why}")
     if found is None:
-        names = ", ".join(list(rows[0])[:12]) if rows else "no JSON object in its first lines"
         raise BadInput(
-            f"{path} is of no known format: its first row has {names or 'no key'}; give --format="
+            f"{path} is of no known format: its first row has "
+            f"{', '.join(list(rows[0])[:12]) or 'no key'}; give --format="
             f"{'|'.join(formats.FORMATS)}"
         )
     return found.name, chain((first,), blocks)

@@ -1,5 +1,8 @@
-"""Rows of a file as they stand: JSON lines, JSON, CSV, TSV (each also .gz) and parquet.
+"""Rows of a file as they stand: JSON lines, JSON, CSV, TSV and parquet.
 
+The contents tell what a file is, its name only what is text in it: gzip and zstd are unpacked,
+other encodings become UTF-8 (data/encodings.py), a JSON list or objects over several lines are rows
+wherever they stand, and a table may be cut at commas, semicolons or tabs.
 A file is read in blocks, each small enough for one process to take; of files whose lines are rows
 a block is bytes, which nothing has parsed yet. `-` is standard input.
 """
@@ -19,9 +22,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+from understudy.data import encodings
 from understudy.errors import BadInput
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_PACKED = (".gz", ".zst", ".zstd")
 STDIN = "-"
 _BYTES = 1 << 20
 _ROWS = 500
@@ -109,53 +114,74 @@ def blocks(path: str, advance: Callable[[float], None] = lambda _: None) -> Iter
 
     Raises BadInput when the file cannot be read.
     """
-    with _opened(path) as (raw, file):
-        told = 0
-        try:
+    told = 0
+    try:
+        with _opened(path) as (raw, file):
             for block in _blocks(path, file):
                 if path != STDIN:
                     advance(raw.tell() - told)
                     told = raw.tell()
                 yield block
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise BadInput(f"{path} is no whole gzip file: {error}") from None
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadInput(f"{path} is no whole gzip file: {error}") from None
+    except encodings.NotWhole as error:
+        raise BadInput(f"{path} is no whole zstd file: {error}") from None
+    except UnicodeDecodeError as error:
+        name = error.encoding.upper()
+        raise BadInput(f"{path} is not {name}: {error.reason} at byte {error.start}") from None
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Open the file as it is on disk, and as it is to be read."""
+def _opened(path: str) -> Iterator[tuple[IO[bytes], io.BufferedReader]]:
+    """Open the file as it is on disk, and as it is to be read: unpacked, in UTF-8."""
     if path == STDIN:
-        yield sys.stdin.buffer, sys.stdin.buffer
+        file = encodings.opened(path, sys.stdin.buffer)
+        yield sys.stdin.buffer, file
         return
-    with open(path, "rb") as raw:
-        if path.endswith(".gz"):
-            with gzip.GzipFile(fileobj=raw) as file:
-                yield raw, cast("IO[bytes]", file)
-        else:
-            yield raw, raw
+    with open(path, "rb", buffering=0) as raw:
+        yield cast("IO[bytes]", raw), encodings.opened(path, raw)
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    return Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
 
 
-def _blocks(path: str, file: IO[bytes]) -> Iterator[Block]:
-    suffix = _suffix(Path(path))
-    if suffix == ".parquet":
+def _blocks(path: str, file: io.BufferedReader) -> Iterator[Block]:
+    suffix, head = _suffix(Path(path)), file.peek(_BYTES)
+    if suffix == ".parquet" or (head.startswith(b"PAR1") and path != STDIN):
         return _packed(path, _parquet(path))
     if suffix in (".csv", ".tsv"):
         return _packed(path, _table(path, file, "," if suffix == ".csv" else "\t"))
-    head = file.read(_BYTES)
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    if suffix == ".json" or path == STDIN:
-        if start[:1] == b"[":
-            return _packed(path, _list(path, head, file))
-        # Many a file of JSON lines is called .json too.
-        if start[:1] == b"{" and parsed(start.split(b"\n", 1)[0], path).values is None:
-            return _packed(path, _object(path, head + file.read()))
-    return _lines(path, head, file)
+    if _is_one_value(start, suffix, path):
+        return _packed(path, _values(path, file))
+    if suffix == ".json" and start[:1] == b"{" and not parsed(_first_line(start), path).values:
+        return _packed(path, _object(path, file.read()))
+    return _lines(path, file.read(_BYTES), file)
+
+
+def _first_line(start: bytes) -> bytes:
+    return start.split(b"\n", 1)[0]
+
+
+def _is_one_value(start: bytes, suffix: str, path: str) -> bool:
+    """Whether lines are no rows: a JSON list, or objects over several lines, as `jq` writes them.
+
+    A list that is whole in its first line, with more lines after it, is a row that is no object.
+    """
+    first, _, rest = start.partition(b"\n")
+    if start[:1] == b"[":
+        is_row = parsed(first, path).problem.startswith("is a list") and bool(rest.strip())
+        return not is_row or suffix == ".json"
+    if start[:1] != b"{" or parsed(first, path).values is not None:
+        return False
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    # One object alone in its file may be what an API answered, with the rows inside.
+    return "\n" in text[:end] and bool(text[end:].strip())
 
 
 def _lines(path: str, piece: bytes, file: IO[bytes]) -> Iterator[Block]:
@@ -184,22 +210,25 @@ def _row(value: Any, place: str) -> Raw:
     return Raw(place, None, f"is a {type(value).__name__}, not an object")
 
 
-def _list(path: str, head: bytes, file: IO[bytes]) -> Iterator[Raw]:
-    """Yield the elements of a JSON list, never more than a few in memory."""
+def _values(path: str, file: IO[bytes]) -> Iterator[Raw]:
+    """Yield the elements of a JSON list, or objects one after the other, a few at a time."""
     decode, read = json.JSONDecoder().raw_decode, codecs.getincrementaldecoder("utf-8-sig")()
-    text, number = read.decode(head), 1
-    at, lines = text.index("[") + 1, 0  # before `text`
+    text, number = read.decode(file.read(_BYTES)), 1
+    at, lines = len(text) - len(text.lstrip().removeprefix("[")), 0  # lines before `text`
+    is_list = text[:at].endswith("[")
     while True:
         while at < len(text) and text[at] in " \t\r\n,":
             at += 1
         try:
-            if text[at : at + 1] == "]":
+            if text[at : at + 1] == "]" and is_list:
                 return
             value, at = decode(text, at)
             yield _row(value, f"{path} row {number}")
             number += 1
         except json.JSONDecodeError as error:
             more = file.read(max(_BYTES, len(text) - at))
+            if not more and not text[at:] and not is_list:
+                return
             if not more:
                 place = f"{path}:{lines + error.lineno} row {number}"
                 raise BadInput(f"{place} is not JSON: {error.msg}") from None
@@ -219,8 +248,9 @@ def _object(path: str, content: bytes) -> Iterator[Raw]:
     return (_row(value, f"{path} row {number}") for number, value in enumerate(values, 1))
 
 
-def _table(path: str, file: IO[bytes], delimiter: str) -> Iterator[Raw]:
+def _table(path: str, file: io.BufferedReader, delimiter: str) -> Iterator[Raw]:
     csv.field_size_limit(sys.maxsize)
+    delimiter = _delimiter(file.peek(_BYTES), delimiter)
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     reader = csv.DictReader(text, delimiter=delimiter, strict=True)
     line = 2
@@ -237,6 +267,13 @@ def _table(path: str, file: IO[bytes], delimiter: str) -> Iterator[Raw]:
         raise BadInput(f"{path}:{line} is not CSV: {error}") from None
     finally:
         text.detach()  # its end must not close the file
+
+
+def _delimiter(head: bytes, usual: str) -> str:
+    """What cuts the header into most fields, the usual character where several do."""
+    header = next(iter(head.decode("utf-8-sig", errors="ignore").splitlines()), "")
+    counts = {sign: len(next(csv.reader([header], delimiter=sign), ())) for sign in ",;\t"}
+    return max(counts, key=lambda sign: (counts[sign], sign == usual))
 
 
 def _parquet(path: str) -> Iterator[Raw]:
