@@ -10,7 +10,6 @@ from support.files import turns, write
 from understudy.collect.collect import Summary, collect
 from understudy.collect.work import CollectOptions
 
-missing = pytest.mark.xfail(strict=True, reason="logs are not accounted for in this yet")
 CHUNK = (
     '{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"It is 4."},'
     '"finish_reason":"stop"}]}'
@@ -42,21 +41,18 @@ def made(path: Path, rows: list[Any]) -> tuple[list[Any], Summary]:
     return [json.loads(line) for line in out.read_bytes().split(b"\n") if line], summary
 
 
-@pytest.mark.parametrize(
-    "kind", [name if name == "CR" else pytest.param(name, marks=missing) for name in STREAMS]
-)
+@pytest.mark.parametrize("kind", STREAMS)
 def test_a_stream_is_told_by_its_grammar(kind: str, tmp_path: Path) -> None:
     rows, _ = made(tmp_path, [exchange(STREAMS[kind])])
     assert [row["messages"][-1]["content"] for row in rows] == ["It is 4."]
 
 
-@pytest.mark.parametrize("kind", [pytest.param(name, marks=missing) for name in ANSWERS])
+@pytest.mark.parametrize("kind", ANSWERS)
 def test_an_answer_is_text_whatever_it_begins_with(kind: str, tmp_path: Path) -> None:
     rows, _ = made(tmp_path, [exchange("Plain."), exchange(ANSWERS[kind], 1)])
     assert [row["messages"][-1]["content"] for row in rows] == ["Plain.", ANSWERS[kind]]
 
 
-@missing
 @pytest.mark.parametrize("odd", ["\u2028", "\u0085", "\u2029", "\x1c"])
 def test_a_stream_is_not_cut_inside_a_text(odd: str, tmp_path: Path) -> None:
     text = f"one{odd}two"
@@ -86,19 +82,15 @@ OUTPUTS = {
     "content blocks": [{"type": "text", "text": "It is 4."}],
     "Gemini": {"content": {"role": "model", "parts": [{"text": "It is 4."}]}},
 }
-KNOWN = ("text", "a message", "a JSON text of a message", "a JSON text")
 
 
-@pytest.mark.parametrize(
-    "kind", [name if name in KNOWN else pytest.param(name, marks=missing) for name in OUTPUTS]
-)
+@pytest.mark.parametrize("kind", OUTPUTS)
 def test_a_generation_of_langfuse_gives_its_text(kind: str, tmp_path: Path) -> None:
     row = {"type": "GENERATION", "traceId": "t", "input": turns("Twice 2?")}
     rows, _ = made(tmp_path, [row | {"output": OUTPUTS[kind]}])
     assert [one["messages"] for one in rows] == [turns("Twice 2?", "It is 4.")]
 
 
-@missing
 @pytest.mark.parametrize("output", [{"intent": "refund"}, '{"intent": "refund"}'])
 def test_an_object_that_is_the_answer_stays_json(output: Any, tmp_path: Path) -> None:
     row = {"type": "GENERATION", "traceId": "t", "input": turns("Which?"), "output": output}
@@ -106,14 +98,12 @@ def test_an_object_that_is_the_answer_stays_json(output: Any, tmp_path: Path) ->
     assert json.loads(rows[0]["messages"][-1]["content"]) == {"intent": "refund"}
 
 
-@missing
 def test_thoughts_are_no_part_of_the_answer_and_are_counted(tmp_path: Path) -> None:
     rows, summary = made(tmp_path, [exchange("<think>\nHm, 2+2.\n</think>\n\nIt is 4.")])
     assert rows[0]["messages"][-1]["content"] == "It is 4."
     assert summary.changed["thoughts taken out of the answer"] == 1
 
 
-@missing
 def test_nothing_vanishes_among_many_lines(tmp_path: Path) -> None:
     """Every line is kept, a duplicate, skipped for a reason or broken; odd fields are named."""
     stop = {"message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
@@ -133,3 +123,20 @@ def test_nothing_vanishes_among_many_lines(tmp_path: Path) -> None:
     assert summary.lines == 10_009 == len(rows) + gone
     assert summary.kept == len(rows) == 5_000
     assert summary.unread == {"mood": 1250}
+
+
+def test_one_file_may_hold_exchanges_of_several_makers(tmp_path: Path) -> None:
+    blocks = [{"type": "text", "text": "It is 2."}]
+    claude = {"type": "message", "content": blocks, "stop_reason": "end_turn"}
+    part = {"content": {"parts": [{"text": "It is 4."}]}, "finishReason": "STOP"}
+    asked = {"contents": [{"role": "user", "parts": [{"text": "Twice 2?"}]}]}
+    lines = [
+        exchange("It is 0."),
+        {"request": {"model": "claude-x", "messages": turns("Twice 1?")}, "response": claude},
+        {"request": asked, "response": {"candidates": [part]}},
+    ]
+    rows, _ = made(tmp_path, lines)
+    assert [row["messages"][-1]["content"] for row in rows] == ["It is 0.", "It is 2.", "It is 4."]
+    assert [row["source"].partition(":")[0] for row in rows] == [
+        *("openai-chat", "anthropic", "gemini")
+    ]

@@ -20,6 +20,7 @@ _FORMATS = (
     *("langfuse", "messages", "pairs"),
 )
 _REDACT = ("key", "email", "iban", "card", "ip", "phone")
+_UNREAD = 20  # fields that are named
 _MOST_JOBS = 8  # one process writes, and keeps up with no more
 _EXAMPLES = f"""Formats, told from the first lines of each file: {", ".join(_FORMATS)}.
 Requests with responses, batch input together with batch output, stored completions, and logs of
@@ -178,6 +179,14 @@ def _show(summary: "Summary", settings: "CollectOptions", out: Path) -> None:
     rows += [("rows kept", f"{summary.kept:,}"), ("duplicates", f"{summary.duplicates:,}")]
     rows.append(("broken lines", f"{summary.broken:,}"))
     rows += [(f"skipped: {why}", f"{count:,}") for why, count in summary.skipped.most_common()]
+    rows += [(f"changed: {what}", f"{count:,}") for what, count in summary.changed.items()]
+    for field, count in summary.unread.most_common(_UNREAD):
+        shown = field if field.isprintable() else ascii(field)
+        rows.append(
+            (f"not read: {shown[:60]}", f"{count:,} ({count / summary.lines:.0%} of lines)")
+        )
+    if (more := len(summary.unread) - _UNREAD) > 0:
+        rows.append((f"not read: {more:,} more fields", ""))
     counts = {kind: summary.redacted[kind] for kind in settings.redact}
     rows += [(f"redacted: {kind}", f"{count:,}") for kind, count in counts.items()]
     rows += [(f"task {name}", f"{count:,}") for name, count in summary.tasks.most_common(20)]

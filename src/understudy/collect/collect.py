@@ -45,6 +45,8 @@ class Summary:
     broken: int = 0
     named: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     licences: Counter[str | None] = field(default_factory=Counter)
@@ -81,7 +83,9 @@ def collect(
             waiting.new_file()
             found, blocks = _with_format(path, form, advance)
             collector.summary.formats[path] = found
-            tasks = (partial(work.of_block, block, found, settings) for block in blocks)
+            tasks = (
+                partial(work.of_block, block, found, settings, form is not None) for block in blocks
+            )
             for done in _in_order(tasks, pool, jobs):
                 waiting.add(done.halves)
                 file.writelines(collector.take(done))
@@ -108,6 +112,8 @@ class _Collector:
         summary.lines += done.lines
         summary.joined += len(done.halves)
         summary.skipped += done.skipped
+        summary.changed += done.changed
+        summary.unread += done.unread
         summary.broken += done.broken
         summary.named += done.named[: work.NAMED - len(summary.named)]
         for row in done.rows:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from understudy.collect import redact, rules
-from understudy.collect.formats import FORMATS, Format
+from understudy.collect import fields, redact, rules
+from understudy.collect.formats import FORMATS, Format, recognise
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
 from understudy.data import formats
@@ -18,6 +18,7 @@ from understudy.records import dumps
 from understudy.services.providers.log import LoggedExchange, Values, find, join, unwrap
 from understudy.store.artifacts import canonical
 
+_THINKS_BY = 20  # characters of an answer
 NAMED = 20  # broken lines that are named; the rest is counted
 _TERMS = {  # how the names of a service's models begin -> whose terms of use their output is under
     **dict.fromkeys(("gpt-", "chatgpt-", "o1", "o3", "o4", "ft:gpt-", "text-davinci"), "OpenAI"),
@@ -55,6 +56,8 @@ class Done:
     rows: list[CollectedRow] = field(default_factory=list)
     halves: list[Half] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)  # rows kept with less than the log has
+    unread: Counter[str] = field(default_factory=Counter)  # lines, by a field that nobody knows
     broken: int = 0
     named: list[str] = field(default_factory=list)
 
@@ -65,17 +68,23 @@ class Done:
             self.named.append(sentence)
 
 
-def of_block(block: Block, name: str, settings: CollectOptions) -> Done:
-    """The rows of a block whose format is `name`, and the halves that wait for another line."""
+def of_block(block: Block, name: str, settings: CollectOptions, is_told: bool = False) -> Done:
+    """The rows of a block of a file of format `name`, and the halves that wait for another line.
+
+    `is_told` says that the user gave the format, so that no line is of another.
+    """
     done, form = Done(), FORMATS[name]
+    known = fields.known(form.group_names, settings.rules, settings.group)
     for raw in block.rows():
         done.lines += 1
         try:
             if raw.values is None:
                 raise BadRow(raw.problem)
-            exchange = _whole(raw.values, form, raw.place, done)
+            if not known.issuperset(raw.values):
+                done.unread.update(raw.values.keys() - known)
+            exchange, own = _whole(raw.values, form, raw.place, done, is_told)
             if exchange is not None:
-                done.rows.append(row(exchange, form, settings))
+                done.rows.append(row(exchange, own, settings, done.changed))
         except NotWanted as reason:
             done.skipped[str(reason)] += 1
         except BadRow as reason:
@@ -94,7 +103,8 @@ def of_groups(groups: list[list[Half]], settings: CollectOptions) -> Done:
                 if (values := parsed(half.line, half.place).values) is not None
                 and (dialect := FORMATS[half.format].dialect) is not None
             ]
-            done.rows.append(row(join(parts), FORMATS[group[-1].format], settings))
+            form = FORMATS[group[-1].format]
+            done.rows.append(row(join(parts), form, settings, done.changed))
         except NotWanted as reason:
             done.skipped[str(reason)] += 1
         except BadRow as reason:
@@ -102,8 +112,11 @@ def of_groups(groups: list[list[Half]], settings: CollectOptions) -> Done:
     return done
 
 
-def row(exchange: LoggedExchange, form: Format, settings: CollectOptions) -> CollectedRow:
+def row(
+    exchange: LoggedExchange, form: Format, settings: CollectOptions, changed: Counter[str]
+) -> CollectedRow:
     """Return the row of an exchange; NotWanted says why there is none."""
+    exchange = _without_thoughts(exchange, changed)
     try:
         messages = formats.conversation({"messages": exchange.messages}, "messages")
     except BadRow as reason:  # whole, but no conversation to learn from
@@ -141,18 +154,50 @@ def row(exchange: LoggedExchange, form: Format, settings: CollectOptions) -> Col
     )
 
 
-def _whole(values: Values, form: Format, place: str, done: Done) -> LoggedExchange | None:
-    """The exchange of a line; None when a half was put aside."""
+def _without_thoughts(exchange: LoggedExchange, changed: Counter[str]) -> LoggedExchange:
+    """The exchange without what a model thought before it spoke, as open models write it."""
+    messages, answer = exchange.messages, exchange.messages[-1]["content"]
+    if "<think>" not in answer[:_THINKS_BY] and "</think>" not in answer:
+        return exchange
+    thoughts, end, said = answer.rpartition("</think>")
+    if not end or not said.strip():
+        raise NotWanted("thoughts without an answer")
+    if "<think>" in thoughts and thoughts[: thoughts.index("<think>")].strip():
+        return exchange  # an answer about such tags
+    changed["thoughts taken out of the answer"] += 1
+    turn = {"role": "assistant", "content": said.strip()}
+    return exchange._replace(messages=[*messages[:-1], turn])
+
+
+def _whole(
+    values: Values, form: Format, place: str, done: Done, is_told: bool
+) -> tuple[LoggedExchange | None, Format]:
+    """The exchange of a line, and its format; no exchange when a half was put aside.
+
+    A proxy in front of several services writes all their formats into one file, so a line that
+    holds nothing of the file's format is looked at for itself, unless the user told the format.
+    """
     if form.dialect is None:
         assert form.read is not None, f"{form.name} has neither dialect nor reader"
-        return form.read(values)
-    envelope = unwrap(values, form.dialect)
+        return form.read(values), form
+    own: Format | None = form
+    try:
+        envelope = unwrap(values, form.dialect)
+    except BadRow:
+        own = None if is_told else recognise(values)
+        if own in (None, form):
+            raise
+    else:
+        if envelope.is_odd and not is_told:
+            own = recognise(values)
+    if own is not None and own is not form:
+        return _whole(values, own, place, done, True)
     if envelope.is_whole(form.dialect):
-        return join([(envelope, form.dialect)])
+        return join([(envelope, form.dialect)]), form
     line = json.dumps(values, default=str).encode()  # parquet knows dates
     asks = envelope.request is not None
     done.halves.append(Half(form.name, place, line, envelope.key, envelope.answer_id, asks))
-    return None
+    return None, form
 
 
 def _group(exchange: LoggedExchange, form: Format, settings: CollectOptions) -> str | None:

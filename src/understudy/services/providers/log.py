@@ -21,6 +21,7 @@ follows a request belongs to it.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -47,10 +48,14 @@ _TOOL_ROLES = {"tool", "function", "ipython"}
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
 _TOOL_PARTS = {"tool_use", "tool_result", "server_tool_use", "tool_call", "tool-call"}
+_TOOL_PARTS |= {"tool_call_response", "function_call", "function_response"}
 _KEYS = ("custom_id", "request_id", "requestId", "key", "call_id")
 _REQUESTS = ("request", "body", "params", "kwargs")
 _RESPONSES = ("response", "result", "chunk", "event", "data", "chunks", "events", "completion")
+_FIELDS = ("data", "event", "id", "retry")  # of an event stream
+_STARTS = (":", "\ufeff", *(f"{field}:" for field in _FIELDS))
 _NO_ANSWER = "a request without its answer"
+_ODD_ANSWER = "a response of no known shape"
 _NO_REQUEST = "an answer without its request"
 
 
@@ -94,12 +99,13 @@ class Envelope(NamedTuple):
     request: Values | None
     bodies: list[Values]
     failed: bool
+    is_odd: bool  # there is a response, and it is none of this dialect's
     values: Values
 
     def is_whole(self, dialect: Dialect) -> bool:
         """Whether no other line can belong to it."""
         is_answered = bool(self.bodies) and dialect.ended(self.bodies)
-        return self.request is not None and (self.failed or is_answered)
+        return self.request is not None and (self.failed or self.is_odd or is_answered)
 
 
 def unwrap(values: Values, dialect: Dialect) -> Envelope:
@@ -108,11 +114,16 @@ def unwrap(values: Values, dialect: Dialect) -> Envelope:
     if request is None and dialect.asks(values):
         request = values
     bodies, failed = [values] if dialect.answers(values) else [], _has_failed(values)
+    is_odd = False
     if not bodies:
         found = (values[name] for name in _RESPONSES if values.get(name) is not None)
         for value in found:
             more, more_failed = _bodies(value)
-            bodies += [body for body in more if dialect.answers(body)]
+            known = [body for body in more if dialect.answers(body)]
+            if not known and not more_failed and isinstance(value, str) and value.strip():
+                known = [said for said in [_said(value)] if dialect.answers(said)]
+            is_odd = is_odd or (not known and bool(more))
+            bodies += known
             failed = failed or more_failed
     if request is None and not bodies and not failed:
         raise BadRow(f"holds neither request nor response of {dialect.name}")
@@ -120,7 +131,8 @@ def unwrap(values: Values, dialect: Dialect) -> Envelope:
     if given is None and not (bodies and bodies[0] is values):
         given = values.get("id")
     key = str(given) if isinstance(given, str | int) else None
-    return Envelope(key, _answer_id(bodies), request, bodies, failed, values)
+    is_odd = is_odd and not bodies
+    return Envelope(key, _answer_id(bodies), request, bodies, failed, is_odd, values)
 
 
 def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
@@ -128,8 +140,9 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
     bodies = [body for part, _ in parts for body in part.bodies]
     asked = next(((part.request, dialect) for part, dialect in parts if part.request), None)
     if not bodies:
-        has_failed = any(part.failed for part, _ in parts)
-        raise NotWanted(FAILED if has_failed else _NO_ANSWER)
+        if any(part.failed for part, _ in parts):
+            raise NotWanted(FAILED)
+        raise NotWanted(_ODD_ANSWER if any(part.is_odd for part, _ in parts) else _NO_ANSWER)
     if asked is None:
         raise NotWanted(_NO_REQUEST)
     if len({part.answer_id for part, _ in parts if part.answer_id}) > 1:
@@ -188,13 +201,20 @@ def turns(messages: Any) -> list[Message]:
             raise NotWanted(TOOL_PROMPT)
         if name not in _ROLES:
             raise BadRow(f"has a turn of role {name[:40]!r}")
-        made.append({"role": _ROLES[name], "content": text(turn.get("content"))})
+        content = (
+            turn["parts"]
+            if turn.get("content") is None and "parts" in turn
+            else turn.get("content")
+        )
+        made.append({"role": _ROLES[name], "content": text(content)})
     return with_system("", made)
 
 
 def has_tool_call(turn: Values) -> bool:
     """Whether a turn, in OpenAI's form, calls a tool."""
-    return bool(turn.get("tool_calls") or turn.get("function_call"))
+    more = turn.get("additional_kwargs")  # LangChain's
+    is_below = isinstance(more, dict) and has_tool_call(more)
+    return bool(turn.get("tool_calls") or turn.get("function_call")) or is_below
 
 
 def with_system(system: str, messages: list[Message]) -> list[Message]:
@@ -237,9 +257,8 @@ def _bodies(value: Any) -> tuple[list[Values], bool]:
     """The bodies in what a log calls the response, and whether the call failed."""
     value = _parsed(value)
     if isinstance(value, str):
-        if value.lstrip()[:5] in ("data:", "event"):
-            return _events(value), False
-        return [{"choices": [{"index": 0, "message": {"content": value}}]}], False
+        events = stream_events(value)
+        return ([_said(value)] if events is None else events), False
     if isinstance(value, list):
         pairs = [_bodies(item) for item in value if isinstance(item, dict)]
         return [body for bodies, _ in pairs for body in bodies], any(bad for _, bad in pairs)
@@ -271,16 +290,50 @@ def _parsed(value: Any) -> Any:
     return value
 
 
-def _events(stream: str) -> list[Values]:
-    """The data of server-sent events (html.spec.whatwg.org, section 9.2)."""
-    found = []
-    for line in stream.splitlines():
-        if line.startswith("data:") and (data := line[5:].strip()) not in ("", "[DONE]"):
-            try:
-                found.append(mapping(json.loads(data), "an event"))
-            except (ValueError, RecursionError):
-                raise BadRow("has an event stream with an event that is not JSON") from None
-    return found
+def _said(text: str) -> Values:
+    """A text that a log gives as the whole response."""
+    return {"choices": [{"index": 0, "message": {"content": text}}]}
+
+
+def stream_events(text: str) -> list[Values] | None:
+    """Return the data of a server-sent event stream; None for a text that is no such stream.
+
+    The grammar is that of html.spec.whatwg.org, section 9.2.5: every line is a comment or a known
+    field; only CR, LF or both end a line. Of texts that fit it, those are streams of which one
+    event holds a JSON object. Raises BadRow where another event does not.
+    """
+    if not text.lstrip().startswith(_STARTS):
+        return None
+    found, data, is_odd = list[Values](), list[str](), False
+    for line in (*re.split("\r\n|\n|\r", text.lstrip().removeprefix("\ufeff")), ""):
+        name, _, value = line.partition(":")
+        if name not in ("", *_FIELDS):
+            return None
+        if name == "data":
+            data.append(value.removeprefix(" "))
+        if line or not data:
+            continue
+        event = _object("\n".join(data))
+        # A log that dropped the empty lines has one event a line.
+        events = [event] if event is not None else [_object(one) for one in data if _is_said(one)]
+        is_odd = is_odd or None in events
+        found += [event for event in events if event is not None]
+        data = []
+    if found and is_odd:
+        raise BadRow("has an event stream with an event that is not JSON")
+    return found or None
+
+
+def _is_said(data: str) -> bool:
+    return data.strip() not in ("", "[DONE]")
+
+
+def _object(text: str) -> Values | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _answer_id(bodies: list[Values]) -> str | None:
@@ -314,7 +367,7 @@ def _part(part: Any) -> str:
         raise NotWanted(TOOL_PROMPT)
     if kind not in _TEXT_PARTS:
         raise NotWanted(NOT_TEXT)
-    if not isinstance(words := part.get("text"), str):
+    if not isinstance(words := part.get("text", part.get("content")), str):
         raise BadRow("has a text part without text")
     return words
 

@@ -82,4 +82,4 @@ def _assembled(events: list[Values]) -> Values:
     return message | {"content": list(blocks.values())}
 
 
-DIALECT = Dialect("anthropic", "Anthropic", asks, answers, ended, prompt, answer)
+DIALECTS = (Dialect("anthropic", "Anthropic", asks, answers, ended, prompt, answer),)

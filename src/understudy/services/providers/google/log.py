@@ -50,7 +50,7 @@ def prompt(body: Values) -> list[Message]:
         for item in listed(contents, "contents")
         for content in (mapping(item, "a content"),)
     ]
-    system = _get(body, "systemInstruction")
+    system = _get(body, "systemInstruction") or _get(body, "config", "systemInstruction")
     words = system if isinstance(system, str) else ""
     if isinstance(system, dict):
         words = _text(system.get("parts"))
@@ -125,4 +125,4 @@ _SNAKE = {
     )
 }
 
-DIALECT = Dialect("gemini", "Google", asks, answers, ended, prompt, answer)
+DIALECTS = (Dialect("gemini", "Google", asks, answers, ended, prompt, answer),)

@@ -37,8 +37,8 @@ def chat_ended(bodies: list[Values]) -> bool:
 
 
 def chat_prompt(body: Values) -> list[Message]:
-    """The turns of a request."""
-    return log.turns(body.get("messages"))
+    """The turns of a request; a system prompt beside them is no word of OpenAI's, but of others."""
+    return log.with_system(log.text(body.get("system") or ""), log.turns(body.get("messages")))
 
 
 def chat_answer(bodies: list[Values]) -> AnswerText:
@@ -189,3 +189,4 @@ RESPONSES = Dialect(
     responses_prompt,
     responses_answer,
 )
+DIALECTS = (RESPONSES, CHAT)
