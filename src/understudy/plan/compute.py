@@ -100,10 +100,8 @@ def uses_gpu(config: Config) -> bool:
 
 def _training(stage: Stage, config: Config, split: list[Coverage]) -> Load:
     human = sum(row.split == "train" for row in split)
-    size = int(stage.inputs["subset"].params["data_size"])
-    sequences = rows_of(human, size, config.loop)
-    # Wrong, and kept while the goldens of plans hold it: the mean bytes of a row are meant.
-    tokens = size / BYTES_PER_TOKEN
+    sequences = rows_of(human, int(stage.inputs["subset"].params["data_size"]), config.loop)
+    tokens = _tokens(split)
     if config.trainer.packing:
         sequences = max(1, round(sequences * tokens / config.trainer.max_length))
         tokens = float(config.trainer.max_length)
@@ -117,9 +115,14 @@ def _trained(directory: StageDir) -> float:
 
 
 def _sampling(stage: Stage, config: Config, split: list[Coverage]) -> Load:
-    size = sum(len(m["content"].encode()) for row in split for m in row.messages) / len(split)
     answers = sum(row.split == stage.params["split"] for row in split) * config.inference.k
-    return Load(answers, answers * size / BYTES_PER_TOKEN)
+    return Load(answers, answers * _tokens(split))
+
+
+def _tokens(rows: list[Coverage]) -> float:
+    """The mean length of a row."""
+    size = sum(len(m["content"].encode()) for row in rows for m in row.messages)
+    return size / len(rows) / BYTES_PER_TOKEN
 
 
 def _sampled(directory: StageDir) -> float:
