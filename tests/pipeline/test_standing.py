@@ -7,7 +7,7 @@ import pytest
 
 from support import fake_runs
 from understudy.pipeline import standing
-from understudy.pipeline.standing import JobState, Standing, Standings
+from understudy.pipeline.standing import JobEnd, JobState, Standing, Standings
 from understudy.sweep import slurm
 
 
@@ -52,17 +52,16 @@ def test_where_no_slurm_answers_a_job_is_not_called_failed(tmp_path: Path) -> No
 class Slurm:
     """A scheduler that says what it was told to."""
 
-    def __init__(self, queued: dict[str, JobState], ended: str | None = None) -> None:
+    def __init__(self, queued: dict[str, JobState], ended: JobEnd | None = None) -> None:
         self._queued, self._ended = queued, ended
 
     def queue(self) -> dict[str, JobState]:
         return self._queued
 
-    def ending(self, job: str) -> str | None:
+    def ending(self, job: str) -> JobEnd | None:
         return self._ended
 
 
-@pytest.mark.xfail(strict=True, reason="shown as queued, as if it only had to wait")
 @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "MaxMemPerLimit", "BadConstraints"])
 def test_why_a_job_will_never_run_is_said(
     reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,7 +85,6 @@ def test_a_job_that_only_waits_needs_no_reason(
     assert Standings(tmp_path).of("finetune/f0") == Standing("queued")
 
 
-@pytest.mark.xfail(strict=True, reason="shown as failed")
 def test_a_cancelled_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(tmp_path, "finetune/f0", "7_1")
     prepared(tmp_path, "inference/i0", "8_1", "finetune/f0")
@@ -98,7 +96,6 @@ def test_a_cancelled_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.Monke
     assert standings.outline(["finetune/f0", "inference/i0"]).startswith("1 cancelled, 1 blocked")
 
 
-@pytest.mark.xfail(strict=True, reason="an exit code of 0 is all that is said")
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -111,5 +108,6 @@ def test_a_cancelled_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_how_a_job_ended_is_said_with_the_setting_that_helps(line: str, told: str) -> None:
     ended = slurm.ending_in(f"JobId=7 {line}")
+    assert ended is not None
     assert told in ended.words
     assert "exit code 0" not in ended.words

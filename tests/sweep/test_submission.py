@@ -176,7 +176,6 @@ def test_a_dry_run_of_432_cells_names_144_trainings_and_writes_nothing(
         assert all(n < number for n in used), text
 
 
-@pytest.mark.xfail(strict=True, reason="the job that goes on would print a dry run")
 def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

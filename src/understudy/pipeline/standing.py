@@ -10,7 +10,10 @@ from understudy.errors import EnvironmentFailed
 from understudy.store import locks
 from understudy.store.artifacts import StageDir
 
-STATES = ("done", "running", "queued", "failed", "blocked", "missing")
+STATES = ("done", "running", "queued", "failed", "cancelled", "blocked", "missing")
+# Why a job waits, in Slurm's words, where waiting helps; of any other reason somebody must hear.
+_PASSING = {"None", "Priority", "Resources", "Dependency", "BeginTime", "JobArrayTaskLimit"}
+_PASSING |= {"Cleaning", "QOSMaxJobsPerUserLimit", "AssocMaxJobsLimit", "Licenses", "Reservation"}
 
 
 class Standing(NamedTuple):
@@ -27,13 +30,20 @@ class JobState(NamedTuple):
     reason: str
 
 
+class JobEnd(NamedTuple):
+    """How a job has ended."""
+
+    is_cancelled: bool
+    words: str
+
+
 class Scheduler(Protocol):
     """What knows of the jobs that stages were submitted as."""
 
     def queue(self) -> Mapping[str, JobState]:
         """The user's jobs that have not ended, by id; EnvironmentFailed when nobody answers."""
 
-    def ending(self, job: str) -> str | None:
+    def ending(self, job: str) -> JobEnd | None:
         """How a job has ended, as long as that is remembered."""
 
 
@@ -58,7 +68,8 @@ class Standings:
         found = [self.of(stage) for stage in dict.fromkeys(stages)]
         counts = Counter(standing.state for standing in found)
         text = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-        reason = next((s.reason for s in found if s.state == "failed" and s.reason), "")
+        ended = ("failed", "cancelled")
+        reason = next((s.reason for s in found if s.state in ended and s.reason), "")
         reason = reason or next((s.reason for s in found if s.reason), "")
         return f"{text}: {reason}" if reason else text
 
@@ -70,9 +81,9 @@ class Standings:
         scheduler, queue = self._scheduler if record else (None, {})
         job = queue.get(record["job"]) if record else None
         if record and job is not None:
-            held = f"job {record['job']}: {job.reason}; scontrol release {record['job']} lets it go"
-            reason = held if "held" in job.reason.lower() else ""
-            return Standing("queued" if job.state == "PENDING" else "running", reason)
+            if job.state != "PENDING":
+                return Standing("running")
+            return Standing("queued", _why_waiting(record["job"], job.reason))
         if locks.is_held(directory.path / "LOCK"):
             return Standing("running")
         if failed := _read(directory, "failed.json"):
@@ -81,14 +92,15 @@ class Standings:
             return Standing("missing")
         for upstream in directory.read("inputs.json")["inputs"].values():
             above = self.of(upstream)
-            if above.state in ("failed", "blocked"):
+            if above.state in ("failed", "cancelled", "blocked"):
                 return Standing("blocked", above.reason)
         if scheduler is None:
             return Standing(
                 "queued", f"job {record['job']}, as far as known: no Slurm answers here"
             )
-        ended = scheduler.ending(record["job"]) or "Slurm does not remember it"
-        return Standing("failed", f"{stage}: job {record['job']}: {ended}; see {record['log']}")
+        ended = scheduler.ending(record["job"]) or JobEnd(False, "Slurm does not remember it")
+        state = "cancelled" if ended.is_cancelled else "failed"
+        return Standing(state, f"{stage}: job {record['job']}: {ended.words}; see {record['log']}")
 
     @cached_property
     def _scheduler(self) -> tuple[Scheduler | None, Mapping[str, JobState]]:
@@ -99,6 +111,14 @@ class Standings:
             except EnvironmentFailed:  # not a machine of the cluster, or a controller that is away
                 continue
         return None, {}
+
+
+def _why_waiting(job: str, reason: str) -> str:
+    if reason.strip("()") in _PASSING:
+        return ""
+    if "held" in reason.lower():
+        return f"job {job}: {reason}; scontrol release {job} lets it go"
+    return f"job {job} waits: {reason} (Slurm's word)"
 
 
 def _read(directory: StageDir, name: str) -> dict[str, Any] | None:

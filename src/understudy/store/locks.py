@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _POLL_S = 0.2
+_ASK_S = 15.0  # between two questions to Slurm, which answers everybody on the cluster
 _HEARTBEAT_S = 30.0  # for the eyes of a person only: clocks of two hosts may differ
 
 
@@ -26,18 +27,24 @@ _HEARTBEAT_S = 30.0  # for the eyes of a person only: clocks of two hosts may di
 def hold(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
     """Hold the lock for the block; yields False when `give_up()` came true while waiting."""
     said = False
+    looked: tuple[dict[str, Any], float] | None = None  # at which holder, and when
     while not _take(path):
         if give_up():
             yield False
             return
         if (holder := read(path)) is None:
             continue
-        if _is_dead(holder):
-            _bury(path, holder)
-            continue
-        if not said:
-            said = True
-            print(f"  waiting for {_words(holder, path)}", file=sys.stderr, flush=True)
+        is_near = holder["host"] == socket.gethostname()
+        now = time.monotonic()
+        if is_near or looked is None or looked[0] != holder or now - looked[1] > _ASK_S:
+            looked = holder, now
+            if is_dead := _is_dead(holder):
+                _bury(path, holder)
+                continue
+            if not said:
+                said = True
+                words = _words(holder, path, is_dead is None)
+                print(f"  waiting for {words}", file=sys.stderr, flush=True)
         time.sleep(_POLL_S)
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, ended), daemon=True)
@@ -74,9 +81,9 @@ def read(path: Path) -> dict[str, Any] | None:
     return holder
 
 
-def _words(holder: dict[str, Any], path: Path) -> str:
+def _words(holder: dict[str, Any], path: Path, is_unknown: bool) -> str:
     text = f"process {holder['pid']} on {holder['host']}, which works on {path.parent}"
-    if _is_dead(holder) is None:
+    if is_unknown:
         from understudy.config.command_line import command  # late, for it loads pydantic
 
         text += "; whether it lives cannot be known here: if not, "

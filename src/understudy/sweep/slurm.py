@@ -13,12 +13,19 @@ from pathlib import Path
 from understudy import locations
 from understudy.config.cluster import ClusterConfig, Resources, Room
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.pipeline.standing import JobState
+from understudy.pipeline.standing import JobEnd, JobState
 from understudy.sweep.arrays import Array
 
 _INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)
 # Not the user's to mend, and the same line may pass later; every other refusal is bad input.
 _PASSING = "contact|timed out|temporarily|submit.*limit|configuration source|authentic|protocol"
+
+# Ends that a setting of ours can help with.
+_ENDS = {
+    "OUT_OF_MEMORY": "out of memory; raise memory_gb of its allocation (cluster.gpu, cpu or api)",
+    "TIMEOUT": "out of time; raise hours of its allocation (cluster.gpu, cpu or api)",
+    "CANCELLED": "its job was cancelled",
+}
 
 
 def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
@@ -139,12 +146,20 @@ def queue() -> dict[str, JobState]:
     return found
 
 
-def ending(job: str) -> str | None:
+def ending(job: str) -> JobEnd | None:
     """How a job has ended, as long as Slurm remembers."""
-    said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", _show("job", job)))
-    if "JobState" not in said:
+    return ending_in(_show("job", job))
+
+
+def ending_in(shown: str) -> JobEnd | None:
+    """What `scontrol show job` says of an end; None where the job is unknown."""
+    said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", shown))
+    if (state := said.get("JobState")) is None:
         return None
-    return f"{said['JobState']}, {said['Reason']}, exit code {said['ExitCode'].partition(':')[0]}"
+    code, _, number = said["ExitCode"].partition(":")
+    how = f"exit code {code}" if code != "0" else f"signal {number}" if number != "0" else ""
+    words = _ENDS.get(state) or ", ".join(filter(None, (state, said["Reason"], how)))
+    return JobEnd(state.startswith("CANCELLED"), words)
 
 
 def max_indices() -> int:

@@ -226,7 +226,12 @@ class Submission:
         return slurm.stages_argv(array, self.cluster, self.name, self._tasks(number), self.folder)
 
     def _planning_argv(self, after: list[str]) -> list[str]:
-        command = f"{shlex.quote(sys.executable)} -m {self.command}"
+        # A dry run prints what cluster=slurm submits, and the same must go on after it.
+        words = [
+            re.sub(r"^(cluster(?:\.kind)?)=dry_run$", r"\1=slurm", word)
+            for word in shlex.split(self.command)
+        ]
+        command = f"{shlex.quote(sys.executable)} -m {shlex.join(words)}"
         return slurm.command_argv(command, after, self.cluster, f"{self.name}-plan", self.folder)
 
     def _tasks(self, number: int) -> Path:
