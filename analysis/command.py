@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from understudy.config.compose import runs_root
 from understudy.errors import UnderstudyError
 
 from . import sources
@@ -25,12 +26,10 @@ def parser(
         "sources",
         nargs="+" if needs_sources else "*",
         metavar="RUN",
-        help="a run (name, pattern or path), a file of published evaluations, or hub:OWNER/NAME; "
-        "TASK=FILE says a file's task",
+        help="a run (name, pattern or path), a sweep, a file of published evaluations, or "
+        "hub:OWNER/NAME; TASK=FILE says a file's task",
     )
-    made.add_argument(
-        "--root", type=Path, default=Path("runs"), help="where runs are (%(default)s)"
-    )
+    made.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     made.add_argument(
         "--out", type=Path, required=out is None, default=out, metavar="DIR", help="where files go"
     )
@@ -45,7 +44,7 @@ def run(made: argparse.ArgumentParser, build: Build, arguments: Sequence[str] | 
     options = vars(made.parse_args(arguments))
     named, root, out = (options.pop(name) for name in ("sources", "root", "out"))
     try:
-        for path in build(sources.load(named, root), out, **options):
+        for path in build(sources.load(named, runs_root(root)), out, **options):
             print(path)
     except UnderstudyError as error:
         print(error, file=sys.stderr)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from understudy.config.compose import runs_root
 from understudy.errors import UnderstudyError
 
 from . import (
@@ -165,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if expected is not None and not given.accept:
             cells.expected(expected)  # refused before anything is drawn
         named = given.sources or [str(path) for path in made_set.write(given.out / "made_set")]
-        data = sources.load(named, given.root)
+        data = sources.load(named, runs_root(given.root))
         for path in build(data, given.out):
             print(path)
         if given.accept and expected is not None:

@@ -1,6 +1,6 @@
 """From runs and published files to evaluations.
 
-A source is a run (its name, its folder or its run.json), a file in the schema that llama-duo
+A source is a run or a sweep (its name, folder or record), a file in the schema that llama-duo
 published, or `hub:OWNER/NAME`; `TASK=SOURCE` says which task a published file is about where its
 names do not. Their names say the rest: `llama-duo/gemma7b-summarize-gpt4o-16k` is Gemma 7B on
 summarization, trained on 16k rows that GPT-4o wrote. A set whose generators are of the owner
@@ -9,6 +9,7 @@ summarization, trained on 16k rows that GPT-4o wrote. A set whose generators are
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,14 +62,25 @@ def load(sources: Sequence[str], root: Path) -> Data:
 
 
 def _find(root: Path, source: str) -> list[RunRecord]:
-    """The run of a name or path, or all runs whose name matches a pattern."""
+    """The run of a name or path, those of a sweep, or all whose name matches a pattern."""
     if any(sign in source for sign in "*?["):
         paths = [path for path in run_files(root) if path.parent.match(source)]
         if not paths:
             raise BadInput(f"no run below {root} matches {source!r}")
     else:
-        paths = [find_run(root, source)]
+        cells = _cells(root, source)
+        paths = [find_run(root, source)] if cells is None else cells
     return [RunRecord.read(path) for path in paths]
+
+
+def _cells(root: Path, source: str) -> list[Path] | None:
+    """The run.json of the cells that have begun; None where no sweep has this name."""
+    if find_spec("understudy.sweep") is None:  # an annex can be taken away
+        return None
+    from understudy.sweep.record import SweepRecord, find_sweep
+
+    found = find_sweep(root, source)
+    return None if found is None else SweepRecord.read(found).begun
 
 
 def of_run(run: RunRecord, known: dict[Path, System], seen: set[Path]) -> list[Evaluation]:

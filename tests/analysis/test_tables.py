@@ -17,6 +17,7 @@ from understudy.evaluation.scores import METRICS, Metric, pool, summarize
 from understudy.records import Answer, Verdict, read_rows
 from understudy.report.page import load_analysis
 from understudy.store.artifacts import StageDir
+from understudy.sweep.record import CellRecord, SweepRecord
 
 SIZES = [0, 250, 1000, 4000]
 COMMANDS = [
@@ -230,7 +231,6 @@ def test_real_runs_and_rehearsals_never_share_a_table(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.xfail(strict=True, reason="./runs, whatever the variable says")
 def test_runs_are_looked_for_where_the_commands_look(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,13 +240,10 @@ def test_runs_are_looked_for_where_the_commands_look(
     assert "table_main" in capsys.readouterr().out
 
 
-@pytest.mark.xfail(strict=True, reason="only runs have names")
-def test_a_sweep_stands_for_the_runs_of_its_cells(root: Path, tmp_path: Path) -> None:
-    from understudy.sweep.record import CellRecord, SweepRecord
-
-    cells = [CellRecord(name, f"rehearsal/run/{name}") for name in ("big", "not-begun")]
-    place = root / "rehearsal" / "sweep" / "two" / "sweep.json"
-    about = {"name": "two", "command": "understudy run", "created": "", "rehearsal": True}
+def test_a_sweep_stands_for_the_runs_of_its_cells(root: Path) -> None:
+    cells = [CellRecord(name, f"run/{name}") for name in ("big", "not-begun")]
+    about = {"name": "two", "command": "understudy run", "created": "", "rehearsal": False}
+    place = root / "sweep" / "two" / "sweep.json"
     SweepRecord(path=place, axes={}, cells=cells, **about).write()
     by_sweep, by_name = (module("sources").load([name], root) for name in ("two", "big"))
     assert [run.path for run in by_sweep.runs] == [run.path for run in by_name.runs]
