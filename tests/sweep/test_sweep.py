@@ -1,6 +1,7 @@
 """Sweeps: which cells there are, that each is what Hydra would compose, that nothing runs twice."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from support import fake_runs, records
+from support import fake_runs, hydra_jobs, records
 from understudy import locations
 from understudy.cli.main import main
 from understudy.config import compose
@@ -341,3 +342,17 @@ def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture
     os.utime(alone, ns=(later, later))
     assert main(["status", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("alone")
+
+
+@pytest.mark.xfail(strict=True, reason="a cell hands nothing to Hydra's sweeper")
+def test_hydra_s_sweeper_gets_the_score_of_a_cell(tmp_path: Path) -> None:
+    from understudy.sweep.show import objective
+
+    four_cells(tmp_path)
+    runs = sorted((tmp_path / "rehearsal" / "run").glob("two-*/run.json"))
+    keep = "+hydra.callbacks.kept._target_=support.hydra_jobs.Returned"
+    words = ["seed=2,3", "data_size=0", keep]
+    left = iter(runs)
+    compose.multirun(words, None, tmp_path / "hydra", lambda *_: objective(next(left)))
+    assert hydra_jobs.Returned.values == [61.5, 83.25]
+    assert math.isnan(objective(tmp_path / "nothing" / "run.json"))

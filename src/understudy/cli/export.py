@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.config.deploy import ExportConfig
+    from understudy.config.export import ExportConfig
 
 _HELP = "write a run's model for others to serve, once it is proved to be the one that was judged"
 _EXAMPLES = """The judged model, the files loaded afresh, and a server of them answer the same test

@@ -15,7 +15,7 @@ from understudy.config import agreement, schema
 from understudy.config.accelerate import AccelerateConfig as AccelerateConfig
 from understudy.config.base import complete
 from understudy.config.cluster import ClusterConfig as ClusterConfig
-from understudy.config.deploy import ExportConfig as ExportConfig
+from understudy.config.export import ExportConfig as ExportConfig
 from understudy.config.gateway import GatewayConfig as GatewayConfig
 from understudy.config.groups import BaselineConfig as BaselineConfig
 from understudy.config.groups import BudgetConfig as BudgetConfig

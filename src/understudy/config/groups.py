@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from understudy.config.accelerate import AccelerateConfig
 from understudy.config.cluster import ClusterConfig
-from understudy.config.deploy import ExportConfig
+from understudy.config.export import ExportConfig
 from understudy.config.gateway import GatewayConfig
 from understudy.config.serve import ServeConfig
 from understudy.config.service import Service

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from understudy.config.deploy import ExportConfig
+from understudy.config.export import ExportConfig
 from understudy.export.parity import Report
 from understudy.pipeline.chosen import Chosen
 from understudy.records import Coverage, dumps, read_rows

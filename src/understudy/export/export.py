@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from understudy.config.deploy import ExportConfig
+from understudy.config.export import ExportConfig
 from understudy.errors import BadInput, UnderstudyError
 from understudy.export import card, checks, gguf, merge, parity, server
 from understudy.export.parity import Report
