@@ -25,6 +25,7 @@ from understudy.pipeline import flow
 from understudy.sweep import cells as sweep_cells
 from understudy.sweep import sweep
 from understudy.sweep.cells import Cell, Cells
+from understudy.sweep.show import objective
 
 SWEEPS = sorted(path.stem for path in (locations.shared("conf") / "sweep").glob("*.yaml"))
 TINY = [
@@ -344,10 +345,7 @@ def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.startswith("alone")
 
 
-@pytest.mark.xfail(strict=True, reason="a cell hands nothing to Hydra's sweeper")
 def test_hydra_s_sweeper_gets_the_score_of_a_cell(tmp_path: Path) -> None:
-    from understudy.sweep.show import objective
-
     four_cells(tmp_path)
     runs = sorted((tmp_path / "rehearsal" / "run").glob("two-*/run.json"))
     keep = "+hydra.callbacks.kept._target_=support.hydra_jobs.Returned"

@@ -29,24 +29,10 @@ def register(verbs: Any) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from understudy import plan
+    from understudy.sweep.cells import configs_of
 
-    made = plan.make(*_cells(arguments.overrides, arguments.config_dir))
+    made = plan.make(*configs_of(arguments.overrides, arguments.config_dir))
     print(json.dumps(to_dict(made), indent=1) if arguments.json else to_text(made))
-
-
-def _cells(overrides: list[str], config_dir: str | None) -> tuple[list[Any], str]:
-    """The config of every cell, and the purse that pays for all."""
-    from understudy import config
-    from understudy.config import compose
-    from understudy.pipeline import run
-    from understudy.sweep import cells as sweep_cells
-
-    grid = compose.grid(overrides, config_dir)
-    if grid.axes:
-        cells = sweep_cells.expand(grid, compose.Composer(config_dir))
-        return [cell.config for cell in cells.cells], f"sweep/{cells.name}"
-    one = config.build(compose.compose(overrides, config_dir))
-    return [one], f"run/{run.run_name(one)}"
 
 
 def to_dict(plan: "Plan") -> dict[str, Any]:

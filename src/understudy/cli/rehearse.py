@@ -67,31 +67,20 @@ class _Command(NamedTuple):
 def _read(words: list[str], verbs: "dict[str, VerbParser]") -> _Command:
     """What a command asks for; BadInput when it is no verb that asks services."""
     from understudy.pipeline import run
+    from understudy.sweep.cells import configs_of
 
     if words[0] not in _VERBS:
         raise BadInput(f"rehearse cannot do {words[0]}; choose from {', '.join(_VERBS)}")
     known = verbs[words[0]].parse_args(words[1:])
-    configs = _configs(known.overrides, known.config_dir)
+    # as if a rehearsal server were there already
+    given = [*known.overrides, "rehearsal.url=http://127.0.0.1"]
+    configs, _ = configs_of(given, known.config_dir)
     services = [service for config in configs for service in config.services]
     return _Command(
         words,
         {service.model: service.prices for service in services if service.prices is not None},
         run.run_root(configs[0]) / "journal",
     )
-
-
-def _configs(overrides: list[str], config_dir: str | None) -> list[Any]:
-    """The config of every cell, as if a rehearsal server were there already."""
-    from understudy import config
-    from understudy.config import compose
-    from understudy.sweep import cells as sweep_cells
-
-    given = [*overrides, "rehearsal.url=http://127.0.0.1"]
-    grid = compose.grid(given, config_dir)
-    if grid.axes:
-        cells = sweep_cells.expand(grid, compose.Composer(config_dir))
-        return [cell.config for cell in cells.cells]
-    return [config.build(compose.compose(given, config_dir))]
 
 
 def _perform(command: _Command, verbs: "dict[str, VerbParser]", server: "RehearsalServer") -> int:

@@ -1,6 +1,7 @@
 """The verb `run`: one run, or a sweep of runs, on this machine or on a cluster."""
 
 import argparse
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def _multirun(arguments: argparse.Namespace) -> int:
     from understudy.config import compose as composing
     from understudy.pipeline import run as pipeline
     from understudy.sweep import cells as sweep_cells
+    from understudy.sweep.show import objective
 
     grid = composing.grid(arguments.overrides, arguments.config_dir)
     cells = sweep_cells.expand(grid, composing.Composer(arguments.config_dir))
@@ -95,7 +97,7 @@ def _multirun(arguments: argparse.Namespace) -> int:
     by_label = {cell.label: cell for cell in cells.cells}
     codes, runs = [0], list[pipeline.Run]()
 
-    def job(overrides: list[str], values: dict[str, Any]) -> None:
+    def job(overrides: list[str], values: dict[str, Any]) -> float:
         cell = by_label[sweep_cells.label_of(overrides, cells.axes)]
         try:
             run = pipeline.Run(cell.as_in(values), _typed(arguments, cell.overrides))
@@ -103,9 +105,11 @@ def _multirun(arguments: argparse.Namespace) -> int:
             decision = run.execute()
             verdict = "passed" if decision.passed else "not passed"
             print(f"{run.directory.name}: {verdict}: {decision.reason}")
+            return objective(run.record.path)
         except UnderstudyError as error:
             codes.append(error.exit_code)
             print(f"understudy: cell {cell.label} failed. {error}", file=sys.stderr)
+            return math.nan
 
     root = pipeline.run_root(cells.cells[0].config)
     composing.multirun(arguments.overrides, arguments.config_dir, root / "hydra" / cells.name, job)

@@ -162,16 +162,16 @@ def multirun(
     overrides: list[str],
     config_dir: str | None,
     directory: Path,
-    job: Callable[[list[str], dict[str, Any]], None],
+    job: Callable[[list[str], dict[str, Any]], float],
 ) -> None:
-    """Let Hydra sweep; `job` gets the overrides and values of a cell.
+    """Let Hydra sweep; `job` gets the overrides and values of a cell, and returns its score.
 
     What Hydra writes goes below `directory`.
     """
     overrides = command_line.as_typed(overrides)
 
-    def task(composed: Any) -> None:
-        job([_cell_s(word) for word in HydraConfig.get().overrides.task], _plain(composed))
+    def task(composed: Any) -> float:
+        return job([_cell_s(word) for word in HydraConfig.get().overrides.task], _plain(composed))
 
     modes = ("run", "sweep")
     places = [command_line.override(f"hydra.{mode}.dir", str(directory)) for mode in modes]

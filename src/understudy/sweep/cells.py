@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from understudy import config
 from understudy.config import Config
-from understudy.config.compose import Composer, Grid, flat
+from understudy.config.compose import Composer, Grid, compose, flat, grid
 from understudy.errors import BadInput
 from understudy.pipeline.run import run_name
 from understudy.store.artifacts import fingerprint
@@ -63,6 +63,15 @@ def expand(grid: Grid, composer: Composer) -> Cells:
     kind = next((term.partition("=")[2] for term, *others in named if not others), "sweep")
     name = suffixed(kind, fingerprint(sorted(cell.name for cell in cells))[:8])
     return Cells(name, swept, cells)
+
+
+def configs_of(overrides: list[str], config_dir: str | None) -> tuple[list[Config], str]:
+    """Return the config of the run or of every cell that a command asks for, and who pays."""
+    if (found := grid(overrides, config_dir)).axes:
+        cells = expand(found, Composer(config_dir))
+        return [cell.config for cell in cells.cells], f"sweep/{cells.name}"
+    one = config.build(compose(overrides, config_dir))
+    return [one], f"run/{run_name(one)}"
 
 
 def label_of(overrides: Iterable[str], axes: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """A sweep seen whole: its cells with their scores, the best first, and those that failed last."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -67,6 +68,16 @@ def show(sweep_json: Path) -> None:
     console.print(table)
     if not all(line.is_decided for line in lines):
         print(f"to go on: {record.command}")
+
+
+def objective(run_json: Path) -> float:
+    """Return what a search maximises: the mean precision of a run by its judges, 0 to 100.
+
+    Where no judge measures precision it is similarity; NaN where nothing is scored.
+    """
+    scores = _line(CellRecord("", ""), run_json).scores
+    means = (_mean(scores, metric) for metric in reversed(METRICS))
+    return next((mean for mean in means if mean >= 0), math.nan)
 
 
 def _line(cell: CellRecord, run_json: Path) -> Line:
