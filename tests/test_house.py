@@ -5,8 +5,6 @@ import pytest
 from support import house
 
 KNOWN = house.modules()
-FOUND = house.imports(KNOWN, "understudy")
-ANALYSIS = house.modules(house.ROOT / "analysis")
 
 # library → the rooms that may import it, and modules named one by one
 HEAVY = {
@@ -38,15 +36,18 @@ def test_every_room_has_a_place_in_the_order() -> None:
     assert {house.room(module) for module in KNOWN} <= known
 
 
-def test_imports_point_down_and_the_spine_imports_no_annex() -> None:
-    found = {f"{one.reader} imports {one.read}" for one in house.upward(FOUND)}
-    assert found == set()
+@pytest.fixture(scope="module")
+def found() -> set[house.Import]:
+    return house.imports(KNOWN, "understudy")
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
-    drawn = house.imports(ANALYSIS, "analysis")
-    found = {" · ".join(group) for group in house.circles(FOUND) + house.circles(drawn)}
-    assert found == set()
+def test_imports_point_down_and_the_spine_imports_no_annex(found: set[house.Import]) -> None:
+    assert [f"{one.reader} imports {one.read}" for one in house.upward(found)] == []
+
+
+def test_no_files_import_each_other_in_a_circle(found: set[house.Import]) -> None:
+    drawn = house.imports(house.modules(house.ROOT / "analysis"), "analysis")
+    assert house.circles(found) + house.circles(drawn) == []
 
 
 def test_nothing_lies_loose_at_the_top_of_the_package() -> None:

@@ -7,16 +7,13 @@ import pytest
 
 from support import golden_parts as parts
 
-_LONG = {"paper/main_table", "paper/data_scaling", "paper/model_family", "full_grid"}
-
 
 def cases(name: str) -> list[Any]:
-    """One case per config; those of many cells are slow, and so are drawn ones after the tenth."""
+    """One case per config; more than 4 cells are slow, and so are drawn ones after the tenth."""
     found = []
     for number, made in enumerate(parts.stored(name)):
         title = " ".join(made["overrides"])
-        is_long = any(word.partition("=")[2] in _LONG for word in made["overrides"])
-        is_long |= name == "random_fingerprints" and number >= 10
+        is_long = made["cells"] > 4 or (name == "random_fingerprints" and number >= 10)
         found.append(pytest.param(made, id=title, marks=[pytest.mark.slow] if is_long else []))
     return found
 

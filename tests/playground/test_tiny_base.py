@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer
 
 import understudy
 from support.tiny_base import pretrain, pretraining_text
@@ -25,9 +25,15 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(MODEL)
 
 
+def fresh() -> Any:
+    from transformers import LlamaForCausalLM  # which takes seconds: nothing for collecting
+
+    return LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+
+
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    return fresh().eval()
 
 
 def ids_of(tokenizer: Any, text: str) -> list[int]:
@@ -139,7 +145,7 @@ def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
 
 
 def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:
-    model = LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
+    model = fresh().train()
     assert _fit(model, tokenizer, lr=3e-3, steps=25) < 0.3
 
 
@@ -148,9 +154,8 @@ def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:
 def test_lora_on_all_linear_layers_learns_too(tokenizer: Any) -> None:
     from peft import LoraConfig, get_peft_model
 
-    base = LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(base, lora).train()
+    model = get_peft_model(fresh(), lora).train()
     before = _fit(model, tokenizer, lr=0.0, steps=1)
     assert _fit(model, tokenizer, lr=5e-3, steps=25) < 0.5 * before
 

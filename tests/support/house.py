@@ -8,7 +8,8 @@ printed only, to notice growth.
 
 import ast
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,9 +77,14 @@ def imports(known: Mapping[str, Path], package: str) -> set[Import]:
     }
 
 
-def _imported(path: Path, module: str) -> Iterable[str]:
+@cache
+def _imported(path: Path, module: str) -> tuple[str, ...]:
     """Dotted names of what is imported, the imported name included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return tuple(_imports_of(ast.parse(path.read_text(encoding="utf-8")), path, module))
+
+
+def _imports_of(tree: ast.Module, path: Path, module: str) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

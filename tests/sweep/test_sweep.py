@@ -121,12 +121,19 @@ def test_a_given_name_gets_the_cell_s_values_and_an_automatic_one_differs() -> N
     named = expand("sweep=judges", "data_size=0", "run.name=night")
     assert named.name == "night"
     assert [cell.name for cell in named.cells][:2] == ["night-offline", "night-offline_lenient"]
+    unnamed = expand("sweep=judges", "data_size=0,250", "seed=0,1", "gate.judges=[offline]").cells
+    assert len({cell.name for cell in unnamed}) == len(unnamed) == 3 * 2 * 2
+
+
+@pytest.mark.slow
+def test_every_cell_of_the_full_grid_has_a_name_of_its_own() -> None:
     assert len({cell.name for cell in expand("sweep=full_grid").cells}) == 4 * 4 * 9 * 3
 
 
 # --- what is shared, what is refused --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_judges_times_sizes_trains_one_model_per_task_and_size_whatever_the_judges() -> None:
     cells = expand("sweep=full_grid")
     assert len({tuple(cell.config.judges) for cell in cells.cells}) == 3
