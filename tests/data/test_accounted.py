@@ -18,7 +18,6 @@ from understudy.errors import BadInput
 Composed = Callable[..., Config]
 Look = Callable[..., Found]
 PAIRS = [{"prompt": f"What is {n}?", "response": f"It is {n}, voilà."} for n in range(6)]
-missing = pytest.mark.xfail(strict=True, reason="the reader does not account for this yet")
 
 
 @pytest.fixture
@@ -38,7 +37,6 @@ def found(composed: Composed, tmp_path: Path) -> Look:
 # --- columns that carry meaning -------------------------------------------------------------------
 
 
-@missing
 def test_the_context_of_a_dolly_row_stands_in_its_prompt(found: Look, tmp_path: Path) -> None:
     row = {"instruction": "Who won?", "context": "Bern won in 1954.", "response": "Bern."}
     bare = {"instruction": "Say hi.", "context": "", "response": "Hi."}
@@ -47,21 +45,18 @@ def test_the_context_of_a_dolly_row_stands_in_its_prompt(found: Look, tmp_path: 
     assert second.messages[0]["content"] == "Say hi."
 
 
-@missing
 def test_a_system_column_beside_messages_is_the_system_turn(found: Look, tmp_path: Path) -> None:
     rows = [{"system": "Be brief.", "messages": turns("Hello?", "Hi.")}]
     (pair,) = found(write(tmp_path / "a.jsonl", rows)).pairs
     assert pair.messages == turns("Hello?", "Hi.", system="Be brief.")
 
 
-@missing
 def test_an_alpaca_history_comes_before_the_instruction(found: Look, tmp_path: Path) -> None:
     row = {"instruction": "And 3?", "input": "", "output": "6", "history": [["Twice 2?", "4"]]}
     (pair,) = found(write(tmp_path / "a.jsonl", [row])).pairs
     assert pair.messages == turns("Twice 2?", "4", "And 3?", "6")
 
 
-@missing
 def test_an_answer_of_weight_0_is_no_answer_to_learn(found: Look, tmp_path: Path) -> None:
     """As in OpenAI's fine-tuning files: weight is 0 or 1, of assistant turns."""
     last = turns("One?", "1", "Two?", "wrong")
@@ -73,7 +68,6 @@ def test_an_answer_of_weight_0_is_no_answer_to_learn(found: Look, tmp_path: Path
     assert made.not_coverage.total() == 1
 
 
-@missing
 def test_a_column_that_nobody_knows_is_named_with_its_share(found: Look, tmp_path: Path) -> None:
     rows = [PAIRS[0] | {"tone": "kind", "id": "a"}, PAIRS[1] | {"id": "b"}]
     notices = found(write(tmp_path / "a.jsonl", rows)).notices("MIT")
@@ -138,14 +132,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@missing
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_known_shape_gives_the_conversation(name: str, found: Look, tmp_path: Path) -> None:
     (pair,) = found(write(tmp_path / "a.jsonl", [SHAPES[name]])).pairs
     assert pair.messages == turns("Hello?", "Hi.", system="Be brief.")
 
 
-@missing
 def test_any_other_shape_is_mapped_by_dotted_paths(found: Look, tmp_path: Path) -> None:
     row = {"ask": {"text": "Hello?"}, "say": [{"text": "Hi."}], "rules": "Be brief."}
     path = write(tmp_path / "a.jsonl", [row])
@@ -157,14 +149,12 @@ def test_any_other_shape_is_mapped_by_dotted_paths(found: Look, tmp_path: Path) 
 # --- messages that name the cause -----------------------------------------------------------------
 
 
-@missing
 def test_a_file_without_a_row_says_what_is_wrong_with_its_rows(found: Look, tmp_path: Path) -> None:
     rows = [{"prompt": "Hello?", "response": None} for _ in range(24)]
     with pytest.raises(BadInput, match=r"among its 24: 24 bad .*has no text in response"):
         found(write(tmp_path / "a.jsonl", rows), tolerance=1.0)
 
 
-@missing
 def test_a_split_without_train_rows_names_the_groups() -> None:
     from understudy.config import Split
     from understudy.data.split import split
@@ -178,7 +168,6 @@ def test_a_split_without_train_rows_names_the_groups() -> None:
         split(rows, Split(validation=2, test=2, holdout=0), 0)
 
 
-@missing
 def test_nothing_vanishes_among_many_rows(found: Look, tmp_path: Path) -> None:
     """Every row is kept, not wanted or bad; every column that is not read is named."""
     kinds: list[dict[str, Any] | str] = [

@@ -7,11 +7,11 @@ messages   `messages`, whose last turn is the answer; content may be a list of t
 pairs      `prompt` or `instruction` (with an `input`), and `response`, `output` or `completion`
 """
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from understudy.collect import langfuse
+from understudy.config.source import Columns
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
 from understudy.services import providers
@@ -23,6 +23,8 @@ DIALECTS: list[Dialect] = sorted(
     (one for module in providers.parts("log").values() for one in module.DIALECTS),
     key=lambda dialect: dialect.terms is None,
 )
+_ANSWERERS = ("assistant", "gpt", "model")
+_MEANINGFUL = Columns(context="context", history="history", weight="weight")
 _USERS = ("group_id", "user_id", "userId", "user", "end_user", "input_user", "safety_identifier")
 _TALKS = ("session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "chat_id")
 
@@ -73,42 +75,53 @@ def _observation(values: Values) -> LoggedExchange:
 
 def _has_messages(values: Values) -> bool:
     """Whether the row is a conversation that ends with an answer."""
-    turns = values.get("messages")
+    turns = next((values[name] for name in formats.MESSAGES if values.get(name)), None)
     if isinstance(turns, str):
         return turns.lstrip().startswith("[")
     last = turns[-1] if isinstance(turns, list) and turns else None
-    return isinstance(last, dict) and last.get("role") == "assistant"
+    return isinstance(last, dict) and last.get("role", last.get("from")) in _ANSWERERS
 
 
 def _has_pair(values: Values) -> bool:
-    """Whether the row has a prompt and a response, both text."""
-    return all(
-        any(isinstance(values.get(name), str) for name in names)
+    """Whether the row has a prompt and a response, both text or messages."""
+    sides = [
+        next((values[name] for name in names if isinstance(values.get(name), str | list)), None)
         for names in (formats.PROMPTS, formats.RESPONSES)
-    )
+    ]
+    return all(isinstance(side, str) or (side and isinstance(side[0], dict)) for side in sides)
 
 
 def _messages(values: Values) -> LoggedExchange:
     """The exchange of a row with messages; a CSV cell holds them as JSON."""
-    messages: Any = values.get("messages")
-    if isinstance(messages, str):
-        try:
-            messages = json.loads(messages)
-        except (ValueError, RecursionError):
-            raise BadRow("has messages that are neither a list nor JSON") from None
+    messages: Any = next((values[name] for name in formats.MESSAGES if values.get(name)), None)
+    if isinstance(messages, str) and isinstance(messages := formats.loaded(messages), str):
+        raise BadRow("has messages that are neither a list nor JSON")
     if not isinstance(messages, list):
         raise BadRow("has no list of messages")
     last = messages[-1] if messages else None
     if isinstance(last, dict) and log.has_tool_call(last):
         raise NotWanted(log.TOOL_ANSWER)
-    model = log.first_text([values.get("model")])
-    return LoggedExchange(log.turns(messages), model, None, (values,))
+    if any(isinstance(turn, dict) and turn.get("weight") in (0, 0.0) for turn in messages):
+        turns = formats.conversation({"messages": messages}, "messages", _MEANINGFUL)
+    else:
+        turns = log.turns([_with_role(turn) for turn in messages])
+    system = values.get("system")
+    if isinstance(system, str) and turns[:1] and turns[0]["role"] != "system":
+        turns = log.with_system(system, turns)
+    return LoggedExchange(turns, log.first_text([values.get("model")]), None, (values,))
+
+
+def _with_role(turn: Any) -> Any:
+    """A turn of ShareGPT as one of a chat service."""
+    if isinstance(turn, dict) and "from" in turn and "role" not in turn:
+        return turn | {"role": turn["from"], "content": turn.get("value")}
+    return turn
 
 
 def _pair(values: Values) -> LoggedExchange:
     """The exchange of a prompt and a response."""
     try:
-        messages = formats.conversation(values, "pairs")
+        messages = formats.conversation(values, "pairs", _MEANINGFUL)
     except BadRow:  # an empty cell is no broken line
         raise NotWanted("without prompt or response") from None
     return LoggedExchange(messages, log.first_text([values.get("model")]), None, (values,))

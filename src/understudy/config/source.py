@@ -40,13 +40,24 @@ def added(default: Any) -> Any:
 
 @dataclass(config=STRICT, frozen=True)
 class Columns:
-    """What the columns are called; null = the usual names (see data/formats.py)."""
+    """What the columns are called; null = the usual names (see data/formats.py).
+
+    A name may be a path into the row: `ask.text`, `turns.0.content`.
+    """
 
     id: str | None = added(None)
     group: str | None = added(None)
     split: str | None = added(None)
     licence: str | None = added(None)
     category: str | None = added(None)
+    messages: str | None = added(None)
+    prompt: str | None = added(None)
+    response: str | None = added(None)
+    # Pinned before a run where the file has them, so that stages made without them stay as they are
+    system: str | None = added(None)  # its own column beside messages; of pairs it is always read
+    context: str | None = added(None)  # after the instruction
+    history: str | None = added(None)  # of [prompt, response], before the instruction
+    weight: str | None = added(None)  # of a turn; an answer of weight 0 is no answer to learn
 
 
 @dataclass(config=STRICT, frozen=True)

@@ -13,6 +13,8 @@ from understudy.errors import BadInput
 from understudy.records import Coverage, Message, SplitName
 from understudy.store.artifacts import Job, RowLog, canonical
 
+_NAMED = 20  # columns
+
 
 class FoundRow(NamedTuple):
     """What is known of one row of somebody's file."""
@@ -33,6 +35,7 @@ class Found(NamedTuple):
     total: int
     not_coverage: Counter[str]
     bad: list[str]
+    columns: formats.ColumnUse
 
     def notices(self, licence: str | None) -> list[str]:
         """What a user should see once per run: counts, and licences where rows have none."""
@@ -47,7 +50,16 @@ class Found(NamedTuple):
         unknown = licence or "not given (coverage.licence=…)"
         licences = Counter(pair.licence or unknown for pair in self.pairs)
         named = ", ".join(f"{name} ({count} rows)" for name, count in sorted(licences.items()))
-        return [*lines, f"coverage: licence {named}"]
+        return [*lines, f"coverage: licence {named}", *self.warnings()]
+
+    def warnings(self) -> list[str]:
+        """What of the file nobody reads."""
+        unread = sorted(self.columns.unread.items(), key=lambda item: -item[1])
+        if not unread:
+            return []
+        named = ", ".join(f"{name} ({n / self.total:.0%} of rows)" for name, n in unread[:_NAMED])
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        return [f"coverage: columns that nobody reads: {named}{more}".replace("%", " %")]
 
 
 def run(job: Job) -> None:
@@ -62,6 +74,8 @@ def run(job: Job) -> None:
         rows = _rows(found.pairs, job.config.coverage, job.config.task.name)
         sources.log(found.bad)
         job.notes["notices"] = found.notices(job.config.coverage.licence)
+        job.notes["warnings"] = found.warnings()
+        job.notes["columns"] = found.columns._asdict()
         job.notes["format"] = found.format
         job.notes["not_coverage"] = dict(found.not_coverage)
         job.notes["bad"] = len(found.bad)
@@ -84,7 +98,7 @@ def find(source: CoverageConfig, task: str) -> Found:
     """The pairs of a file or hub data set, in its order."""
     raws = sources.read(source)
     where, names = sources.where(source), formats.columns(raws)
-    kind = formats.detect(names, where, source.format)
+    kind = formats.detect(names, where, source.format, source.columns)
     at = {
         what: formats.column(what, getattr(source.columns, what), names, where)
         for what in formats.USUAL
@@ -99,26 +113,30 @@ def find(source: CoverageConfig, task: str) -> Found:
     def convert(values: dict[str, Any]) -> FoundRow:
         if kind == "llamaduo" and (generator := values.get("generator")) != formats.HUMAN:
             raise formats.NotWanted(f"by generator {generator}")
-        if category is not None and (other := values.get(str(at["category"]))) != category:
+        if category is not None and (other := formats.value_of(values, at["category"])) != category:
             raise formats.NotWanted(f"of category {other}")
-        given = {what: values.get(name) if name else None for what, name in at.items()}
+        given = {what: formats.value_of(values, name) for what, name in at.items()}
         return FoundRow(
             id=_word(given["id"]),
             group=_word(given["group"]),
             split=formats.split_of(given["split"]),
             licence=_word(given["licence"]),
             category=_word(given["category"]),
-            messages=formats.conversation(values, kind),
+            messages=formats.conversation(values, kind, source.columns),
         )
 
     taken = sources.take(raws, convert, source.tolerance)
     pairs = [pair for _, pair in taken.rows]
     if not pairs:
         reasons = ", ".join(f"{count} {why}" for why, count in taken.not_wanted.items())
+        if taken.bad:
+            bad = f"{len(taken.bad)} bad rows, the first: {taken.bad[0]}"
+            reasons = f"{reasons}, {bad}" if reasons else bad
         raise BadInput(f"{where} has no coverage row among its {len(raws)}: {reasons}")
     if source.columns.id is not None:
         _check_ids(where, source.columns.id, pairs)
-    return Found(pairs, kind, len(raws), taken.not_wanted, taken.bad)
+    read = formats.use(raws, kind, source.columns, filter(None, at.values()))
+    return Found(pairs, kind, len(raws), taken.not_wanted, taken.bad, read)
 
 
 def _word(value: Any) -> str | None:

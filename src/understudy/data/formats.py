@@ -1,22 +1,29 @@
 """What a row of somebody else's file means: pure functions from its columns to a conversation.
 
-messages   `messages`, a list of {role, content}; the last turn is the assistant's
-pairs      `prompt` or `instruction` (with an `input`, if any), and `response`, `output` or
-           `completion`; `system` if there is one
+messages   `messages` or `conversations`, a list of {role, content} or, as ShareGPT has it, of
+           {from, value}, or its text; the last turn is the assistant's; `system` if there is one.
+           In OpenAI's fine-tuning files a turn may have a `weight`: 0 is not to be learnt
+pairs      `prompt`, `instruction` or `question` (with an `input`, Dolly's `context` and Alpaca's
+           `history`, if any), and `response`, `output`, `completion` or `answer`; `system` if there
+           is one. Prompt and response may be lists of messages, as TRL has them
 llamaduo   the published LlamaDuo schema: `generator, prompt_id, seed_prompt, messages, category,
            prompt`; rows whose generator is not "Human" were synthesised
 """
 
+import ast
 import json
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from understudy.config.source import Columns
 from understudy.data.reading import Raw
 from understudy.errors import BadInput
 from understudy.records import Message, SplitName
 
-PROMPTS = ("prompt", "instruction")
-RESPONSES = ("response", "output", "completion")
+MESSAGES = ("messages", "conversations")
+PROMPTS = ("prompt", "instruction", "question")
+RESPONSES = ("response", "output", "completion", "answer")
 USUAL = {  # column for -> its usual names, the first one present counts
     "id": ("id", "prompt_id"),
     "group": ("group_id", "conversation_id", "document_id", "user_id"),
@@ -25,7 +32,16 @@ USUAL = {  # column for -> its usual names, the first one present counts
     "category": ("category",),
 }
 HUMAN = "Human"
-_ROLES = ("system", "user", "assistant")
+USUAL_NAMES = Columns()
+_ROLES = {
+    **{"system": "system", "user": "user", "human": "user"},
+    **{"assistant": "assistant", "gpt": "assistant", "model": "assistant"},
+}
+# Known, and no part of a conversation: what `collect` and published sets write beside it.
+_ASIDE = {
+    *("task", "source", "generator", "seed_prompt", "dataset", "model", "timestamp", "created_at"),
+    *("updated_at", "idx", "index", "url"),
+}
 _SPLITS: dict[str, SplitName] = {
     **{"train": "train", "training": "train", "test": "test", "holdout": "holdout"},
     **{"validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"},
@@ -48,21 +64,27 @@ def columns(rows: Sequence[Raw]) -> list[str]:
     return names
 
 
-def detect(names: Collection[str], where: str, wanted: str = "auto") -> str:
+def detect(
+    names: Collection[str], where: str, wanted: str = "auto", given: Columns = USUAL_NAMES
+) -> str:
     """The format of a file with these columns; BadInput when it is none, or not `wanted`."""
     fitting = []
-    if "messages" in names:
+    if any(name in names for name in _names(given.messages, MESSAGES, names)):
         if "generator" in names and ("seed_prompt" in names or "prompt_id" in names):
             fitting.append("llamaduo")
         fitting.append("messages")
-    if any(name in names for name in PROMPTS) and any(name in names for name in RESPONSES):
-        fitting.append("pairs")
+    if all(
+        any(name in names for name in _names(one, usual, names))
+        for one, usual in ((given.prompt, PROMPTS), (given.response, RESPONSES))
+    ):
+        is_told = given.prompt is not None or given.response is not None
+        fitting.insert(0 if is_told else len(fitting), "pairs")
     if not fitting or wanted not in ("auto", *fitting):
         asked = "" if wanted == "auto" else f", so it is not of format={wanted}"
         raise BadInput(
             f"{where} has the columns {', '.join(names)}{asked}; needed are "
-            f"messages, or {' or '.join(PROMPTS)} together with "
-            f"{', '.join(RESPONSES[:-1])} or {RESPONSES[-1]}"
+            f"messages, or {_or(PROMPTS)} together with {_or(RESPONSES)}; other columns are named "
+            "with coverage.columns.prompt=… and coverage.columns.response=…"
         )
     return fitting[0] if wanted == "auto" else wanted
 
@@ -71,14 +93,111 @@ def column(kind: str, given: str | None, names: Collection[str], where: str) -> 
     """The column that holds `kind`: the given one, else the first usual name that is there."""
     if given is None:
         return next((name for name in USUAL[kind] if name in names), None)
-    if given not in names:
+    if given not in names and given.partition(".")[0] not in names:
         raise BadInput(f"{where} has no column {given}; its columns are {', '.join(names)}")
     return given
 
 
-def conversation(values: dict[str, Any], kind: str) -> list[Message]:
+def value_of(values: Mapping[str, Any], path: str | None) -> Any:
+    """The value of a column, or at a dotted path below one; None where there is none."""
+    if path is None or path in values:
+        return None if path is None else values[path]
+    found: Any = values
+    for step in path.split("."):
+        if isinstance(found, str) and found[:1] in "{[":
+            found = loaded(found)
+        if isinstance(found, dict):
+            found = found.get(step)
+        elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
+            found = found[int(step)]
+        else:
+            return None
+    return found
+
+
+def meaningful(rows: Iterable[Raw], kind: str) -> dict[str, str]:
+    """The columns that a known format gives meaning to, by leaf of `columns`.
+
+    They are those that a reader of the format's main columns alone would drop.
+    """
+    names = {name for row in rows for name, value in (row.values or {}).items() if value}
+    if kind == "pairs":
+        return {name: name for name in ("context", "history") if name in names}
+    found = {"system": "system"} if "system" in names else {}
+    turns = (value for row in rows for name in MESSAGES for value in [(row.values or {}).get(name)])
+    if any("weight" in turn for some in turns if isinstance(some, list) for turn in some):
+        found["weight"] = "weight"
+    return found
+
+
+class ColumnUse(NamedTuple):
+    """What became of the columns of a file."""
+
+    read: list[str]
+    aside: list[str]  # known to be no part of a conversation
+    unread: dict[str, int]  # rows in which a column that nobody knows has a value
+
+
+def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -> ColumnUse:
+    """Tell which columns are read; `others` are those read beside the conversation."""
+    filled = Counter(
+        name
+        for row in rows
+        for name, value in (row.values or {}).items()
+        if value not in (None, "", [], {})
+    )
+    told = [given.messages, given.prompt, given.response, given.system]
+    told += [given.context, given.history, given.weight, *others]
+    read = {path for name in told if name for path in (name, name.partition(".")[0])}
+    if kind == "pairs":
+        for names in (
+            _names(given.prompt, PROMPTS, filled),
+            _names(given.response, RESPONSES, filled),
+        ):
+            read |= {name for name in names if _is_chosen(rows, names, name)}
+        read |= {"input", "system"}
+    else:
+        read |= set(_names(given.messages, MESSAGES, filled)[:1])
+    aside = _ASIDE | {name for usual in USUAL.values() for name in usual}
+    aside |= {"prompt"} if kind == "llamaduo" else set()
+    return ColumnUse(
+        sorted(filled.keys() & read),
+        sorted(filled.keys() & aside - read),
+        {name: filled[name] for name in filled if name not in read | aside},
+    )
+
+
+def _is_chosen(rows: Sequence[Raw], names: Sequence[str], name: str) -> bool:
+    """Whether any row's value comes from this one of several usual columns."""
+    before = names[: names.index(name)]
+    return any(
+        (row.values or {}).get(name) is not None
+        and all((row.values or {}).get(other) is None for other in before)
+        for row in rows
+    )
+
+
+def _names(given: str | None, usual: Sequence[str], names: Collection[str]) -> Sequence[str]:
+    """The columns to look at: the given one, by its root where it is a path, or the usual ones."""
+    if given is None:
+        return [name for name in usual if name in names]
+    return [given if given in names else given.partition(".")[0]]
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def conversation(values: dict[str, Any], kind: str, given: Columns = USUAL_NAMES) -> list[Message]:
     """The messages of a row, ending with the wanted answer; BadRow says what is wrong."""
-    turns = _pair(values) if kind == "pairs" else _messages(values.get("messages"))
+    if kind == "pairs":
+        turns = _pair(values, given)
+    else:
+        named = next((name for name in MESSAGES if name in values), MESSAGES[0])
+        turns = _messages(value_of(values, given.messages or named), given.weight)
+    system = value_of(values, given.system) if kind != "pairs" else None
+    if system and turns[:1] and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": _text(system, given.system)}, *turns]
     roles = [turn["role"] for turn in turns]
     if roles[-1:] != ["assistant"]:
         raise BadRow(f"ends with the turn of {roles[-1] if roles else 'nobody'}, not assistant")
@@ -102,39 +221,94 @@ def split_of(value: Any) -> SplitName | None:
 
 def text(values: dict[str, Any], name: str) -> str:
     """A column that must be text."""
-    if not isinstance(value := values.get(name), str):
+    return _text(values.get(name), name)
+
+
+def loaded(value: str) -> Any:
+    """What a text says in JSON, or in Python as a data frame writes it; else the text."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
+
+
+def _pair(values: dict[str, Any], given: Columns) -> list[Message]:
+    prompt, response = (
+        _side(values, path, usual)
+        for path, usual in ((given.prompt, PROMPTS), (given.response, RESPONSES))
+    )
+    turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    for more in (values.get("input"), value_of(values, given.context)):
+        if more and turns[-1:]:  # as in the Alpaca and the Dolly data
+            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{more}"
+    turns = [*_history(value_of(values, given.history)), *turns]
+    system = value_of(values, given.system or "system")
+    if system and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": str(system)}, *turns]
+    answer = response if isinstance(response, list) else []
+    if not isinstance(response, list):
+        answer = [{"role": "assistant", "content": response}]
+    return [*turns, *answer]
+
+
+def _side(values: dict[str, Any], path: str | None, usual: Sequence[str]) -> str | list[Message]:
+    """The prompt or the response of a pair, a text or messages."""
+    name = next((name for name in usual if values.get(name) is not None), usual[0])
+    found = value_of(values, path or name)
+    if isinstance(found, list) and found and isinstance(found[0], dict):
+        return _messages(found, None)
+    return _text(found, path or name)
+
+
+def _history(value: Any) -> list[Message]:
+    """The turns before, as the Alpaca data have them: [prompt, response] each."""
+    value = loaded(value) if isinstance(value, str) else value
+    turns = list[Message]()
+    for pair in value or ():
+        if not (isinstance(pair, list | tuple) and len(pair) == 2):
+            raise BadRow("has a history that is no list of [prompt, response]")
+        turns.append({"role": "user", "content": str(pair[0])})
+        turns.append({"role": "assistant", "content": str(pair[1])})
+    return turns
+
+
+def _messages(value: Any, weight: str | None) -> list[Message]:
+    if isinstance(value, str):  # a CSV cell
+        value = loaded(value)
+        if isinstance(value, str):
+            raise BadRow("has messages that are neither a list nor JSON")
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise BadRow("has messages that are no list of {role, content}")
+    for turn in value:
+        role = turn.get("role", turn.get("from"))
+        if not isinstance(role, str) or role not in _ROLES:
+            raise BadRow(f"has a turn of role {role!r}; known are {', '.join(_ROLES)}")
+        if not isinstance(turn.get("content", turn.get("value")), str):
+            raise BadRow(f"has a {role} turn without text")
+    turns = [
+        {
+            "role": _ROLES[turn.get("role", turn.get("from"))],
+            "content": turn.get("content", turn.get("value")),
+        }
+        for turn in value
+    ]
+    if weight is None:
+        return turns
+    wanted = [
+        n
+        for n, turn in enumerate(turns)
+        if turn["role"] == "assistant" and value[n].get(weight) not in (0, 0.0, False)
+    ]
+    if not wanted:
+        raise NotWanted(f"without an answer whose {weight} is not 0")
+    return turns[: wanted[-1] + 1]
+
+
+def _text(value: Any, name: str | None) -> str:
+    if not isinstance(value, str):
         raise BadRow(
             f"has no text in {name}" if value is None else f"has no text, but {name}={value!r}"
         )
     return value
-
-
-def _pair(values: dict[str, Any]) -> list[Message]:
-    prompt, response = (
-        text(values, next((name for name in names if values.get(name) is not None), names[0]))
-        for names in (PROMPTS, RESPONSES)
-    )
-    if more := values.get("input"):  # as in the Alpaca data
-        prompt = f"{prompt}\n\n{more}"
-    system = values.get("system")
-    return [
-        *([{"role": "system", "content": str(system)}] if system else []),
-        {"role": "user", "content": prompt},
-        {"role": "assistant", "content": response},
-    ]
-
-
-def _messages(value: Any) -> list[Message]:
-    if isinstance(value, str):  # a CSV cell
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            raise BadRow("has messages that are neither a list nor JSON") from None
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise BadRow("has messages that are no list of {role, content}")
-    for turn in value:
-        if turn.get("role") not in _ROLES:
-            raise BadRow(f"has a turn of role {turn.get('role')!r}; known are {', '.join(_ROLES)}")
-        if not isinstance(turn.get("content"), str):
-            raise BadRow(f"has a {turn['role']} turn without text")
-    return [{"role": turn["role"], "content": turn["content"]} for turn in value]

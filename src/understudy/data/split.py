@@ -6,7 +6,7 @@ test and holdout rows are left out, so nothing of them can steer synthesis.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -65,9 +65,14 @@ def split(rows: Sequence[Coverage], sizes: Split, seed: int) -> list[Coverage]:
     ]
     for needed in ("train", "test"):
         if not any(row.split == needed for row in drawn):
+            sizes_of = Counter(row.group_id for row in rows)
+            many = "group" if len(sizes_of) == 1 else "groups"
             raise BadInput(
                 f"coverage.split leaves no {needed} row of {len(rows)}: validation="
-                f"{sizes.validation:g}, test={sizes.test:g}, holdout={sizes.holdout:g}"
+                f"{sizes.validation:g}, test={sizes.test:g}, holdout={sizes.holdout:g}; the "
+                f"{len(rows)} rows are {len(sizes_of)} {many}, the largest of "
+                f"{max(sizes_of.values())}, and a group (one id in the group column, or "
+                "near-duplicate prompts) is never divided"
             )
     return drawn
 

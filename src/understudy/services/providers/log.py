@@ -42,7 +42,7 @@ NO_STATE = "the prompt continues one that is not in the log"
 
 _ROLES = {
     **{"system": "system", "developer": "system", "user": "user", "human": "user"},
-    **{"assistant": "assistant", "model": "assistant", "ai": "assistant"},
+    **{"assistant": "assistant", "model": "assistant", "ai": "assistant", "gpt": "assistant"},
 }
 _TOOL_ROLES = {"tool", "function", "ipython"}
 _TEXT_PARTS = {"text", "input_text", "output_text"}
