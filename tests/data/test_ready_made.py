@@ -339,10 +339,16 @@ def shadows(path: Path, conversations: int, turns: int, **named: str) -> Path:
     return write(path, rows)
 
 
-@pytest.mark.xfail(strict=True, reason="ready-made answers carry no conversation")
 def test_the_turns_of_a_conversation_are_one_cluster(composed: Composed, tmp_path: Path) -> None:
     path = shadows(tmp_path / "shadow.jsonl", conversations=3, turns=20)
     ready = answers.load(composed("inference=file", f"inference.path={path}").inference, "t")
     assert len(ready.prompts) == 60
     assert len({row.group_id for row in ready.prompts}) == 3
     assert len({answer.group_id for answer in ready.answers["small"]}) == 3
+
+
+@pytest.mark.parametrize("column", ["group_id", "conversation_id", "user_id"])
+def test_a_column_says_whose_a_prompt_is(composed: Composed, tmp_path: Path, column: str) -> None:
+    path = shadows(tmp_path / "shadow.jsonl", 6, 2, **{column: "the same"})
+    ready = answers.load(composed("inference=file", f"inference.path={path}").inference, "t")
+    assert len({row.group_id for row in ready.prompts}) == 1

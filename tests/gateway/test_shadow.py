@@ -36,6 +36,24 @@ def test_a_shadow_is_a_ready_made_answer_and_the_client_s_is_untouched(tmp_path:
         assert "0.75" in running.get("/").text  # ROUGE-L: 3 words of 3 and of 5: 2*3/8 = 0.75
 
 
+def test_turns_of_a_conversation_and_calls_of_a_user_are_one_group(tmp_path: Path) -> None:
+    with (
+        stage() as star,
+        stage() as small,
+        gateway(tmp_path, star.url, mode="shadow", local=small.url) as running,
+    ):
+        turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes?"}]
+        talk = {"messages": [*turns, {"role": "user", "content": "and then?"}]}
+        named = {"user": "ann@example.org"}
+        for body in (ask("hello"), ask("x") | talk, ask("a") | named, ask("b") | named):
+            running.post(body)
+        until(lambda: len(running.lines("shadow")) == 4)
+        groups = {row["prompt"][-1]["content"]: row["group_id"] for row in running.lines("shadow")}
+        assert groups["hello"] == groups["and then?"] != groups["a"] == groups["b"]
+        assert all(row["seconds"] >= 0 for row in running.lines("shadow"))
+        assert "ann@" not in json.dumps(running.lines("shadow"))
+
+
 def test_a_local_model_that_is_slow_or_gone_holds_no_client_up(tmp_path: Path) -> None:
     with (
         stage() as star,

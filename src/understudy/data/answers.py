@@ -3,7 +3,11 @@
 LlamaDuo's published columns (`instructions, target_responses, candidate_responses, model_id,
 model_sha`, in its evaluations also `similarity_scores, precision_scores, evaluators`) or the
 plain ones (`prompt, reference, candidate, generator`, also `family, evaluator, similarity,
-precision`). One row is one answer; the same answer again under another evaluator is not new.
+precision, seconds`, and `group_id`, `conversation_id`, `document_id` or `user_id`). One row is one
+answer; the same answer again under another evaluator is not new.
+
+The rows of one conversation are one cluster: without a column for it, prompts that begin with the
+same user turn are.
 """
 
 import hashlib
@@ -40,6 +44,8 @@ class AnswerRow(NamedTuple):
     evaluator: str | None
     similarity: float | None
     precision: float | None
+    group: str | None  # the conversation or user
+    seconds: float | None  # from the request to the whole answer
 
 
 class Score(NamedTuple):
@@ -116,9 +122,11 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
 
 def _columns(names: Collection[str], where: str) -> dict[str, str]:
     """Our name -> the file's, for the columns that it has."""
-    for known in (_NAMES, {name: name for name in (*_NAMES, "family")}):
+    for known in (_NAMES, {name: name for name in (*_NAMES, "family", "seconds")}):
         if all(known[name] in names for name in _PLAIN):
-            return {name: column for name, column in known.items() if column in names}
+            found = {name: column for name, column in known.items() if column in names}
+            group = formats.column("group", None, names, where)
+            return found if group is None else found | {"group": group}
     raise BadInput(
         f"{where} has the columns {', '.join(names)}; needed are {', '.join(_PLAIN)} or "
         f"{', '.join(_NAMES[name] for name in _PLAIN)}"
@@ -142,6 +150,8 @@ def _line(values: dict[str, Any], columns: dict[str, str]) -> AnswerRow:
         evaluator=given.get("evaluator"),
         similarity=_score(given.get("similarity"), "similarity"),
         precision=_score(given.get("precision"), "precision"),
+        group=None if given.get("group") in (None, "") else str(given["group"]),
+        seconds=_seconds(given.get("seconds")),
     )
 
 
@@ -153,6 +163,11 @@ def _messages(value: Any, column: str) -> list[Message]:
         raise BadRow(f"has no text in {column}")
     whole = {"messages": [*value, {"role": "assistant", "content": "-"}]}
     return formats.conversation(whole, "messages")[:-1]
+
+
+def _seconds(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < float("inf") else None
 
 
 def _score(value: Any, name: str) -> float | None:
@@ -184,9 +199,11 @@ def _with_revisions(lines: list[AnswerRow]) -> list[AnswerRow]:
 
 def _prompt(line: AnswerRow, task: str) -> Coverage:
     messages = [*line.prompt, {"role": "assistant", "content": line.reference}]
+    # What a conversation begins with stays in the prompts of its later turns.
+    begin = next(turn["content"] for turn in line.prompt if turn["role"] == "user")
     return Coverage(
         id=_hash(messages),
-        group_id=_hash(same(line.prompt[-1]["content"])),
+        group_id=_hash(same(begin) if line.group is None else ["group", line.group]),
         messages=messages,
         task=task,
         licence=None,

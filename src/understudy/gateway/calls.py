@@ -1,6 +1,7 @@
 """What a client asks: read within limits, understood as far as the gateway must, never changed."""
 
 import asyncio
+import hashlib
 import json
 import re
 import secrets
@@ -124,6 +125,17 @@ def conversation(call: ChatCall) -> bytes:
     roles = [turn.get("role") if isinstance(turn, dict) else None for turn in turns]
     first = roles.index("user") + 1 if "user" in roles else len(turns)
     return json.dumps(turns[:first], sort_keys=True).encode()
+
+
+def cluster(call: ChatCall) -> str:
+    """Return a digest of whose call it is: the user's, else the conversation's.
+
+    What one user asks is no independent sample, in however many conversations.
+    """
+    users = [call.body.get(name) for name in _USERS]
+    user = next((str(found) for found in users if isinstance(found, str | int) and found), None)
+    whose = conversation(call) if user is None else f"user {user}".encode(errors="surrogatepass")
+    return hashlib.sha256(whose).hexdigest()[:16]
 
 
 async def send_error(send: Send, status: int, code: str, message: str, *headers: Header) -> None:

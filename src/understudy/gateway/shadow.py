@@ -1,7 +1,8 @@
 """Shadows: what the client was answered, asked again of the local model, for judging.
 
 A row of `shadow/DAY.jsonl` is a ready-made answer as `understudy run inference=file` reads it: the
-prompt, what the service answered (the reference), and what the local model says to it. With
+prompt, what the service answered (the reference), and what the local model says to it, after how
+many seconds. `group_id` is a digest of the user or conversation, which are not in the row. With
 `shadow_twice` the service is asked again as well: how near it comes to itself is what the local
 model is measured against, and `understudy decide` needs both. Clients wait for none of it.
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 from understudy.data import near, words
 from understudy.data.formats import BadRow, NotWanted
-from understudy.gateway.calls import ChatCall
+from understudy.gateway.calls import ChatCall, cluster
 from understudy.gateway.control import Control
 from understudy.gateway.log import DayLog
 from understudy.gateway.state import GatewayState
@@ -69,18 +70,22 @@ class Shadows:
         body = {k: v for k, v in call.body.items() if k not in _NOT_ASKED_AGAIN}
         again = ChatCall(chat.dumps(body), body, {}, id=call.id)
         target = await state.target("local", control)
+        began = time.monotonic()
         local = await self._local_answer(target, again)
+        seconds = {"seconds": round(time.monotonic() - began, 3)}
         if local is None:
             state.numbers.shadowed("failed")
             return
         row = {"id": call.id, "time": round(time.time(), 3), "rehearsal": service.rehearsal}
-        row |= {"prompt": prompt, "reference": said["content"]}
+        row |= {"group_id": cluster(call), "prompt": prompt, "reference": said["content"]}
         name = target.model or "local"
         name = f"{name} (local)" if name == service.model else name
-        rows = [row | {"candidate": local, "generator": name}]
+        rows = [row | {"candidate": local, "generator": name} | seconds]
+        began = time.monotonic()
         if state.config.shadow_twice and (second := await self._second_answer(again)) is not None:
+            seconds = {"seconds": round(time.monotonic() - began, 3)}
             named = {"generator": service.model, "family": service.family}
-            rows.append(row | {"candidate": second} | named)
+            rows.append(row | {"candidate": second} | named | seconds)
         for each in rows:
             state.write(self._log, chat.dumps(each))
         state.numbers.shadowed("pairs", _alike(said["content"], local))
