@@ -1,4 +1,4 @@
-"""Shared by all tests: offline hub, one thread, and the composed default config."""
+"""Shared by all tests: offline hub, one thread, composed configs and a small base model."""
 
 import os
 from collections.abc import Callable
@@ -27,3 +27,11 @@ def composed(tmp_path: Path) -> Callable[..., Config]:
         return config.changed(_COMPOSED[overrides], {"paths.root": str(tmp_path / "runs")})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random base model with its tokenizer, which no test writes to."""
+    from support import tiny_model
+
+    return tiny_model.save(tmp_path_factory.mktemp("model") / "base")

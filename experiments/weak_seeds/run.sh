@@ -18,7 +18,7 @@ arm() { # SEED KEY=VALUE…
 }
 
 for seed in "$@"; do
-  "$python" "$here/tests/benchmarks/weak_seeds.py" plant "$seed" "$root/planted-$seed.jsonl"
+  "$python" "$here/experiments/weak_seeds/data.py" plant "$seed" "$root/planted-$seed.jsonl"
   for seeds in uniform weak; do
     arm "$seed" data_size=125 "synthesis.seed=$seed" "synthesis.seeds=$seeds" \
       "run.name=$seeds-$seed"
@@ -27,7 +27,7 @@ for seed in "$@"; do
   while read -r seeds rows file; do
     arm "$seed" synthesis=file "synthesis.path=$file" "data_size=$rows" \
       "run.name=$seeds-$seed-cut" </dev/null
-  done < <("$python" "$here/tests/benchmarks/weak_seeds.py" cut "$root" "$seed")
+  done < <("$python" "$here/experiments/weak_seeds/data.py" cut "$root" "$seed")
 done
-"$python" "$here/tests/benchmarks/weak_seeds.py" collect "$root" \
+"$python" "$here/experiments/weak_seeds/data.py" collect "$root" \
   "$here/experiments/weak_seeds/result.json"

@@ -16,25 +16,9 @@ from safetensors.torch import load_file, save_file
 from support import decisions, exports, hubs, tiny_model
 from support.exports import export, names
 from understudy.cli.main import main
-from understudy.models import load
 from understudy.pipeline import chosen
 
 ALONE = "export.parity.server=none"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    load.quiet()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "base")
-
-
-@pytest.fixture
-def run_json(tmp_path: Path, base: Path) -> Path:
-    return exports.write_run(tmp_path / "runs", base)
 
 
 def test_a_merged_export_is_a_model_by_itself(

@@ -13,21 +13,6 @@ from understudy.export import gguf
 from understudy.models import load
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    load.quiet()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "base")
-
-
-@pytest.fixture
-def run_json(tmp_path: Path, base: Path) -> Path:
-    return exports.write_run(tmp_path / "runs", base)
-
-
 def test_what_converters_read_of_the_base_is_exported_too(tmp_path: Path) -> None:
     base = tiny_model.save(tmp_path / "base")
     (base / "tokenizer.model").write_bytes(b"pieces")

@@ -38,11 +38,6 @@ def cause_of(then: checks.Judged, exported: Path) -> str:
     return cause
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    load.quiet()
-
-
 @pytest.fixture(scope="module")
 def then(tmp_path_factory: pytest.TempPathFactory) -> checks.Judged:
     root = tmp_path_factory.mktemp("judged")

@@ -14,11 +14,6 @@ from understudy.inference.decode import pick, uniforms
 from understudy.models import load
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])  # relative and absolute positions
 def test_answers_do_not_depend_on_the_batch_size_in_double_precision(

@@ -23,11 +23,6 @@ STAND_INS = Path(__file__).parents[1] / "support" / "stand_ins"
 VLLM = {"inference__engine": "vllm", "inference__python": sys.executable}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "base")
-
-
 @pytest.fixture
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(STAND_INS))

@@ -22,6 +22,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report(run).read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a finished run as it is written."""
+    run = fake_runs.write_run(tmp_path_factory.mktemp("plain"))
+    return report(run).read_text(encoding="utf-8")
+
+
 def cells(page: str) -> list[str]:
     """The text of the table cells, without markup."""
     found = re.findall(r"<td[^>]*>(.*?)</td>", page, flags=re.DOTALL)
@@ -97,10 +104,8 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     assert pages[0] == pages[1]
 
 
-def test_best_median_and_worst_answer_are_shown(tmp_path: Path) -> None:
-    run = fake_runs.write_run(tmp_path)
-    text = report(run).read_text(encoding="utf-8")
-    titles = re.findall(r'<h3>(\w+) <span class="muted">similarity ([\d.]+)', text)
+def test_best_median_and_worst_answer_are_shown(plain: str) -> None:
+    titles = re.findall(r'<h3>(\w+) <span class="muted">similarity ([\d.]+)', plain)
     assert titles == [("Best", "90.0"), ("Median", "90.0"), ("Worst", "20.0")]
 
 
@@ -171,13 +176,11 @@ def test_costs_are_what_the_stages_recorded_and_missing_where_they_recorded_none
     assert rows["all"][2:] == rows["evaluation"][2:]
 
 
-def test_what_was_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
-    run = fake_runs.write_run(tmp_path)
-    page = report(run).read_text(encoding="utf-8")
-    left = re.findall(r'class="count left">([^<]+)<', page)
+def test_what_was_left_out_is_counted_with_its_reason(plain: str) -> None:
+    left = re.findall(r'class="count left">([^<]+)<', plain)
     unscored = ["unscored 1", "unscored: unparsable 1"]
     assert left == [*unscored, "contaminated human 2", *unscored]
-    assert re.findall(r"· contaminated ([^<]+)<", page) == ["2 of 35", "– (not trained)"]
+    assert re.findall(r"· contaminated ([^<]+)<", plain) == ["2 of 35", "– (not trained)"]
 
 
 def test_a_training_set_that_nobody_counted_has_a_dash_and_the_reason(tmp_path: Path) -> None:

@@ -18,11 +18,6 @@ from understudy.serve.engine import TransformersEngine
 from understudy.serve.model import Served, of_directory
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "base")
-
-
 def loaded(path: Path) -> tuple[Served, Any]:
     """A model in double precision, so that no rounding tells batches apart."""
     import torch

@@ -18,12 +18,6 @@ from understudy.training.data import (
     plan_steps,
 )
 
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
 PROMPT, ANSWER, STOP = [5, 6, 9, 7], [8, 8], 9
 IDS = [*PROMPT, *ANSWER, STOP]
 KNOWN = {tuple(IDS): len(PROMPT)}

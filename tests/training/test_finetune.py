@@ -19,11 +19,6 @@ from understudy.training import finetune
 from understudy.training.data import encode
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
 def prepare(tmp_path: Path, base: Path) -> Callable[..., Job]:
     """Make a job that trains on ten rows and validates on four, unless told otherwise."""

@@ -33,11 +33,6 @@ LORA = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def alone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A function: changes of the config → out/ of the same fine-tuning in this process."""
     made: dict[str, Path] = {}

@@ -17,11 +17,6 @@ from understudy.training.data import Adapter, adapter_size
 LORA = {"trainer__kind": "lora", "trainer__max_steps": 1}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
 def prepare(tmp_path: Path, base: Path) -> Callable[..., Job]:
     """Make a job that trains on eight rows and validates on two."""

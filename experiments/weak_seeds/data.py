@@ -1,8 +1,8 @@
 """The data of experiments/weak_seeds, and what its runs say.
 
-python tests/benchmarks/weak_seeds.py plant SEED FILE
-python tests/benchmarks/weak_seeds.py cut ROOT SEED
-python tests/benchmarks/weak_seeds.py collect ROOT FILE
+python experiments/weak_seeds/data.py plant SEED FILE
+python experiments/weak_seeds/data.py cut ROOT SEED
+python experiments/weak_seeds/data.py collect ROOT FILE
 
 Most train rows are coding; a few are classification, which is what the judge finds weak: a wrong
 label has nothing of the right one. The test split is 200 fresh classification prompts.

@@ -1,6 +1,6 @@
 """Greedy tokens of GGUF files in llama.cpp's library, beside those of the model that was judged.
 
-python tests/benchmarks/gguf_tokens.py RUN_JSON PROGRAM GGUF…
+python experiments/gguf/first_tokens.py RUN_JSON PROGRAM GGUF…
 PROGRAM is experiments/gguf/first_tokens.cpp, built against llama.cpp. Exit code 1 where a prompt is
 read as other tokens, or fewer than 95 % of the answers begin with the same one.
 """
@@ -21,6 +21,7 @@ PROMPTS, TOKENS, BAR = 64, 16, 0.95
 
 
 def main(run_json: str, program: str, *files: str) -> int:
+    """Compare each file; 1 where one is not the judged model."""
     load.quiet()
     chosen = choose(Path(run_json))
     most = chosen.config.inference.max_new_tokens
