@@ -39,7 +39,10 @@ def read_prompts(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Any, A
 
 def _forward(model: Any, ids: Any, mask: Any, cache: Any) -> tuple[Any, Any]:
     """Logits (B, V) after the last token of `ids` (B, T), and the cache that now holds them."""
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    if ids.shape[1] == 1:  # a sum costs a tenth of what the cumulated one does
+        positions = mask.sum(dim=1, keepdim=True) - 1
+    else:
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     output = model(
         input_ids=ids,
         attention_mask=mask,

@@ -149,10 +149,12 @@ class Batch(Generic[A]):
             self._cache.keep(living)
             self.rows = list(answers)
         elif len(living) < len(self.rows):
-            self._cache.forget(sorted({*range(len(self.rows))} - {*living}))
+            self._cache.forget([place for place, row in enumerate(self.rows) if row.is_over])
         longest = max(one.length for one in answers)
         logits = self._cache.step(self._model, [row.tokens[-1] for row in self.rows], longest)
-        extend(answers, logits if len(answers) == len(self.rows) else logits[living])
+        if len(answers) < len(self.rows):  # copies rows whole, as an index by a list does not
+            logits = logits.index_select(0, torch.tensor(living, device=logits.device))
+        extend(answers, logits)
         return answers
 
 
