@@ -24,7 +24,8 @@ WRONG = {
     "model=glob(zz*)": ["model=glob(zz*)", "matches none of"],
     "seed=interval(0,1)": ["seed=interval(0,1)", "range() or choice()"],
     "sweep=jugdes": ["sweep=jugdes", "did you mean judges?"],
-    "sweep=judges,tasks": ["sweep= takes one option"],
+    "sweep=judges,tasks": ["sweep=[judges,tasks]"],
+    "sweep=[judges,tsaks]": ["sweep=tsaks", "did you mean tasks?"],
 }
 
 
