@@ -131,7 +131,8 @@ def grid(overrides: list[str], config_dir: str | None) -> Grid:
         parser = OverridesParser.create(config_loader=hydra.config_loader)
         named = [one for one in given if one.key_or_group in ("sweep", "experiment")]
         if any(one.is_sweep_override() and one.key_or_group == "sweep" for one in named):
-            raise BadInput("sweep= takes one option; give further axes as key=a,b")
+            files = ",".join(o for one in named if one.is_sweep_override() for o in _values(one))
+            raise BadInput(f"several files of axes are given as sweep=[{files}]")
         fixed = [override.input_line for override in given if not override.is_sweep_override()]
         fixed += _searchpath(config_dir)
         params = _sweeper_params(fixed) if named else {}
@@ -292,8 +293,9 @@ def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
             raise BadInput(f"{text} matches none of {', '.join(sorted(known.get(key, [])))}")
     if key in known and not override.is_delete():
         for value in values:
-            if not isinstance(value, dict):
-                _check_option(key, value, known[key])
+            for option in value if key == "sweep" and isinstance(value, list) else [value]:
+                if not isinstance(option, dict):
+                    _check_option(key, option, known[key])
     elif not (key in known or _is_known(key, config.LEAVES) or override.is_hydra_override()):
         roots = (leaf.split(".")[0] for leaf in config.LEAVES)
         choices = sorted({*config.LEAVES, *known, *roots})
