@@ -61,6 +61,11 @@ def test_the_base_states_leaves_only() -> None:
         assert any(f"{leaf}.".startswith(f"{name}.") for leaf in config.LEAVES), name
 
 
+@pytest.fixture(scope="module")
+def defaults() -> Config:
+    return config.build(compose.compose([], None))
+
+
 def composed(tmp_path: Path, files: dict[str, str], *overrides: str) -> Config:
     """The config of a user's own directory of options."""
     for name, text in files.items():
@@ -70,20 +75,19 @@ def composed(tmp_path: Path, files: dict[str, str], *overrides: str) -> Config:
     return config.build(compose.compose(list(overrides), str(tmp_path)))
 
 
-def test_a_service_of_your_own_states_facts_only(tmp_path: Path) -> None:
+def test_a_service_of_your_own_states_facts_only(tmp_path: Path, defaults: Config) -> None:
     files = {
         "service/mine": FACTS + "bias:\n  offset: 5\n",
         "judge/mine": "# @package judges\ndefaults:\n  - /service@mine: mine\n",
     }
     mine = composed(tmp_path, files, "judge=mine").judges["mine"]
-    theirs = config.build(compose.compose([], None)).judges["offline"]
+    theirs = defaults.judges["offline"]
     limits = ("mode", "concurrency", "timeout_s", "attempts", "requests_per_minute", "prices")
     assert all(getattr(mine, name) == getattr(theirs, name) for name in limits)
     assert mine.bias == config.Bias(offset=5, compression=1, ceiling=100, length=0, noise=0)
 
 
-@pytest.mark.parametrize(
-    ("group", "text"),
+OPTIONS = dict(
     [
         ("accelerate", "nodes: 1\n"),
         ("baseline", "kind: none\n"),
@@ -102,19 +106,29 @@ def test_a_service_of_your_own_states_facts_only(tmp_path: Path) -> None:
             "path: package:tiny\ncontext: 512\nstop: ['<|im_end|>']\nlora_targets: all-linear\n",
         ),
         ("inference", "k: 4\ntemperature: 0.8\nmax_new_tokens: 256\nbatch_size: 64\n"),
-    ],
+    ]
 )
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of an option of one's own in each group."""
+    files = {f"{group}/mine": text for group, text in OPTIONS.items()}
+    overrides = [f"{group}=mine" for group in OPTIONS]
+    return composed(tmp_path_factory.mktemp("mine"), files, *overrides)
+
+
+@pytest.mark.parametrize("group", OPTIONS)
 def test_an_option_of_your_own_may_leave_out_what_has_a_default(
-    tmp_path: Path, group: str, text: str
+    group: str, mine: Config, defaults: Config
 ) -> None:
-    mine = getattr(composed(tmp_path, {f"{group}/mine": text}, f"{group}=mine"), group)
-    theirs = getattr(config.build(compose.compose([], None)), group)
+    own, theirs = getattr(mine, group), getattr(defaults, group)
     if group == "baseline":
-        assert mine.service is None
+        assert own.service is None
     elif group == "cluster":
-        assert mine == config.changed(theirs, {"gpu.hours": 8.0})
+        assert own == config.changed(theirs, {"gpu.hours": 8.0})
     else:
-        assert mine == theirs
+        assert own == theirs
 
 
 def test_a_recipe_of_your_own_may_leave_out_what_the_machine_decides(tmp_path: Path) -> None:
@@ -123,8 +137,10 @@ def test_a_recipe_of_your_own_may_leave_out_what_the_machine_decides(tmp_path: P
     assert (mine.per_device_batch, mine.attention, mine.rank_by_rows) == (None, "sdpa", {})
 
 
-def test_a_config_of_an_earlier_version_is_read_with_the_defaults_of_later_leaves() -> None:
-    values = dataclasses.asdict(config.build(compose.compose([], None)))
+def test_a_config_of_an_earlier_version_is_read_with_the_defaults_of_later_leaves(
+    defaults: Config,
+) -> None:
+    values = dataclasses.asdict(defaults)
     whole = config.build(values)
     for group in ("accelerate", "export", "gateway", "serve"):
         del values[group]

@@ -29,6 +29,9 @@ NASTY = (
     *("${seed}.jsonl", "\\${x}\\'y\\\\", "a[0],{b: c}(d)~#@!?*", "null", "1e5", " b "),
     *("$HOME `id`", "%20;&|<>", ":cat: [bold]x[red]", "line\nbreak\ttab"),
 )
+# Whole commands are tried with a few in the fast suite, and with all of them in the slow one.
+_FAST = {"my file, 1.jsonl", "it's.jsonl", "\\${x}\\'y\\\\", "null", "line\nbreak\ttab"}
+NAMES = [pytest.param(n, marks=[] if n in _FAST else [pytest.mark.slow]) for n in NASTY]
 _LETTERS = "ab 1.,='\"\\$`{}[]()~#@!?*:;&|<>%+-\n\té漢🙂"
 _PARTS = st.sampled_from([*_LETTERS, "${", "${seed}", "null", "\\'"])
 texts = st.lists(_PARTS, min_size=1, max_size=9).map("".join).filter(lambda text: text != "???")
@@ -90,7 +93,7 @@ def log(tmp_path: Path) -> Path:
     return files.write(tmp_path / "log.jsonl", turns)
 
 
-@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("name", NAMES)
 def test_collect_prints_a_command_that_reads_its_file(
     name: str, tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -132,7 +135,7 @@ def test_init_prints_a_command_that_finds_its_options_and_the_file(
     assert composed(line)["coverage"]["path"] == str(file)
 
 
-@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_said_of_a_run_names_it_so_that_it_is_found(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,11 +9,11 @@ from support import golden_parts as parts
 
 
 def cases(name: str) -> list[Any]:
-    """One case per config; more than 4 cells are slow, and so are drawn ones after the tenth."""
+    """One case per config; more than 4 cells are slow, and so are drawn ones after the fifth."""
     found = []
     for number, made in enumerate(parts.stored(name)):
         title = " ".join(made["overrides"])
-        is_long = made["cells"] > 4 or (name == "random_fingerprints" and number >= 10)
+        is_long = made["cells"] > 4 or (name == "random_fingerprints" and number >= 5)
         found.append(pytest.param(made, id=title, marks=[pytest.mark.slow] if is_long else []))
     return found
 

@@ -29,6 +29,19 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report(run).read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a real run with calls on record, whose training set nobody has counted."""
+    root = tmp_path_factory.mktemp("real")
+    run = fake_runs.write_run(root, rehearsal=False)
+    calls = {"calls": 30, "from_journal": 12, "input_tokens": 4000, "microusd": 123456}
+    for path in ("evaluation/e0", "evaluation/b0"):
+        meta = json.loads((root / path / "meta.json").read_text()) | {"calls": calls}
+        (root / path / "meta.json").write_text(json.dumps(meta))
+    (root / "subset/s0/out/summary.json").unlink()
+    return report(run).read_text(encoding="utf-8")
+
+
 def cells(page: str) -> list[str]:
     """The text of the table cells, without markup."""
     found = re.findall(r"<td[^>]*>(.*?)</td>", page, flags=re.DOTALL)
@@ -90,9 +103,8 @@ def test_rehearsal_is_said_by_the_page_and_by_each_figure(page: str) -> None:
         assert "REHEARSAL<" in figure
 
 
-def test_a_real_run_is_not_called_a_rehearsal(tmp_path: Path) -> None:
-    run = fake_runs.write_run(tmp_path, rehearsal=False)
-    assert "rehearsal" not in report(run).read_text(encoding="utf-8").lower()
+def test_a_real_run_is_not_called_a_rehearsal(real: str) -> None:
+    assert "rehearsal" not in real.lower()
 
 
 @pytest.mark.slow
@@ -160,16 +172,8 @@ def test_lenient_and_strict_judges_are_called_so(tmp_path: Path) -> None:
     assert "Krippendorff&#39;s α" in page
 
 
-def test_costs_are_what_the_stages_recorded_and_missing_where_they_recorded_none(
-    tmp_path: Path,
-) -> None:
-    run = fake_runs.write_run(tmp_path)
-    calls = {"calls": 30, "from_journal": 12, "input_tokens": 4000, "microusd": 123456}
-    for path in ("evaluation/e0", "evaluation/b0"):
-        meta = json.loads((tmp_path / path / "meta.json").read_text()) | {"calls": calls}
-        (tmp_path / path / "meta.json").write_text(json.dumps(meta))
-    page = report(run).read_text(encoding="utf-8")
-    costs = cells(page[page.index('id="costs"') : page.index('id="data"')])
+def test_costs_are_what_the_stages_recorded_and_missing_where_they_recorded_none(real: str) -> None:
+    costs = cells(real[real.index('id="costs"') : real.index('id="data"')])
     rows = {costs[start]: costs[start + 1 : start + 8] for start in range(0, len(costs), 8)}
     assert rows["evaluation"] == ["2", "25.0 s", "60", "24", "8,000", "–", "0.2469"]
     assert rows["split"] == ["1", "12.5 s", "–", "–", "–", "–", "–"]
@@ -183,11 +187,8 @@ def test_what_was_left_out_is_counted_with_its_reason(plain: str) -> None:
     assert re.findall(r"· contaminated ([^<]+)<", plain) == ["2 of 35", "– (not trained)"]
 
 
-def test_a_training_set_that_nobody_counted_has_a_dash_and_the_reason(tmp_path: Path) -> None:
-    run = fake_runs.write_run(tmp_path)
-    (tmp_path / "subset/s0/out/summary.json").unlink()
-    page = report(run).read_text(encoding="utf-8")
-    assert re.findall(r"· contaminated ([^<]+)<", page) == [
+def test_a_training_set_that_nobody_counted_has_a_dash_and_the_reason(real: str) -> None:
+    assert re.findall(r"· contaminated ([^<]+)<", real) == [
         "– (not counted)",
         "– (not trained)",
     ]
