@@ -181,6 +181,8 @@ def _service(run: "RunRecord", role: str) -> tuple[str, str] | None:
 
 def show(decided: "Decision") -> None:
     """Print the decision first, then what it rests on and what would change it."""
+    from understudy.evaluation.decision import POWER
+    from understudy.evaluation.power import smallest_loss
     from understudy.evaluation.statistics.intervals import Interval
 
     def said(found: Interval) -> str:
@@ -197,6 +199,9 @@ def show(decided: "Decision") -> None:
         print(f"  by {judge}: {said(found)}")
     for metric, found in decided.beside.items():
         print(f"{metric}, which does not decide: {said(found)}")
+    if (error := decided.difference.error) is not None and error > 0:
+        loss = smallest_loss(error, decided.difference.clusters, decided.level)
+        print(f"with power {POWER:g} it excludes a loss of {loss:.1f} points, if both are as good")
     if decided.more_prompts:
         print(f"about {decided.more_prompts:,} more prompts would decide it, if nothing changes")
     if decided.verdicts_per_answer:

@@ -46,6 +46,7 @@ def to_dict(plan: "Plan") -> dict[str, Any]:
         "gpu_hours": _ends(plan.gpu_hours),
         "budget_usd": plan.budget_usd,
         "spent_usd": plan.spent_usd,
+        "power": plan.power,
         "stages": [
             {
                 "stage": item.stage.path,
@@ -91,6 +92,7 @@ def to_text(plan: "Plan") -> str:
     lines.append(f"wall time: {_time(plan.seconds)}; GPU-hours: {_words(plan.gpu_hours, 1)}")
     if plan.gpu_hours.high:
         lines.append("GPU-hours are those of one A100, till a stage of the same model is finished")
+    lines += plan.power
     if plan.is_rehearsal:
         free = "no LLM is asked and nothing is paid" if plan.is_free else "the others are paid"
         lines.append(f"rehearsal: stand-ins play services; {free}")

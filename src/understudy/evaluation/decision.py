@@ -35,6 +35,7 @@ from understudy.records import Verdict
 MARGIN = 5.0  # points
 ALPHA = 0.05
 MIN_PROMPTS = 50
+MIN_CLUSTERS = 20
 POWER = 0.8  # with which the prompts or verdicts that are still needed would decide
 DRAWS = 10_000 - 1  # so that drawing moves the level by 0.2 points at most (one standard error)
 

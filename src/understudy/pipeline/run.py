@@ -16,6 +16,7 @@ from understudy.config import Config
 from understudy.config.command_line import command
 from understudy.config.training import check_recipe, check_recipe_here
 from understudy.data.prepare import prepare
+from understudy.evaluation import power
 from understudy.inference import vllm
 from understudy.pipeline import stages
 from understudy.pipeline.flow import flow_of
@@ -180,10 +181,20 @@ class Run:
         self.record.write()
         for role, stage in plan.items():
             yield from self._stage(role, stage)
+            if role == "split":
+                for line in self._power(stage):
+                    self.say(line)
             if role == "finetune":
                 curve = self.root / stage.path / "out" / "curve.jsonl"
                 name = f"round {self.record.rounds[-1].round}"
                 self.tracker.log_curve(stage.path, curve, name)
+
+    def _power(self, split: Stage) -> list[str]:
+        """What a decision can show, before anything is bought for it."""
+        name = "holdout" if self.flow.is_ladder else "test"
+        rows = read_rows(StageDir(self.root / split.path).out / "rows.jsonl", Coverage)
+        groups = [row.group_id for row in rows if row.split == name]
+        return power.lines(self.config, groups)
 
     def _stage(self, role: str, stage: Stage) -> Iterator[Task]:
         directory = StageDir(self.root / stage.path)

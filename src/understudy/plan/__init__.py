@@ -13,6 +13,7 @@ from typing import Literal
 
 from understudy.config import Config, Service
 from understudy.data.prepare import prepare
+from understudy.evaluation import power
 from understudy.pipeline import run
 from understudy.pipeline.flow import flow_of
 from understudy.pipeline.stages import Stage, named
@@ -72,6 +73,7 @@ class Plan:
     is_free: bool  # whether no real service is asked
     budget_usd: float | None
     spent_usd: float  # by this run or sweep so far
+    power: list[str]  # what its holdouts can show
 
     @property
     def open(self) -> list[PlannedStage]:
@@ -111,6 +113,7 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
         items = _items(cells)
         inputs = Inputs(Path(scratch) / "rows")
         spent = 0.0
+        shown = dict.fromkeys(line for config in cells for line in _power(config, inputs))
         for root in sorted({item.root for item in items}):
             with open_journal(root / "journal") as journal:
                 paid = Paid(journal)
@@ -130,7 +133,18 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
         ),
         budget_usd=first.budget.usd,
         spent_usd=spent,
+        power=list(shown),
     )
+
+
+def _power(config: Config, inputs: Inputs) -> list[str]:
+    """What the cell's holdout can show; nothing while it takes more than a moment to know it."""
+    flow = flow_of(config)
+    name = "holdout" if flow.is_ladder else "test"
+    rows = inputs.rows(run.run_root(config), flow.split, config, Coverage)
+    if rows is None:
+        return []
+    return power.lines(config, [row.group_id for row in rows if row.split == name])
 
 
 def _items(cells: Sequence[Config]) -> list[PlannedStage]:
