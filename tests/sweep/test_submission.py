@@ -188,3 +188,21 @@ def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     assert "dry_run" not in printed
     assert main(["run", "cluster=dry_run", "cluster.resubmit=false", f"paths.root={tmp_path}"]) == 0
     assert "--wrap" not in capsys.readouterr().out
+
+
+@pytest.mark.xfail(strict=True, reason="found out by the first job that needs it")
+def test_a_hub_model_that_is_not_in_the_cache_is_named_before_anything_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    words = ["model.path=null", "model.repo=o/m", f"model.revision={revision}", "data_size=0"]
+    command = ["run", *words, "cluster=dry_run", f"paths.root={tmp_path}/runs"]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert f"hf download o/m --revision {revision}" in told
+    cached = tmp_path / "models--o--m" / "snapshots" / revision / "config.json"
+    cached.parent.mkdir(parents=True)
+    cached.write_text("{}")
+    assert main(command) == 0
+    assert "hf download" not in capsys.readouterr().err
