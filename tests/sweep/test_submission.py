@@ -190,7 +190,6 @@ def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     assert "--wrap" not in capsys.readouterr().out
 
 
-@pytest.mark.xfail(strict=True, reason="found out by the first job that needs it")
 def test_a_hub_model_that_is_not_in_the_cache_is_named_before_anything_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

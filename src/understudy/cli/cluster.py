@@ -1,6 +1,7 @@
 """Runs on Slurm: submitting for `run`, and the verbs `cancel`, `explain` and `unlock`."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +21,10 @@ def submit(
 
     `directory` is that of the run or sweep, `write` writes a sweep's own record.
     """
-    from understudy.sweep.submission import Submission, one_at_a_time
+    from understudy.sweep.submission import Submission, not_in_cache, one_at_a_time
 
+    for notice in not_in_cache(runs):
+        print(notice, file=sys.stderr)
     if runs[0].config.cluster.kind == "dry_run":
         _print_script(Submission(directory, runs, command))
         return True

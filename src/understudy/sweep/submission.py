@@ -238,6 +238,22 @@ class Submission:
         return self.folder / f"{self._first + number}.tsv"
 
 
+def not_in_cache(runs: Iterable[Run]) -> list[str]:
+    """Return a sentence for each hub model whose config is not in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    models = [run.config.model for run in runs if run.config.inference.kind == "local"]
+    names = {(m.repo, m.revision) for m in models if m.path is None and m.repo is not None}
+    return [
+        f"{repo} is not in the cache of this machine; where compute nodes have no network, the "
+        f"first job that needs it fails: hf download {repo}"
+        + f" --revision {at}"
+        * (at is not None)
+        for repo, at in sorted(names, key=str)
+        if not isinstance(try_to_load_from_cache(repo, "config.json", revision=at), str)
+    ]
+
+
 @contextmanager
 def one_at_a_time(directory: Path) -> Iterator[None]:
     """Keep two commands from submitting the same stage."""
