@@ -13,6 +13,7 @@ import pandas as pd
 
 from understudy.evaluation.scores import COVERAGE_AT, METRICS
 from understudy.evaluation.statistics.intervals import (
+    SCORES,
     Interval,
     cluster_mean,
     cluster_rate,
@@ -65,7 +66,7 @@ def statistic(evaluation: Evaluation, metric: str, name: str) -> Interval:
     """`mean`, or `coverage@K` as a percentage."""
     if name == "mean":
         prompts = prompt_means(evaluation, metric)
-        return on_scale(cluster_mean(prompts.mean, prompts.cluster))
+        return on_scale(cluster_mean(prompts.mean, prompts.cluster, scale=SCORES))
     means = answer_means(evaluation, metric)
     keep = ~np.isnan(means)
     cut = float(name.partition("@")[2])

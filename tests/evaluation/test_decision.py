@@ -17,7 +17,9 @@ from understudy.evaluation.statistics import intervals
 def pairs(differences: Any, worst: Any = None, noise: float | None = None) -> dict[Any, Pairs]:
     panel = {f"p{i}": float(d) for i, d in enumerate(differences)}
     ends = panel if worst is None else panel | {f"w{i}": float(d) for i, d in enumerate(worst)}
-    return dict.fromkeys(METRICS, Pairs(panel, {"j": panel}, ends, noise, 10.0))
+    missing = len(ends) - len(panel)
+    of = Pairs(panel, {"j": panel}, ends, noise, 10.0, missing, missing)
+    return dict.fromkeys(METRICS, of)
 
 
 def decided(differences: Any, worst: Any = None, noise: Any = None, **how: Any) -> Decision:
@@ -89,7 +91,7 @@ def test_missing_scores_that_could_turn_it_stop_a_migration() -> None:
     assert decided(spread(0, 10, 100), fine).decision == "MIGRATE"
     found = decided(spread(0, 10, 100), doubtful)
     assert (found.decision, found.missing) == ("INCONCLUSIVE", 9)
-    assert "the 9 prompts without scores of both sides" in found.reason
+    assert "the 9 missing scores (of 9 prompts)" in found.reason
 
 
 def test_a_lower_level_asks_for_more() -> None:
@@ -127,7 +129,7 @@ def test_judges_of_the_teachers_or_the_services_family_are_named() -> None:
 def test_pairs_are_means_over_samples_repeats_and_judges() -> None:
     local = {
         "a": [verdict("p", 0, 0, 80), verdict("p", 0, 1, 90), verdict("p", 1, 0, 65)],
-        "b": [verdict("p", 0, 0, 60)],
+        "b": [verdict("p", 0, 0, 60), verdict("p", 1, 0, 60)],
     }
     service = {"a": [verdict("p", 0, 0, 80)], "b": [verdict("p", 0, 0, 70)]}
     found = pair(local, service, ["p"], "precision")

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from support.evaluations import verdict
 from understudy.evaluation.decision import Pairs, decide, pair
 from understudy.evaluation.scores import METRICS, mean_over_prompts, pool
@@ -16,29 +14,24 @@ def word(differences: list[float], groups: list[str] | None = None) -> str:
     return decide(pairs, clusters).decision
 
 
-@pytest.mark.xfail(strict=True, reason="equal prompts leave the bootstrap without spread")
 def test_fifty_equal_prompts_cannot_exclude_five_failures_in_a_hundred() -> None:
     assert word([0.0] * 50) == "INCONCLUSIVE"  # 0.95^50 = .077: no failure is seen that often
 
 
-@pytest.mark.xfail(strict=True, reason="discrete losses leave the bootstrap without spread")
 def test_a_hundred_prompts_with_two_failures_cannot_exclude_five() -> None:
     assert word([-100.0] * 2 + [0.0] * 98) == "INCONCLUSIVE"  # P(X <= 2) = .118 at 5 %
 
 
-@pytest.mark.xfail(strict=True, reason="prompts are counted, not clusters")
 def test_ten_conversations_cannot_migrate_however_many_prompts_they_have() -> None:
     assert word([1.0, -1.0] * 50, [f"g{i // 10}" for i in range(100)]) == "INCONCLUSIVE"
 
 
-@pytest.mark.xfail(strict=True, reason="a prompt with one scored answer counts as complete")
 def test_a_missing_answer_of_a_prompt_that_has_others_is_at_its_worst() -> None:
     local = {"a": [verdict("p", 0, 0, 90), verdict("p", 1, 0, None)]}
     service = {"a": [verdict("p", 0, 0, 80), verdict("p", 1, 0, 80)]}
     assert pair(local, service, ["p"], "precision").worst == {"p": 45.0 - 80.0}
 
 
-@pytest.mark.xfail(strict=True, reason="a prompt with one of two judges counts as complete")
 def test_a_judge_that_is_silent_on_a_prompt_is_at_its_worst() -> None:
     local = {"a": [verdict("p", 0, 0, 90)], "b": [verdict("p", 0, 0, None)]}
     service = {"a": [verdict("p", 0, 0, 80)], "b": [verdict("p", 0, 0, 80)]}
@@ -46,7 +39,6 @@ def test_a_judge_that_is_silent_on_a_prompt_is_at_its_worst() -> None:
     assert found.worst == {"p": (10.0 - 80.0) / 2}
 
 
-@pytest.mark.xfail(strict=True, reason="equal scores leave the interval without width")
 def test_fifty_perfect_scores_do_not_prove_a_mean_of_100() -> None:
     pooled = pool([verdict(f"p{i}", 0, 0, 100) for i in range(50)], "precision")
     found = mean_over_prompts(pooled, {f"p{i}": f"p{i}" for i in range(50)})

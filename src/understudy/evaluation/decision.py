@@ -6,41 +6,66 @@ Leniency that a judge has for both sides cancels. With limits of the mean differ
 with probability `level`, and a margin in points:
 
     MIGRATE        lower limit > -margin, also if every missing score is the worst for the local
-                   model, on at least 50 prompts
+                   model, on at least 50 prompts in at least 20 clusters
     NOT YET        upper limit < -margin
     INCONCLUSIVE   else, and how many prompts or verdicts more would decide it
 
 Rounds screen on the test split, as often as they like. The decision is one test on the holdout, at
 the level that its look has (looks.py): all looks together decide falsely with probability <= alpha.
 
+A score is missing per prompt, sample and judge: one silent judge of three, or one unscored sample
+of four, is at its worst although the prompt has other scores.
+
+The limit is the wider of t and the studentised bootstrap over clusters. Where the losses are
+carried by few clusters (statistics/few.py), draws without a failure would promise what nobody has
+seen; there it is a score test whose variance is that of the bound: mass at the worst value is
+allowed for. Its level in each world is in docs/evaluation.md; `make soak` measures them all.
+
+The level is conditional on this panel of judges. `judges="random"` takes them as a sample of the
+judges that could have been asked, and adds the variance of their means.
+
+A `tail` is a second margin: the share of answers that score at least 70 may fall by at most so
+many points. MIGRATE needs both, each at the whole level: an intersection of two rejections errs no
+more often than either.
+
 Precision decides and similarity stands beside it: where the references are logs of the
 service itself, the service is compared with its own words.
-
-On very skewed losses (skewness -2) the level of 5 % is really 5.2 % on 200 prompts, 5.3 % on 100
-and 5.5 % on 50; with t alone it would be 6.7, 7.4 and 8.7 % (tests/evaluation/test_decision.py).
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from understudy.evaluation.scores import METRICS, Metric, pool, scored
-from understudy.evaluation.statistics.intervals import Interval, cluster_mean
+from understudy.evaluation.statistics.few import FEW, effective
+from understudy.evaluation.statistics.intervals import (
+    DIFFERENCES,
+    SCORE_FORM,
+    Interval,
+    Scale,
+    cluster_mean,
+)
 from understudy.records import Verdict
 
 MARGIN = 5.0  # points
 ALPHA = 0.05
 MIN_PROMPTS = 50
 MIN_CLUSTERS = 20
+TAIL_CUT = 70.0  # the paper's coverage@70
+JUDGES_FORM = "t over clusters and judges, or wider"
+SCALE = DIFFERENCES._replace(few=FEW)
 POWER = 0.8  # with which the prompts or verdicts that are still needed would decide
 DRAWS = 10_000 - 1  # so that drawing moves the level by 0.2 points at most (one standard error)
 
 Word = Literal["MIGRATE", "NOT YET", "INCONCLUSIVE"]
+Judges = Literal["fixed", "random"]
 Judged = Mapping[str, Sequence[Verdict]]  # judge -> verdicts on one generator
+_Answers = Mapping[tuple[str, int], float]  # (prompt, k) -> mean over its valid verdicts
 
 
 @dataclass(frozen=True)
@@ -52,42 +77,76 @@ class Pairs:
     worst: dict[str, float]  # every prompt; a missing local score is 0, a service's 100
     noise: float | None  # variance of the panel's mean that more verdicts would shrink
     repeats: float | None  # verdicts per answer
+    missing: int = 0  # scores of (prompt, sample, judge, side)
+    incomplete: int = 0  # prompts that lack one of them
 
 
-def pair(local: Judged, service: Judged, prompts: Sequence[str], metric: Metric) -> Pairs:
-    """The differences on these prompts; a prompt without a score of both sides is left out."""
-    ours = {judge: pool(found, metric).prompts for judge, found in local.items()}
-    theirs = {judge: pool(service[judge], metric).prompts for judge in local}
-    judges = {
-        judge: {
-            prompt: ours[judge][prompt] - theirs[judge][prompt]
-            for prompt in prompts
-            if prompt in ours[judge] and prompt in theirs[judge]
-        }
-        for judge in local
+def pair(
+    local: Judged,
+    service: Judged,
+    prompts: Sequence[str],
+    metric: Metric,
+    cut: float | None = None,
+) -> Pairs:
+    """The differences on these prompts; a prompt without a score of both sides is left out.
+
+    With a `cut` an answer counts 100 where its mean reaches it, else 0: points of coverage.
+    """
+    ours = {judge: _answers(found, metric, cut) for judge, found in local.items()}
+    theirs = {judge: _answers(service[judge], metric, cut) for judge in local}
+    judges = {judge: _differences(ours[judge], theirs[judge], prompts) for judge in local}
+    panel = {
+        prompt: fmean(found)
+        for prompt in prompts
+        if (found := [one[prompt] for one in judges.values() if prompt in one])
     }
-    panel, worst = dict[str, float](), dict[str, float]()
-    for prompt in prompts:
-        if found := [one[prompt] for one in judges.values() if prompt in one]:
-            panel[prompt] = worst[prompt] = fmean(found)
-        else:
-            worst[prompt] = _mean(ours, prompt, 0.0) - _mean(theirs, prompt, 100.0)
+    lowest, ours_missing = _filled(local, ours, prompts, 0.0)
+    highest, theirs_missing = _filled(service, theirs, prompts, 100.0)
     sides = [side[judge] for side in (local, service) for judge in local]
     repeats = [len(scores) for side in sides for scores in scored(side, metric).values()]
-    noise = [_noise(side, metric, panel) for side in sides]
+    noise = [_noise(side, metric, panel) if cut is None else None for side in sides]
     known = [one for one in noise if one is not None]
     return Pairs(
         panel,
         judges,
-        worst,
+        {prompt: lowest[prompt] - highest[prompt] for prompt in prompts},
         sum(known) / len(judges) ** 2 if panel and len(known) == len(noise) else None,
         fmean(repeats) if repeats else None,
+        (ours_missing + theirs_missing).total(),
+        len(ours_missing | theirs_missing),
     )
 
 
-def _mean(scores: Mapping[str, Mapping[str, float]], prompt: str, missing: float) -> float:
-    """Over the judges that scored the prompt, else `missing`."""
-    return fmean([one[prompt] for one in scores.values() if prompt in one] or [missing])
+def _answers(verdicts: Sequence[Verdict], metric: Metric, cut: float | None) -> _Answers:
+    answers = pool(verdicts, metric).answers
+    if cut is None:
+        return answers
+    return {key: 100.0 if score >= cut else 0.0 for key, score in answers.items()}
+
+
+def _differences(ours: _Answers, theirs: _Answers, prompts: Sequence[str]) -> dict[str, float]:
+    """Mean over our samples minus mean over theirs, of the prompts that have both."""
+    means = []
+    for answers in (ours, theirs):
+        samples: dict[str, list[float]] = {}
+        for (prompt, _), score in answers.items():
+            samples.setdefault(prompt, []).append(score)
+        means.append({prompt: fmean(scores) for prompt, scores in samples.items()})
+    return {p: means[0][p] - means[1][p] for p in prompts if p in means[0] and p in means[1]}
+
+
+def _filled(
+    verdicts: Judged, answers: Mapping[str, _Answers], prompts: Sequence[str], missing: float
+) -> tuple[dict[str, float], Counter[str]]:
+    """Mean over judges and samples of each prompt with `missing` for what is, and how many are."""
+    samples = sorted({verdict.k for judge in answers for verdict in verdicts[judge]}) or [0]
+    means, lacking = dict[str, float](), Counter[str]()
+    for prompt in prompts:
+        keys = [(judge, (prompt, k)) for judge in answers for k in samples]
+        means[prompt] = fmean(answers[judge].get(key, missing) for judge, key in keys)
+        if absent := sum(key not in answers[judge] for judge, key in keys):
+            lacking[prompt] = absent
+    return means, lacking
 
 
 def _noise(
@@ -105,6 +164,21 @@ def _noise(
     return sum(sum(one) / len(one) ** 2 for one in samples.values()) / len(prompts) ** 2
 
 
+class Tail(NamedTuple):
+    """coverage@70 of the local model minus the service's, in points."""
+
+    margin: float
+    mean: float | None
+    low: float | None
+    worst_low: float | None  # with what is missing at its worst
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the loss is shown to be below the margin, whatever is missing."""
+        lows = (self.low, self.worst_low)
+        return all(low is not None and low > -self.margin for low in lows)
+
+
 @dataclass(frozen=True)
 class Decision:
     """What was decided, on what, and what would change it."""
@@ -117,9 +191,13 @@ class Decision:
     look: int  # 1 is the first
     level: float  # one-sided, what the look has of alpha
     prompts: int
-    missing: int  # prompts without a score of both sides
+    missing: int  # prompts that lack a score of any sample, judge or side
+    missing_scores: int
     difference: Interval
     worst_low: float | None
+    worth: float | None  # equal clusters that are worth as much as these
+    panel: Judges
+    tail: Tail | None
     judges: dict[str, Interval]
     beside: dict[str, Interval]  # the other metric
     more_prompts: int | None  # null: none needed, or beyond any reasonable number
@@ -129,6 +207,7 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         values = asdict(self) | {"difference": self.difference._asdict()}
+        values["tail"] = None if self.tail is None else self.tail._asdict()
         for name in ("judges", "beside"):
             values[name] = {key: one._asdict() for key, one in getattr(self, name).items()}
         return values
@@ -143,23 +222,37 @@ def decide(
     look: int = 1,
     level: float | None = None,
     metric: Metric = "precision",
+    judges: Judges = "fixed",
+    tail: tuple[float, Pairs] | None = None,
+    scale: Scale | None = SCALE,
     warnings: Sequence[str] = (),
 ) -> Decision:
     """Decide on one metric of these pairs; `groups` maps every prompt to its cluster.
 
-    `level` is what the look has of alpha; None: all of it, as a screen has.
+    `level` is what the look has of alpha; None: all of it, as a screen has. `tail` is a margin in
+    points of coverage@70 and its pairs (`pair` with `cut=TAIL_CUT`). `scale` None: limits that do
+    not allow for failures that nobody has seen, for a screen that may err.
     """
     level = alpha if level is None else level
 
     def limits(differences: Mapping[str, float]) -> Interval:
         clusters = [groups[prompt] for prompt in differences]
-        return cluster_mean(list(differences.values()), clusters, 1 - 2 * level, DRAWS)
+        return cluster_mean(list(differences.values()), clusters, 1 - 2 * level, DRAWS, scale)
+
+    def of_panel(found: Pairs, differences: Mapping[str, float]) -> Interval:
+        fixed = limits(differences)
+        return fixed if judges == "fixed" else _over_judges(fixed, found, level)
 
     deciding = pairs[metric]
-    panel, worst = limits(deciding.panel), limits(deciding.worst)
-    n, missing = len(deciding.panel), len(deciding.worst) - len(deciding.panel)
-    word, reason = _word(panel, worst, margin, n, missing)
-    judges = {judge: limits(found) for judge, found in deciding.judges.items()}
+    panel = of_panel(deciding, deciding.panel)
+    worst = of_panel(deciding, deciding.worst)
+    second = None
+    if tail is not None:
+        found, least = (of_panel(tail[1], one) for one in (tail[1].panel, tail[1].worst))
+        second = Tail(tail[0], found.mean, found.low, least.low)
+    word, reason = _word(panel, worst, margin, deciding, second)
+    n = len(deciding.panel)
+    of_judges = {judge: limits(found) for judge, found in deciding.judges.items()}
     return Decision(
         decision=word,
         reason=reason,
@@ -169,26 +262,64 @@ def decide(
         look=look,
         level=level,
         prompts=n,
-        missing=missing,
+        missing=deciding.incomplete,
+        missing_scores=deciding.missing,
         difference=panel,
         worst_low=worst.low,
-        judges=judges,
+        worth=_worth([groups[prompt] for prompt in deciding.panel]),
+        panel=judges,
+        tail=second,
+        judges=of_judges,
         beside={other: limits(pairs[other].panel) for other in METRICS if other != metric},
         more_prompts=_more_prompts(panel, margin, level, n) if word == "INCONCLUSIVE" else None,
         verdicts_per_answer=(
             _verdicts(deciding, panel, margin, level) if word == "INCONCLUSIVE" else None
         ),
-        warnings=[*warnings, *_against(judges, word, margin)],
+        warnings=[*warnings, *_against(of_judges, word, margin)],
     )
 
 
+def _over_judges(fixed: Interval, pairs: Pairs, level: float) -> Interval:
+    """Limits that also hold over judges like these: their means' variance is added.
+
+    SE^2 = SE_c^2 + s^2 / J with the clusters' and the judges' part, and t with Satterthwaite's
+    degrees of freedom (1946). Each judge's mean holds noise of the clusters too, so this errs on
+    the wide side. One judge is no sample: no limits.
+    """
+    from scipy.special import stdtrit
+
+    means = [fmean(found.values()) for found in pairs.judges.values() if found]
+    count = len(means)
+    known = fixed.mean is not None and fixed.error is not None
+    if count < 2 or not known or fixed.low is None or fixed.high is None:
+        return fixed._replace(low=None, high=None, error=None)
+    assert fixed.mean is not None
+    assert fixed.error is not None
+    of_judges = float(np.var(means, ddof=1)) / count
+    total = fixed.error**2 + of_judges
+    below = fixed.error**4 / (fixed.clusters - 1) + of_judges**2 / (count - 1)
+    if not below:
+        return fixed
+    reach = -float(stdtrit(total**2 / below, level)) * math.sqrt(total)
+    low, high = min(fixed.low, fixed.mean - reach), max(fixed.high, fixed.mean + reach)
+    return fixed._replace(low=low, high=high, error=math.sqrt(total), form=JUDGES_FORM)
+
+
+def _worth(clusters: Sequence[str]) -> float | None:
+    if not clusters:
+        return None
+    return float(effective(np.array(list(Counter(clusters).values()), dtype=float)))
+
+
 def _word(
-    panel: Interval, worst: Interval, margin: float, prompts: int, missing: int
+    panel: Interval, worst: Interval, margin: float, pairs: Pairs, tail: Tail | None
 ) -> tuple[Word, str]:
+    prompts = len(pairs.panel)
     if panel.mean is None:
         return "INCONCLUSIVE", "No prompt has a score of both sides."
     if panel.low is None or panel.high is None:
-        return "INCONCLUSIVE", "All prompts are one cluster, so there is no interval."
+        why = "All prompts are one cluster" if panel.clusters < 2 else "One judge is no sample"
+        return "INCONCLUSIVE", f"{why}, so there is no interval."
     said = f"local - service is {panel.mean:+.2f} points, at least {panel.low:+.2f}"
     if panel.high < -margin:
         least = f"at most {panel.high:+.2f}"
@@ -197,22 +328,35 @@ def _word(
         return "INCONCLUSIVE", f"{said} <= {-margin:g} and at most {panel.high:+.2f}."
     if prompts < MIN_PROMPTS:
         return "INCONCLUSIVE", f"{said}, but {prompts} prompts are below {MIN_PROMPTS}."
-    assert worst.low is not None, "the worst case has every prompt of the panel"
-    if worst.low <= -margin:
-        many = f"the {missing} prompts without scores of both sides"
-        return "INCONCLUSIVE", f"{said}, but {worst.low:+.2f} if {many} are the worst they can be."
+    if panel.clusters < MIN_CLUSTERS:
+        few = f"{panel.clusters} clusters are below {MIN_CLUSTERS}"
+        return "INCONCLUSIVE", f"{said}, but {few}, however many prompts they hold."
+    if worst.low is None or worst.low <= -margin:
+        many = f"the {pairs.missing} missing scores (of {pairs.incomplete} prompts)"
+        least = "nothing is shown" if worst.low is None else f"{worst.low:+.2f}"
+        return "INCONCLUSIVE", f"{said}, but {least} if {many} are the worst they can be."
+    if tail is not None and not tail.is_met:
+        lows = [low for low in (tail.low, tail.worst_low) if low is not None]
+        least = f"at least {min(lows):+.2f}" if lows else "nothing shown"
+        shares = f"coverage@{TAIL_CUT:g} is {tail.mean or 0:+.2f} points, {least}"
+        return "INCONCLUSIVE", f"{said}, but {shares} <= {-tail.margin:g}."
     return "MIGRATE", f"{said} > {-margin:g}."
 
 
 def _more_prompts(panel: Interval, margin: float, level: float, prompts: int) -> int | None:
     """Prompts to add until the limit clears the margin with POWER, if the estimate is the truth.
 
-    n (z SE / |d + margin|)^2 in all (design.py's formula with the cluster-robust SE).
+    n (z SE / |d + margin|)^2 in all (design.py's formula with the cluster-robust SE; where few
+    clusters carry the losses SE says too little, and the limit's own distance stands for it).
     """
-    if panel.mean is None or panel.error is None or panel.mean == -margin:
+    if panel.mean is None or panel.error is None or panel.low is None or panel.mean == -margin:
         return None
-    needed = math.ceil(prompts * (_z(level) * panel.error / (panel.mean + margin)) ** 2)
-    needed = max(needed, MIN_PROMPTS)
+    error = panel.error
+    if panel.form == SCORE_FORM:
+        error = max(error, (panel.mean - panel.low) / -_quantile(level))
+    needed = math.ceil(prompts * (_z(level) * error / (panel.mean + margin)) ** 2)
+    enough = max(MIN_PROMPTS, math.ceil(prompts * MIN_CLUSTERS / panel.clusters))
+    needed = max(needed, enough)
     return max(needed - prompts, 0) if needed <= 1000 * MIN_PROMPTS else None
 
 
@@ -234,9 +378,13 @@ def _verdicts(pairs: Pairs, panel: Interval, margin: float, level: float) -> int
 
 
 def _z(level: float) -> float:
+    return _quantile(1 - level) + _quantile(POWER)
+
+
+def _quantile(probability: float) -> float:
     from scipy.special import ndtri
 
-    return float(ndtri(1 - level) + ndtri(POWER))
+    return float(ndtri(probability))
 
 
 def _against(judges: Mapping[str, Interval], word: Word, margin: float) -> list[str]:

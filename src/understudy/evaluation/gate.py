@@ -202,7 +202,7 @@ def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:
     )
     prompts = sorted({one.prompt_id for rows in local.values() for one in rows})
     pairs = {metric: decision.pair(local, service, prompts, metric) for metric in METRICS}
-    return decision.decide(pairs, groups, margin=gate.margin, alpha=gate.alpha)
+    return decision.decide(pairs, groups, margin=gate.margin, alpha=gate.alpha, scale=None)
 
 
 def _judges(job: Job) -> list[str]:

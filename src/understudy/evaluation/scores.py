@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from understudy import playground
-from understudy.evaluation.statistics.intervals import Interval, cluster_mean, cluster_rate
+from understudy.evaluation.statistics.intervals import SCORES, Interval, cluster_mean, cluster_rate
 from understudy.records import Answer, Coverage, Verdict
 
 Metric = Literal["similarity", "precision"]
@@ -56,7 +56,8 @@ def worst_mean(verdicts: Sequence[Verdict], metric: Metric) -> float | None:
 def mean_over_prompts(pooled: Pooled, groups: Mapping[str, str]) -> Interval:
     """The mean and its interval, whose limits end where the scale does."""
     prompts = pooled.prompts
-    found = cluster_mean(list(prompts.values()), [groups[prompt] for prompt in prompts])
+    clusters = [groups[prompt] for prompt in prompts]
+    found = cluster_mean(list(prompts.values()), clusters, scale=SCORES)
     if found.low is None or found.high is None:
         return found
     return found._replace(low=max(found.low, 0.0), high=min(found.high, 100.0))

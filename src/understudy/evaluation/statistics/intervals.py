@@ -10,12 +10,18 @@ with b = number of values for a mean or a difference and b = the service's score
 (Miller 2024, arXiv 2411.00640, eq. 4, with the small-sample factor). The form of the limits follows
 from the number of clusters G and is stated in the result:
 
+    few carry it  of a mean whose scale has ends: the score test of few.py, on each side on which
+                  fewer than `few` clusters carry what lies beyond the mean
     G < 10        t with G - 1 degrees of freedom: too few clusters to draw from
     10 .. 999     on each side the wider of t and the studentised cluster bootstrap (Hall 1988,
                   Ann. Statist. 16:927). Scores crowd at the ceiling: there the lower t limit lies
                   above the truth up to three times as often as it says, the bootstrap does not.
                   On symmetric differences with rare large values it is the other way round.
     G >= 1000     t: skewness no longer matters
+
+Where the scale has ends, clusters of unequal size count as what they are worth, G' = (sum n)^2 /
+sum n^2: t has G' - 1 degrees of freedom, and the error is at least that of G' clusters of equal
+size whose means scatter as these do, since the few that are large show too little of it.
 
 Any other statistic that is a function of sums over items, as agreement coefficients are, gets a
 percentile interval by `bootstrap`. A draw of whole clusters only weighs the clusters' sums, so all
@@ -29,11 +35,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from understudy.evaluation.statistics import few as score
+
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000 - 1  # (draws + 1) times a tail is a whole number, so no draw is interpolated
 BOOTSTRAP_CLUSTERS = range(10, 1000)
 T_FORM = "t"
 BOOTSTRAP_FORM = "wider of t and studentised bootstrap"
+SCORE_FORM = "score test, as few clusters carry the spread"
+FORMS = (T_FORM, BOOTSTRAP_FORM, SCORE_FORM)
+# For a shown interval: at .05 a side, the lower limit misses in .05 to .08 of the worlds of few
+# groups. A decision, where a miss costs a migration, asks for few.FEW clusters.
+SHOWN_FEW = 5.0
 EXACT_FORM = "Clopper-Pearson"
 PERCENTILE_FORM = "percentile cluster bootstrap"
 DRAWS = 2000  # of the percentile bootstrap
@@ -45,6 +58,18 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.intp]
 Statistic = Callable[[Floats], Floats]  # sums (..., P) -> values (...)
+
+
+class Scale(NamedTuple):
+    """What a value can be, and when few clusters say too little of it."""
+
+    least: float
+    most: float
+    few: float = SHOWN_FEW  # for the lower limit
+    few_above: float = SHOWN_FEW
+
+
+SCORES, DIFFERENCES = Scale(0.0, 100.0), Scale(-100.0, 100.0)
 
 
 class Interval(NamedTuple):
@@ -63,10 +88,11 @@ def cluster_mean(
     groups: ArrayLike,
     confidence: float = CONFIDENCE,
     draws: int = BOOTSTRAP_DRAWS,
+    scale: Scale | None = None,
 ) -> Interval:
     """The mean over all values, of scores or of paired differences between two systems."""
     data = np.asarray(values, dtype=float)
-    return cluster_ratio(data, np.ones(len(data)), groups, confidence, draws)
+    return cluster_ratio(data, np.ones(len(data)), groups, confidence, draws, scale=scale)
 
 
 def ratio_of_means(a: ArrayLike, b: ArrayLike, groups: ArrayLike, seed: int = 0) -> Interval:
@@ -82,8 +108,12 @@ def cluster_ratio(
     confidence: float = CONFIDENCE,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
+    scale: Scale | None = None,
 ) -> Interval:
-    """sum(top) / sum(bottom), say of hits and trials counted per answer."""
+    """sum(top) / sum(bottom), say of hits and trials counted per answer.
+
+    `scale` is for a mean, where `bottom` counts the values.
+    """
     if not np.sum(bottom) > 0:
         return Interval(None, None, None)
     tops, bottoms = cluster_totals(groups, top, bottom)
@@ -91,9 +121,9 @@ def cluster_ratio(
     if clusters < 2:
         return Interval(float(tops.sum() / bottoms.sum()), None, None, None, clusters)
     ratio, error = ratio_and_error(tops, bottoms)
-    low, high, is_t = limits(tops, bottoms, (1 - confidence) / 2, draws, seed)
-    form = T_FORM if is_t else BOOTSTRAP_FORM
-    return Interval(float(ratio), float(low), float(high), float(error), clusters, form)
+    low, high, form = limits(tops, bottoms, (1 - confidence) / 2, draws, seed, scale)
+    limit_form = FORMS[int(form)]
+    return Interval(float(ratio), float(low), float(high), float(error), clusters, limit_form)
 
 
 def cluster_rate(passed: Sequence[bool] | Mask, groups: ArrayLike) -> Interval:
@@ -135,25 +165,73 @@ def ratio_and_error(top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
 
 
 def limits(
-    top: Floats, bottom: Floats, tail: float, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
-) -> tuple[Floats, Floats, Mask]:
-    """Limits of R that each miss with probability `tail`, and whether they are t limits alone.
+    top: Floats,
+    bottom: Floats,
+    tail: float,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = 0,
+    scale: Scale | None = None,
+) -> tuple[Floats, Floats, Codes]:
+    """Limits of R that each miss with probability `tail`, and the place of their form in FORMS.
 
     Takes cluster totals (..., G), `bottom` also as (G,) for all. Where almost all clusters are
-    equal, the draws have no limit.
+    equal, the draws have no limit, and without a scale t is left.
     """
+    low, high, margin, form = _wider(top, bottom, tail, draws, seed, scale)
+    if scale is None:
+        return low, high, form
+    means, ratio = top / bottom, np.asarray(top.sum(-1) / bottom.sum(-1))
+    weights = np.broadcast_to(bottom, means.shape)
+    sides = ((1.0, scale.least, scale.few, low), (-1.0, scale.most, scale.few_above, high))
+    for sign, end, enough, side in sides:
+        few = score.failing(sign * means, weights) < enough
+        if few.any():
+            found = score.limit(sign * means[few], weights[few], sign * end, tail)
+            t = sign * ratio[few] - margin[few]
+            side[few] = sign * np.minimum(found, t)
+            form[few] = FORMS.index(SCORE_FORM)
+    return low, high, form
+
+
+def exceeds(
+    top: Floats, bottom: Floats, bound: float, tail: float, draws: int, scale: Scale
+) -> Mask:
+    """(...,): whether the lower limit is above the bound, without the search for that limit."""
+    means = top / bottom
+    weights = np.broadcast_to(bottom, means.shape)
+    low, _, margin, _ = _wider(top, bottom, tail, draws, 0, scale)
+    found: Mask = low > bound
+    few = score.failing(means, weights) < scale.few
+    t = np.asarray(top.sum(-1) / bottom.sum(-1)) - margin
+    found[few] = score.above(means[few], weights[few], bound, scale.least, tail)
+    found &= t > bound
+    return found
+
+
+def _wider(
+    top: Floats, bottom: Floats, tail: float, draws: int, seed: int, scale: Scale | None
+) -> tuple[Floats, Floats, Floats, Codes]:
+    """The wider of t and the studentised bootstrap on each side, t's own reach, and the form."""
     from scipy.special import stdtrit
 
     clusters = top.shape[-1]
     ratio, error = ratio_and_error(top, bottom)
-    margin = -float(stdtrit(clusters - 1, tail)) * error
-    low, high, is_t = ratio - margin, ratio + margin, np.ones(ratio.shape, bool)
+    freedom = np.asarray(float(clusters - 1))
+    if scale is not None:
+        size = score.effective(bottom)
+        freedom = np.maximum(size - 1, 1)
+        scatter = ((top / bottom - ratio[..., None]) ** 2).sum(-1) / (clusters - 1)
+        error = np.maximum(error, np.sqrt(scatter / size))
+    margin = np.asarray(-stdtrit(freedom, tail) * error)
+    low, high = np.array(ratio - margin), np.array(ratio + margin)
+    form = np.zeros(ratio.shape, dtype=np.intp)
     if clusters in BOOTSTRAP_CLUSTERS:
         below, above = _studentised(top - ratio[..., None] * bottom, bottom, tail, draws, seed)
-        is_t = ~(np.isfinite(below) & np.isfinite(above))
-        low = np.where(is_t, low, ratio - np.maximum(np.where(is_t, 0, above) * error, margin))
-        high = np.where(is_t, high, ratio + np.maximum(np.where(is_t, 0, -below) * error, margin))
-    return low, high, is_t
+        drawn = np.isfinite(below) & np.isfinite(above)
+        low = np.where(drawn, ratio - np.maximum(np.where(drawn, above, 0) * error, margin), low)
+        high = np.where(drawn, ratio + np.maximum(np.where(drawn, -below, 0) * error, margin), high)
+        form = np.where(drawn, FORMS.index(BOOTSTRAP_FORM), form)
+    return low, high, margin, form
 
 
 def _studentised(
