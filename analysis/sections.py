@@ -34,7 +34,13 @@ _CONTAMINATED = ("contaminated_human", "contaminated_synthetic")
 _NAMES = {"length": "answers cut off", "too_long": "prompts too long"}
 _LEFT_OUT = {
     *("dropped", "bad", "not coverage", "unscored", "missing answers", "rows over length"),
-    *("rows misaligned", "leaks refused", "contaminated human", "contaminated synthetic"),
+    *(
+        "rows misaligned",
+        "columns unread",
+        "leaks refused",
+        "contaminated human",
+        "contaminated synthetic",
+    ),
     *_NAMES.values(),
 }
 

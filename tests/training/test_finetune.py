@@ -270,6 +270,11 @@ def test_rows_over_max_length_are_dropped_and_counted_never_cut(
     finetune.run(job)
     summary = tiny_model.read(job.out / "summary.json")
     assert (summary["rows"], summary["rows_over_length"]) == (4, 1)
+    assert job.notes["warnings"][0].startswith("finetune: 1 of the 5 training rows cannot be used")
+    most = [*tiny_model.rows(3), long]
+    with pytest.raises(BadInput, match=r"1 of the 4 training rows .*coverage\.tolerance"):
+        finetune.run(prepare("most", rows=most))
+    finetune.run(prepare("allowed", rows=most, coverage__tolerance=0.5, trainer__max_steps=1))
     with pytest.raises(BadInput, match="none of the 1 training rows can be used: 1 are longer"):
         finetune.run(prepare("all", rows=[long]))
 

@@ -75,7 +75,9 @@ def run(job: Job) -> None:
         sources.log(found.bad)
         job.notes["notices"] = found.notices(job.config.coverage.licence)
         job.notes["warnings"] = found.warnings()
-        job.notes["columns"] = found.columns._asdict()
+        job.notes["columns_read"] = found.columns.read
+        job.notes["columns_aside"] = found.columns.aside
+        job.notes["columns_unread"] = found.columns.unread
         job.notes["format"] = found.format
         job.notes["not_coverage"] = dict(found.not_coverage)
         job.notes["bad"] = len(found.bad)

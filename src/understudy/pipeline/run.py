@@ -200,6 +200,7 @@ class Run:
         directory = StageDir(self.root / stage.path)
         if directory.is_done:
             self.say(f"  {role:<28} {stage.fingerprint}  finished before")
+            self._warn(directory)
             return
         self.prepare(stage)
         started = time.monotonic()
@@ -208,6 +209,14 @@ class Run:
         self.computed += task.is_ours
         took = f"{time.monotonic() - started:.1f} s" if task.is_ours else "finished meanwhile"
         self.say(f"  {role:<28} {stage.fingerprint}  {took}")
+        self._warn(directory)
+
+    def _warn(self, directory: StageDir) -> None:
+        """Say what a stage left out, once in a run."""
+        new = [line for line in directory.warnings() if line not in self.notices]
+        self.notices += new
+        for line in new:
+            self.say(line)
 
     def prepare(self, stage: Stage) -> StageDir:
         """Freeze what the worker of a stage reads."""

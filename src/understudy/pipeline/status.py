@@ -33,6 +33,11 @@ def show(run_json: Path) -> None:
     console.print(f"[bold]{escape(run.name)}[/]{rehearsal_mark(run.rehearsal)}")
     console.print(escape(str(run_json.parent)), soft_wrap=True)
     console.print(_stages_table(run))
+    stages = [run.stages, *(step.stages for step in run.rounds)]
+    paths = dict.fromkeys(path for some in stages for path in some.values())
+    warnings = (line for path in paths for line in run.stage(path).warnings())
+    for line in dict.fromkeys(warnings):
+        console.print(escape(line), soft_wrap=True)
     for step in run.rounds:
         gate = run.stage(step.stages.get("gate", "gate/none"))
         if gate.is_done:

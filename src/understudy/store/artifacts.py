@@ -88,6 +88,13 @@ class StageDir:
         """A JSON file of this directory."""
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
+    def warnings(self) -> list[str]:
+        """What the finished stage wants said: rows and columns that it left out."""
+        if not self.is_done:
+            return []
+        warnings: list[str] = self.read("meta.json").get("warnings", [])
+        return warnings
+
     def open_attempt(self) -> Path:
         """The newest unfinished attempt under a token of our own, or a fresh one."""
         attempts = self.path / "attempts"

@@ -13,6 +13,7 @@ from understudy.errors import BadInput, Internal
 from understudy.models.load import chat_ids
 from understudy.records import Coverage
 
+_MOST_LOST = 0.2  # of the rows, unless coverage.tolerance allows more
 IGNORED = -100  # the label that torch's cross entropy skips
 Loss = Literal["answer", "all"]
 
@@ -43,6 +44,15 @@ class Encodings(NamedTuple):
     over_length: int
     misaligned: int  # the answer's first characters merge with the prompt's last into one token
 
+    def lost(self, what: str, max_length: int) -> str:
+        """A sentence about the rows that were left out."""
+        every = len(self.rows) + self.over_length + self.misaligned
+        return (
+            f"{self.over_length + self.misaligned} of the {every} {what} rows cannot be used: "
+            f"{self.over_length} are longer than trainer.max_length={max_length} tokens and "
+            f"{self.misaligned} do not tokenise to prompt + answer"
+        )
+
 
 def encode_rows(
     rows: list[Coverage],
@@ -51,8 +61,12 @@ def encode_rows(
     max_length: int,
     what: str,
     loss: Loss = "answer",
+    tolerance: float = 0.0,
 ) -> Encodings:
-    """Every row as tokens, without those that are too long or do not begin with their prompt."""
+    """Every row as tokens, without those that are too long or do not begin with their prompt.
+
+    Raises BadInput when none is left, or more than a fifth and than `tolerance` is lost.
+    """
     encoded, over_length, misaligned = [], 0, 0
     for row in rows:
         one = encode(row, tokenizer, stop_id, loss)
@@ -68,7 +82,13 @@ def encode_rows(
             f"trainer.max_length={max_length} tokens and {misaligned} do not tokenise to "
             "prompt + answer"
         )
-    return Encodings(encoded, over_length, misaligned)
+    made = Encodings(encoded, over_length, misaligned)
+    if over_length + misaligned > max(_MOST_LOST, tolerance) * len(rows):
+        raise BadInput(
+            f"{made.lost(what, max_length)}; raise trainer.max_length or model.context, or allow "
+            "the loss with coverage.tolerance=0.5 or more"
+        )
+    return made
 
 
 def encode(row: Coverage, tokenizer: Any, stop_id: int, loss: Loss = "answer") -> Encoded | None:

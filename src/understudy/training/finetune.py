@@ -98,10 +98,14 @@ def _encode(job: Job, tokenizer: Any) -> Data:
             "trainer.keep=last trainer.patience=null"
         )
     stop = load.stop_id(tokenizer, job.config.model)
-    return Data(
-        encode_rows(rows, tokenizer, stop, recipe.max_length, "training", recipe.loss),
-        encode_rows(held, tokenizer, stop, recipe.max_length, "validation", recipe.loss),
-    )
+    tolerance, made = job.config.coverage.tolerance, list[Encodings]()
+    for what, some in (("training", rows), ("validation", held)):
+        one = encode_rows(some, tokenizer, stop, recipe.max_length, what, recipe.loss, tolerance)
+        made.append(one)
+        if len(some) - len(one.rows) > tolerance * len(some):
+            warning = one.lost(what, recipe.max_length)
+            job.notes.setdefault("warnings", []).append(f"finetune: {warning}")
+    return Data(*made)
 
 
 def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
