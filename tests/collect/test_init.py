@@ -14,6 +14,7 @@ from understudy.cli.main import main
 from understudy.collect import init
 from understudy.config import Config, changed
 from understudy.config.compose import compose
+from understudy.data import coverage
 from understudy.data.prepare import prepare
 
 Composed = Callable[..., Config]
@@ -120,3 +121,32 @@ def test_the_real_file_is_recognised(composed: Composed) -> None:
     assert (proposal.found.total, proposal.rows, proposal.task) == (339, 334, "classification")
     assert proposal.near_duplicates == 2
     assert len(proposal.characters) == 334
+
+
+def test_what_init_proposes_reads_odd_columns_bad_rows_and_half_a_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, Any] | str] = [
+        {"split": "test" if n % 5 == 0 else "train", "query_text": f"How is {n}?", "reply": f"{n}."}
+        for n in range(60)
+    ]
+    rows += [{"split": "train", "query_text": "", "reply": "-"}] * 3 + ['{"torn']
+    path, out = write(tmp_path / "odd.jsonl", rows), tmp_path / "conf"
+    assert main(["init", str(path), "--out", str(out)]) == 0
+    assert "odd" in capsys.readouterr().out
+    config = configuration.build(compose(["experiment=odd"], str(out)))
+    config = prepare(config, tmp_path / "hub.json").config
+    found = coverage.find(config.coverage, config.task.name)
+    assert (len(found.pairs), len(found.bad)) == (60, 4)
+    assert Counter(pair.split for pair in found.pairs) == {"test": 12, None: 48}
+    assert config.coverage.columns.prompt == "query_text"
+    assert config.coverage.split.validation > 0 == config.coverage.split.test
+
+
+def test_messages_that_hold_no_answer_are_the_prompt_of_a_response(
+    composed: Composed, tmp_path: Path
+) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"{n}?"}], "response": "4"} for n in range(9)]
+    proposal = look(write(tmp_path / "a.jsonl", rows), composed())
+    assert proposal.columns == {"prompt": "messages", "response": "response"}
+    assert proposal.rows == 9

@@ -9,18 +9,22 @@ import dataclasses
 import math
 import re
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from understudy import locations
-from understudy.config import Config, Split
+from understudy.config import Config, CoverageConfig, Split, changed
 from understudy.config.command_line import command, quoted, without_interpolation
-from understudy.data import coverage
+from understudy.config.source import Columns
+from understudy.data import coverage, formats
 from understudy.data.coverage import Found
 from understudy.data.duplicates import clusters
+from understudy.data.reading import Raw, read_file
 from understudy.errors import BadInput
+from understudy.records import SplitName
 from understudy.store.artifacts import write_atomically
 
 TASK_WORDS = {  # in the name of a category -> task
@@ -28,6 +32,10 @@ TASK_WORDS = {  # in the name of a category -> task
     **{"coding": "coding", "code": "coding", "closed": "closed_qa"},
 }
 _FIRST_BAD = 5  # shown by name
+_MANY = 0.1  # of the rows; training stops where it loses a fifth
+# What the names of columns hold that ask and that answer, the most telling first.
+_ASKS = ("question", "query", "instruction", "prompt", "utterance", "input", "request", "text")
+_SAYS = ("answer", "response", "reply", "completion", "output", "target", "label", "intent")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class Proposal:
     task: str
     category: str | None  # the one to keep, where there are several
     split: Split
+    columns: dict[str, str]  # to be named, by leaf of coverage.columns
+    parts: dict[str, SplitName | None]  # what the file's words for splits mean, where they lack one
+    tolerance: float | None  # where more rows are bad than are let pass in silence
+    max_length: int | None  # of the trainer, where the configured one would lose many rows
 
     @property
     def categories(self) -> Counter[str]:
@@ -81,32 +93,126 @@ def main(file: str, out: str, force: bool, config: Config) -> int:
 
 def propose(path: Path, config: Config) -> Proposal:
     """Read a file whatever its share of bad rows, and guess what it is for."""
-    settings = dataclasses.replace(
-        config.coverage,
-        kind="file",
-        path=str(path),
-        tolerance=1.0,
-        categories={},
-        licence=None,
-        repo=None,  # this and what follows only a hub data set has
-        revision=None,
-        subset=None,
-        parts={},
-    )
-    found = coverage.find(settings, config.task.name)
+    settings, found = _best(path, config)
     first = clusters([pair.messages[-2]["content"] for pair in found.pairs])
     task, category = guess_task(Counter(p.category for p in found.pairs if p.category), config)
     rows = [pair for pair in found.pairs if category in (None, pair.category)]
+    parts = propose_parts(path, settings, {pair.split for pair in rows})
+    given = {parts.get(word, split) for word, split in _words(path, settings).items()}
+    tokens = _tokens(found, config)
+    max_length, lost = propose_length(tokens or [], config)
+    # A small part of the rows may lose more than all of them do.
+    share = min(1.0, max(len(found.bad) / found.total, 1.5 * lost))
     return Proposal(
         path=path,
         found=found,
         characters=[sum(len(turn["content"]) for turn in pair.messages) for pair in found.pairs],
-        tokens=_tokens(found, config),
+        tokens=tokens,
         near_duplicates=sum(count > 1 for count in Counter(first).values()),
         task=task,
         category=category,
-        split=propose_split(len(rows), {pair.split for pair in rows}),
+        split=propose_split(len(rows), given or {None}),
+        columns={name: value for name, value in vars(settings.columns).items() if value},
+        parts=parts,
+        tolerance=math.ceil(share * 100) / 100 if share > config.coverage.tolerance else None,
+        max_length=max_length,
     )
+
+
+def _best(path: Path, config: Config) -> tuple[CoverageConfig, Found]:
+    """The first way to read a file that understands most of its rows, else the best one."""
+    raws = read_file(path)
+    names = formats.columns(raws)
+    tried: list[tuple[CoverageConfig, Found]] = []
+    error: BadInput | None = None
+    for columns in _readings(raws, names):
+        settings = dataclasses.replace(
+            config.coverage,
+            kind="file",
+            path=str(path),
+            tolerance=1.0,
+            categories={},
+            licence=None,
+            columns=Columns(**columns),
+            repo=None,  # this and what follows only a hub data set has
+            revision=None,
+            subset=None,
+            parts={},
+        )
+        try:
+            kind = formats.detect(names, str(path), given=settings.columns)
+            more = {
+                leaf: name
+                for leaf, name in formats.meaningful(raws, kind).items()
+                if name not in columns.values()
+            }
+            settings = changed(settings, {f"columns.{leaf}": name for leaf, name in more.items()})
+            tried.append((settings, coverage.find(settings, config.task.name)))
+        except BadInput as reason:
+            error = error or reason
+            continue
+        if 2 * len(tried[-1][1].pairs) > len(raws):
+            return tried[-1]
+    if not tried:
+        assert error is not None, "a file that nothing reads has a reason"
+        raise error
+    return max(tried, key=lambda one: len(one[1].pairs))
+
+
+def _readings(raws: Sequence[Raw], names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Which columns may hold what: the usual ones, a prompt in messages, then names that tell."""
+    yield {}
+    responses = [name for name in formats.RESPONSES if name in names]
+    for name in formats.MESSAGES:
+        if name in names and responses:
+            yield {"prompt": name, "response": responses[0]}
+    texts = [
+        name for name in names if any(isinstance((raw.values or {}).get(name), str) for raw in raws)
+    ]
+    sides = [
+        next((name for word in words for name in texts if word in name.casefold()), None)
+        for words in (_ASKS, _SAYS)
+    ]
+    if sides[0] and sides[1] and sides[0] != sides[1]:
+        yield {"prompt": sides[0], "response": sides[1]}
+
+
+def _words(path: Path, settings: CoverageConfig) -> dict[str, SplitName | None]:
+    """The words of a file's split column, and what they usually mean."""
+    raws = read_file(path)
+    name = formats.column("split", settings.columns.split, formats.columns(raws), str(path))
+    words = {str(raw.values[name]) for raw in raws if name and raw.values and raw.values.get(name)}
+    found: dict[str, SplitName | None] = {}
+    for word in sorted(words):
+        try:
+            found[word] = formats.split_of(word)
+        except formats.BadRow:
+            continue
+    return found
+
+
+def propose_parts(
+    path: Path, settings: CoverageConfig, given: set[SplitName | None]
+) -> dict[str, SplitName | None]:
+    """What a file's words for splits should mean where they lack train, validation or test.
+
+    What is missing is drawn from the train rows; without them, or without test, from all rows.
+    """
+    words = _words(path, settings)
+    if not words or None in given or {"train", "validation", "test"} <= given:
+        return {}
+    if "train" not in given:
+        return dict.fromkeys(words)
+    return {word: None if split == "train" else split for word, split in words.items()}
+
+
+def propose_length(tokens: list[int], config: Config) -> tuple[int | None, float]:
+    """The trainer's max_length where its own would lose many rows, and the share lost even so."""
+    own, most = config.trainer.max_length, config.model.context
+    lost = [sum(length > limit for length in tokens) / max(len(tokens), 1) for limit in (own, most)]
+    if lost[0] <= _MANY:
+        return None, 0.0
+    return (most if most > own else None), lost[1] if lost[1] > _MANY else 0.0
 
 
 def guess_task(categories: Counter[str], config: Config) -> tuple[str, str | None]:
@@ -119,7 +225,7 @@ def guess_task(categories: Counter[str], config: Config) -> tuple[str, str | Non
     return config.task.name, None
 
 
-def propose_split(rows: int, given: set[str | None]) -> Split:
+def propose_split(rows: int, given: Collection[str | None]) -> Split:
     """A fifth for testing and a tenth for validation, at most 200 and 100 rows; none twice."""
     return Split(
         validation=0 if "validation" in given else min(round(rows / 10), 100),
@@ -185,6 +291,16 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
     return [
         ("file", str(proposal.path)),
         ("format", found.format),
+        ("columns read", ", ".join(found.columns.read)),
+        ("left aside", ", ".join(found.columns.aside) or "none"),
+        (
+            "not read",
+            ", ".join(
+                f"{name} ({count / found.total:.0%} of rows)".replace("%", " %")
+                for name, count in found.columns.unread.items()
+            )
+            or "none",
+        ),
         ("rows", f"{found.total}, of which {len(found.pairs)} are coverage"),
         ("not coverage", _counts(found.not_coverage)),
         ("bad rows", "\n".join([str(len(found.bad)), *bad]) + more),
@@ -196,9 +312,17 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
         (
             "split",
             f"validation {split.validation:g}, test {split.test:g}, of {proposal.rows} rows; "
-            "what the file says itself counts first",
+            + (
+                f"the file's own words for splits lack a part, so {_shown_parts(proposal.parts)}"
+                if proposal.parts
+                else "what the file says itself counts first"
+            ),
         ),
     ]
+
+
+def _shown_parts(parts: dict[str, SplitName | None]) -> str:
+    return ", ".join(f"{word} is {split or 'drawn from'}" for word, split in parts.items())
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -240,11 +364,16 @@ def _coverage_option(proposal: Proposal) -> str:
         f"format: {found.format}",
         f"licence: {licence}",
     ]
+    if proposal.columns:
+        lines.append("columns:")
+        lines += [f"  {leaf}: {_yaml(name)}" for leaf, name in proposal.columns.items()]
+    if proposal.parts:
+        lines.append("parts:               # the file's words for splits; null = drawn below")
+        lines += [f"  {_yaml(word)}: {split or 'null'}" for word, split in proposal.parts.items()]
     if proposal.category is not None:
         lines += ["categories:", f"  {proposal.task}: {_yaml(proposal.category)}"]
-    if found.bad:
-        share = len(found.bad) / found.total
-        lines.append(f"# {len(found.bad)} bad rows ({share:.1%}): tolerance is 0.01 unless raised")
+    if proposal.tolerance is not None:
+        lines.append(f"tolerance: {proposal.tolerance:g}      # share of rows that may be lost")
     lines += [
         "split:               # below 1 a share of all rows, from 1 a number; train is the rest",
         *(f"  {name}: {getattr(split, name):g}" for name in ("validation", "test", "holdout")),
@@ -266,6 +395,8 @@ def _yaml(text: str) -> str:
 
 def _experiment_option(proposal: Proposal, name: str) -> str:
     """The option file of the group `experiment`: a first run on the human rows alone."""
+    most = proposal.max_length
+    length = "" if most is None else f"trainer:\n  max_length: {most}\n"
     return f"""# @package _global_
 # {_shown(proposal.path)}: human rows only, judged by the offline stand-in, so it costs nothing;
 # then choose a judge, a synthesis and a baseline, and drop data_size to climb the ladder
@@ -274,6 +405,6 @@ defaults:
   - override /task: {proposal.task}
   - override /baseline: none
 data_size: 0
-run:
+{length}run:
   name: {name}
 """

@@ -25,6 +25,10 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SplitName = Literal["train", "validation", "test", "holdout"]
 Format = Literal["auto", "messages", "pairs", "llamaduo"]
+_PATH = "path"
+FilePath = Annotated[str, _PATH]  # typed as in a shell: whatever its letters, it is one value
+_PATH = "path"
+FilePath = Annotated[str, _PATH]  # typed as in a shell: whatever its letters, it is one value
 FilePath = Annotated[str, "path"]  # typed as in a shell: whatever its signs, it is one value
 
 
@@ -79,7 +83,8 @@ class Source:
     repo: str | None = added(None)
     revision: Revision | None = added(None)  # null = resolved once and recorded
     subset: str | None = added(None)  # of a hub data set that has several
-    # Parts of a hub data set to read -> the split of their rows, null = drawn; {} = all parts
+    # Parts of a hub data set to read, or words in a file's split column -> the split of their rows,
+    # null = drawn; {} = all parts, and the words as they stand
     parts: dict[str, SplitName | None]
     tolerance: Share = machine()  # share of bad rows to skip; above it nothing is made
 

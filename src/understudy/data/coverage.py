@@ -121,7 +121,7 @@ def find(source: CoverageConfig, task: str) -> Found:
         return FoundRow(
             id=_word(given["id"]),
             group=_word(given["group"]),
-            split=formats.split_of(given["split"]),
+            split=_split(source, given["split"]),
             licence=_word(given["licence"]),
             category=_word(given["category"]),
             messages=formats.conversation(values, kind, source.columns),
@@ -139,6 +139,13 @@ def find(source: CoverageConfig, task: str) -> Found:
         _check_ids(where, source.columns.id, pairs)
     read = formats.use(raws, kind, source.columns, filter(None, at.values()))
     return Found(pairs, kind, len(raws), taken.not_wanted, taken.bad, read)
+
+
+def _split(source: CoverageConfig, word: Any) -> SplitName | None:
+    """The split of a row of a file, by `parts` where it says what the word means."""
+    if source.kind == "file" and word is not None and str(word) in source.parts:
+        return source.parts[str(word)]
+    return formats.split_of(word)
 
 
 def _word(value: Any) -> str | None:
