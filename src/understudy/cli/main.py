@@ -83,7 +83,7 @@ def _raised(words: list[str]) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All verbs and their arguments; `verb` of what it parses does it."""
+    """Return all verbs and their arguments; `verb` of what it parses does it."""
     parser = argparse.ArgumentParser(
         prog="understudy",
         description="Move a workload from a service LLM to a small local LLM; prove it is safe.",

@@ -87,7 +87,7 @@ def _as_typed(word: str) -> str:
 
 
 def is_hydras(text: str) -> bool:
-    """Whether a value is written in Hydra's grammar: quoted, a function, or an interpolation."""
+    """Return whether a value is meant for Hydra: quoted, a function, or an interpolation."""
     return "${" in text or _HYDRAS.fullmatch(text) is not None
 
 

@@ -30,7 +30,7 @@ _OWN: Memo = {}  # the files of conf/, which stay as they are while the program 
 
 
 def config_dirs(config_dir: str | None) -> list[Path]:
-    """Where config files are looked up, first wins; BadInput when the user's is no directory."""
+    """Return where config files are looked up, first wins; BadInput for no directory."""
     own = [locations.shared("conf")]
     if config_dir is None:
         return own
@@ -43,7 +43,7 @@ def config_dirs(config_dir: str | None) -> list[Path]:
 
 
 def groups(directories: list[Path]) -> dict[str, dict[str, Path]]:
-    """Group → option → file; a name that begins with _ is a part that options build on."""
+    """Return group → option → file, without the parts that options build on (`_NAME.yaml`)."""
     found: dict[str, dict[str, Path]] = {}
     for directory in reversed(directories):
         for path in directory.glob("*/**/[!_]*.yaml"):
@@ -61,12 +61,12 @@ class Grid(NamedTuple):
 
 
 def compose(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
-    """What one run is made of; BadInput for what only a sweep takes."""
+    """Return what one run is made of; BadInput for what only a sweep takes."""
     return Composer(config_dir).values(_of_one_run(overrides, config_dir))
 
 
 def origins(overrides: list[str], config_dir: str | None) -> dict[str, str]:
-    """Leaf of what `compose` gives → the file that set it, or the command line."""
+    """Return leaf of what `compose` gives → the file that set it, or the command line."""
     return Composer(config_dir).origins(_of_one_run(overrides, config_dir))
 
 
@@ -85,7 +85,7 @@ def _of_one_run(overrides: list[str], config_dir: str | None) -> list[str]:
 
 
 def runs_root(given: str | None) -> Path:
-    """The folder of the runs: a verb's `--root`, else `paths.root`."""
+    """Return the folder of the runs: a verb's `--root`, else `paths.root`."""
     root = given or compose([], None)["paths"]["root"]
     return Path(root).expanduser().absolute()
 
@@ -98,12 +98,12 @@ class Composer:
         self._memo: Memo = {}
 
     def values(self, overrides: list[str]) -> dict[str, Any]:
-        """The resolved config."""
+        """Return the resolved config."""
         with _hydra(self._config_dir, self._memo):
             return _plain(hydra_compose("config", [*overrides, *_searchpath(self._config_dir)]))
 
     def origins(self, overrides: list[str]) -> dict[str, str]:
-        """Leaf → the file that set it, or the command line."""
+        """Return leaf → the file that set it, or the command line."""
         directories = config_dirs(self._config_dir)
         given = [*overrides, *_searchpath(self._config_dir)]
         with _hydra(self._config_dir, self._memo) as hydra:
@@ -121,7 +121,7 @@ class Composer:
 
 
 def grid(overrides: list[str], config_dir: str | None) -> Grid:
-    """What a command sweeps: the axes of `sweep=` or `experiment=`, and those beside it.
+    """Return what a command sweeps: the axes of `sweep=` or `experiment=`, and those beside it.
 
     As in Hydra's own sweeper, a key that is given later replaces the same key.
     """

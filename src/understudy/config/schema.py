@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 
 def leaves(kind: Any) -> Iterator[str]:
-    """The dotted names of all leaves of a dataclass; a dictionary's keys stand as `*`."""
+    """Yield the dotted names of all leaves of a dataclass; a dictionary's keys stand as `*`."""
     return (name for name, _ in hints(kind))
 
 
 def hints(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves, each with its type."""
+    """Yield the leaves, each with its type."""
     types_of = typing.get_type_hints(kind, include_extras=True)
     for item in dataclasses.fields(kind):
         hint, name = types_of[item.name], f"{prefix}{item.name}"
@@ -39,14 +39,14 @@ def _dataclass_in(hint: Any) -> Any:
 
 
 def suggest(word: str, choices: list[str]) -> str:
-    """A did-you-mean clause, or the choices when they are few, or nothing."""
+    """Return a did-you-mean clause, or the choices when they are few, or nothing."""
     if near := difflib.get_close_matches(word, choices, n=1, cutoff=0.5):
         return f"; did you mean {near[0]}?"
     return f"; choose from {', '.join(sorted(choices))}" if 0 < len(choices) <= 30 else ""
 
 
 def sentence(error: ValidationError, values: dict[str, Any], known: list[str]) -> str:
-    """The first thing wrong with `values`: the value, its place, and what would be valid."""
+    """Return the first thing wrong with `values`: the value, its place, and what would be valid."""
     first = error.errors()[0]
     names = _names_in(values) | {part for leaf in known for part in leaf.split(".")}
     # pydantic mixes the branches of a union into the place; only real names and indices count.

@@ -13,7 +13,7 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=()
 
 
 def parse_size(value: Any) -> Any:
-    """A row count: 1000, or "1k" = 1000."""
+    """Return a row count: 1000, or "1k" = 1000."""
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+)k", value)):
         return int(match[1]) * 1000
     return value
@@ -33,12 +33,12 @@ FilePath = Annotated[str, "path"]  # typed as in a shell: whatever its signs, it
 
 
 def machine() -> Any:
-    """A field that cannot change a result."""
+    """Return a field that cannot change a result."""
     return field(metadata={"machine": True})
 
 
 def added(default: Any) -> Any:
-    """A field of later work: not hashed while it is `default`, so finished stages stay valid."""
+    """Return a field of later work: not hashed while it is `default`, so old stages stay valid."""
     return field(default=default, kw_only=True, metadata={"added": True})
 
 

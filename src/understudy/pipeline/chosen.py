@@ -28,11 +28,11 @@ class Chosen:
         return self.stage("split").out / "rows.jsonl"
 
     def stage(self, role: str) -> StageDir:
-        """The round's stage in this role, or the run's."""
+        """Return the round's stage in this role, or the run's."""
         return self.run.stage((self.run.stages | self.step.stages)[role])
 
     def summary(self, role: str) -> dict[str, Any] | None:
-        """What a finished stage of this round has summed up; None where there is none."""
+        """Return what a finished stage of this round has summed up; None where there is none."""
         if role not in self.step.stages or not self.stage(role).is_done:
             return None
         found: dict[str, Any] = self.stage(role).read("out/summary.json")
@@ -68,7 +68,7 @@ class Chosen:
 
 
 def choose(run_json: Path, number: int | None = None) -> Chosen:
-    """The round `number`, or that which passed, or else the last whose model is done.
+    """Return the round `number`, or that which passed, or else the last whose model is done.
 
     Raises BadInput where there is no such model.
     """

@@ -28,7 +28,7 @@ class Flow:
         return self.config.sizes
 
     def title(self, number: int) -> str:
-        """What a round is about."""
+        """Return what a round is about."""
         return f"{self.sizes[number]} synthetic rows"
 
     def reason(self, passed: list[int], last: str) -> str:
@@ -126,7 +126,7 @@ class Flow:
         return blocks
 
     def round(self, number: int) -> dict[str, Stage]:
-        """The stages of one round in the order to run them, by role."""
+        """Return the stages of one round in the order to run them, by role."""
         rows = self.config.sizes[number]
         blocks = self.blocks(rows)
         stages = dict(self.probe) if blocks else {}
@@ -250,5 +250,5 @@ FLOWS: dict[str, type[Flow]] = {"local": Flow, "file": ReadyMade, "hub": ReadyMa
 
 
 def flow_of(config: Config) -> Flow:
-    """The flow of a config."""
+    """Return the flow of a config."""
     return FLOWS[config.inference.kind](config)

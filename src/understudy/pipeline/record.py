@@ -137,7 +137,7 @@ class RunRecord:
         return list(dict.fromkeys(path for plan in plans for path in plan.values()))
 
     def stage(self, path: str) -> StageDir:
-        """The directory of a stage."""
+        """Return the directory of a stage."""
         return StageDir(self.root / path)
 
 

@@ -38,7 +38,7 @@ def run_root(config: Config) -> Path:
 
 
 def run_name(config: Config) -> str:
-    """The given name, or one made of the task, the model and what can change a result."""
+    """Return the given name, or one made of the task, the model and what can change a result."""
     if config.run.name is not None:
         return config.run.name
     return f"{config.task.name}-{config.model.name}-{fingerprint(stages.science(config))[:8]}"
@@ -159,7 +159,7 @@ class Run:
         self.say(f"judged; to decide: {command('decide', self.directory.name)}")
 
     def holdout(self, number: int) -> dict[str, Stage]:
-        """The stages that judge a round on the holdout; empty where there is none."""
+        """Return the stages that judge a round on the holdout; empty where there is none."""
         split = StageDir(self.root / self.flow.split.path).out / "rows.jsonl"
         plan = self.flow.holdout(number)
         has_rows = plan and any(row.split == "holdout" for row in read_rows(split, Coverage))

@@ -48,7 +48,7 @@ class Spec:
 
 
 def named(place: str) -> Any:
-    """What `module:name` is."""
+    """Return what `module:name` is."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -191,7 +191,7 @@ class Stage:
         return SPECS[self.name]
 
     def service(self, config: Config) -> Service | None:
-        """The service that it asks."""
+        """Return the service that it asks."""
         return self.spec.service(config, self.params) if self.spec.service is not None else None
 
     @cached_property
@@ -283,5 +283,5 @@ class StageMaker:
 
 
 def frozen(stage: Stage, config: Config) -> dict[str, Any]:
-    """What `config.json` holds: the hashed document, and the typed config that the worker loads."""
+    """Return what `config.json` holds: the hashed document, and the config for the worker."""
     return {"hashed": stage.document, "config": dataclasses.asdict(config)}

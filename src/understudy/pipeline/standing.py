@@ -41,10 +41,10 @@ class Scheduler(Protocol):
     """What knows of the jobs that stages were submitted as."""
 
     def queue(self) -> Mapping[str, JobState]:
-        """The user's jobs that have not ended, by id; EnvironmentFailed when nobody answers."""
+        """Return the user's unfinished jobs by id; EnvironmentFailed without an answer."""
 
     def ending(self, job: str) -> JobEnd | None:
-        """How a job has ended, as long as that is remembered."""
+        """Return how a job has ended, as long as that is remembered."""
 
 
 SCHEDULERS: list[Scheduler] = []  # what submits stages adds itself
@@ -58,13 +58,13 @@ class Standings:
         self._known: dict[str, Standing] = {}
 
     def of(self, stage: str) -> Standing:
-        """The stage in the directory of this name, e.g. `finetune/0123456789abcdef`."""
+        """Return how the stage of this directory stands, e.g. `finetune/0123456789abcdef`."""
         if stage not in self._known:
             self._known[stage] = self._look(stage)
         return self._known[stage]
 
     def outline(self, stages: Iterable[str]) -> str:
-        """How many are in which state, and the first reason why one failed or waits."""
+        """Return how many are in which state, and the first reason why one failed or waits."""
         found = [self.of(stage) for stage in dict.fromkeys(stages)]
         counts = Counter(standing.state for standing in found)
         text = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])

@@ -32,7 +32,7 @@ class Start(NamedTuple):
 
 
 def start(stage_dir: Path) -> Start:
-    """How to start the stage; files that the launch needs are written into its directory.
+    """Return how to start the stage; files that the launch needs are written into its directory.
 
     Raises BadInput or EnvironmentFailed when this machine cannot do what the config asks for.
     """

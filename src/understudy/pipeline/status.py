@@ -17,7 +17,7 @@ METRICS = ("similarity", "precision")
 
 
 def console_for() -> "Console":
-    """A terminal as wide as it is, or a file 110 columns wide."""
+    """Return a console as wide as its terminal, or 110 columns wide where it is a file."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -113,7 +113,7 @@ def _stages_table(run: RunRecord) -> "Table":
 
 
 def _states(standings: Standings, stages: Mapping[str, str]) -> str:
-    """The roles by state, and why one of them is not to be had."""
+    """Return the roles by state, and why one of them failed or waits."""
     from rich.markup import escape
 
     by_state: dict[str, list[str]] = {state: [] for state in STATES}
@@ -128,7 +128,7 @@ def _states(standings: Standings, stages: Mapping[str, str]) -> str:
 
 
 def plain_table(title: str | None, *columns: str) -> "Table":
-    """An empty table without a frame."""
+    """Return an empty table without a frame."""
     from rich import box
     from rich.table import Table
 
@@ -146,14 +146,14 @@ def plain_table(title: str | None, *columns: str) -> "Table":
 
 
 def rehearsal_mark(rehearsal: bool) -> str:
-    """What stands behind the name of a rehearsal."""
+    """Return what stands behind the name of a rehearsal."""
     return " · [yellow]REHEARSAL[/], offline stand-ins" if rehearsal else ""
 
 
 def number(
     value: float | None, low: float | None = None, high: float | None = None, scale: float = 1
 ) -> str:
-    """A value with its interval; missing is a dash, never 0."""
+    """Return a value with its interval; missing is a dash, never 0."""
     if value is None:
         return _MISSING
     ends = "" if low is None or high is None else f" [{scale * low:.1f}, {scale * high:.1f}]"

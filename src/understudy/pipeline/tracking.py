@@ -113,7 +113,7 @@ def open_tracker(
     values: dict[str, Any],
     group: str | None = None,
 ) -> Tracker:
-    """The tracker of a run, one of a `group`; what wandb writes stays below `directory`."""
+    """Return the tracker of a run, one of a `group`; what wandb writes stays below `directory`."""
     if tracking.kind == "none":
         return Tracker()
     directory.mkdir(parents=True, exist_ok=True)

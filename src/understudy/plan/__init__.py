@@ -103,7 +103,7 @@ class Plan:
 
 
 def make(cells: Sequence[Config], purse: str) -> Plan:
-    """The plan of one run, or of all cells of a sweep that `purse` pays."""
+    """Return the plan of one run, or of all cells of a sweep that `purse` pays."""
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as scratch:
         record = Path(scratch) / "hub.json"
         kept = Path(cells[0].paths.root).expanduser() / "hub.json"

@@ -194,14 +194,14 @@ class StageCost(NamedTuple):
     basis: str  # of what lengths and speed are estimated
 
     def or_nothing(self) -> "StageCost":
-        """The same of a stage that may not be needed."""
+        """Return the same of a stage that may not be needed."""
         ranges = {key: part for key, part in self._asdict().items() if isinstance(part, Range)}
         changed: dict[str, Any] = {key: part.or_nothing() for key, part in ranges.items()}
         return self._replace(**changed)
 
 
 def cost_of(calls: StageCalls, role: str, learned: Learned) -> StageCost:
-    """The cost of a stage's calls; the upper ends hold a repair of each."""
+    """Return the cost of a stage's calls; the upper ends hold a repair of each."""
     service = calls.service
     effort = service.reasoning
     if isinstance(effort, int):

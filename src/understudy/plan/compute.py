@@ -74,7 +74,7 @@ class Compute:
             self._paces[kind, model].append(seconds / max(1, work.done(directory)))
 
     def seconds(self, stage: Stage, config: Config, split: list[Coverage] | None) -> Range:
-        """How long a stage will take; `split` = the rows of its split, None = not known."""
+        """Return how long a stage will take; `split` = the rows of its split, None = not known."""
         if (work := work_of(stage.name)) is None or split is None:
             known = self._seconds.get(stage.kind)
             return Range.around(max(0.1, median(known)), 3.0) if known else _OTHER_S
@@ -85,7 +85,7 @@ class Compute:
 
 
 def work_of(name: str) -> Work | None:
-    """What is known of a stage in which a local model works; None of any other."""
+    """Return what is known of a stage in which a local model works; None of any other."""
     spec = SPECS.get(name)  # another version's stage may have none
     if spec is None or spec.room != "gpu" or spec.estimate is None:
         return None
@@ -94,7 +94,7 @@ def work_of(name: str) -> Work | None:
 
 
 def uses_gpu(config: Config) -> bool:
-    """Whether there is a GPU here, or the model asks for one."""
+    """Return whether there is a GPU here, or the model asks for one."""
     return Path("/dev/nvidiactl").exists() or _parameters(config) >= 5e8
 
 

@@ -23,7 +23,7 @@ class Inputs:
         self._rows: dict[tuple[Path, type[Any]], list[Any]] = {}
 
     def out(self, root: Path, stage: Stage, config: Config) -> Path | None:
-        """The out/ of a stage; None while it would take more than a moment to know it."""
+        """Return the out/ of a stage; None while it would take more than a moment to know it."""
         directory = StageDir(root / stage.path)
         if directory.is_done:
             return directory.out
@@ -34,7 +34,7 @@ class Inputs:
         return self._made[stage.path]
 
     def rows(self, root: Path, stage: Stage, config: Config, kind: type[R]) -> list[R] | None:
-        """The rows of a stage; None as in `out`."""
+        """Return the rows of a stage; None as in `out`."""
         if (out := self.out(root, stage, config)) is None:
             return None
         if (out, kind) not in self._rows:

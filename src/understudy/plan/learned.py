@@ -48,7 +48,7 @@ class Paid:
         self._is_empty = not self._totals
 
     def has_reply(self, service: Service, request: Request) -> bool:
-        """Whether asking this would cost nothing."""
+        """Return whether asking this would cost nothing."""
         if self._is_empty or service.provider == "offline":
             return False
         return self._journal.find(key_of(service, request)) is not None
@@ -66,7 +66,7 @@ class Paid:
         return facts
 
     def spent_usd(self, purse: str) -> float:
-        """What a run or sweep has spent so far, at most."""
+        """Return what a run or sweep has spent so far, at most."""
         return self._journal.purse_total(purse) / MICRO
 
 
@@ -95,7 +95,7 @@ class Learned:
         return Range.around(mean, factor)
 
     def basis(self, service: Service, role: str) -> str:
-        """What estimates of these calls rest on."""
+        """Return what estimates of these calls rest on."""
         akin = self._akin(role)
         if any(fact.model == service.model and fact.role == role for fact in akin):
             return "its calls"

@@ -25,11 +25,11 @@ class Range:
         return Range(self.low * by.low, self.expected * by.expected, self.high * by.high)
 
     def or_nothing(self) -> "Range":
-        """The same of what may not be needed at all."""
+        """Return the same of what may not be needed at all."""
         return Range(0, self.expected, self.high)
 
     def at_least(self, other: "Range") -> "Range":
-        """The larger of two, end by end."""
+        """Return the larger of two, end by end."""
         return Range(
             max(self.low, other.low),
             max(self.expected, other.expected),
@@ -42,12 +42,12 @@ class Range:
 
     @classmethod
     def around(cls, expected: float, factor: float) -> Self:
-        """A guess that is right within a factor."""
+        """Return a guess that is right within a factor."""
         return cls(expected / factor, expected, expected * factor)
 
 
 def exactly(value: float) -> Range:
-    """A number that is known."""
+    """Return a number that is known."""
     return Range(value, value, value)
 
 
@@ -55,5 +55,5 @@ NOTHING = exactly(0)
 
 
 def total(ranges: Iterable[Range]) -> Range:
-    """The sum."""
+    """Return the sum."""
     return sum(ranges, NOTHING)

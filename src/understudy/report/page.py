@@ -20,7 +20,7 @@ _NAME = "understudy_analysis"
 
 
 def load_analysis() -> ModuleType:
-    """The `analysis/` package, importable under a name of its own from any directory."""
+    """Return the `analysis/` package, importable under a name of its own from any directory."""
     if _NAME not in sys.modules:
         folder = locations.shared("analysis")
         spec = importlib.util.spec_from_file_location(

@@ -54,7 +54,7 @@ class Spot(NamedTuple):
 
 
 def without(cells: Iterable[Pending], lost: AbstractSet[Path]) -> list[Pending]:
-    """The cells that need none of the lost ones; cells stand after what they need."""
+    """Return the cells that need none of the lost ones; cells stand after what they need."""
     gone = set(lost)
     kept = []
     for cell in cells:
@@ -66,7 +66,7 @@ def without(cells: Iterable[Pending], lost: AbstractSet[Path]) -> list[Pending]:
 
 
 def arrange(cells: Sequence[Pending], queued: Mapping[Path, str], limit: int) -> list[Array]:
-    """The arrays of all cells that are not queued yet, in the order to submit them.
+    """Return the arrays of all cells that are not queued yet, in the order to submit them.
 
     The n-th is called `${jobN}`, from 1. A cell's index is that of the upstream stage with the
     fewest users, so that `aftercorr` makes it wait for exactly its own; any other upstream stage
@@ -107,7 +107,7 @@ def arrange(cells: Sequence[Pending], queued: Mapping[Path, str], limit: int) ->
 
 
 def sinks(cells: Iterable[Pending]) -> list[Path]:
-    """The cells that no other waits for."""
+    """Return the cells that no other waits for."""
     cells = list(cells)
     needed = {path for cell in cells for path in cell.needs}
     return [cell.path for cell in cells if cell.path not in needed]

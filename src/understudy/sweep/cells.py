@@ -46,7 +46,7 @@ class Cells(NamedTuple):
 
 
 def expand(grid: Grid, composer: Composer) -> Cells:
-    """All cells, the last axis varying fastest; BadInput when a cell is wrong or refused.
+    """Return all cells, the last axis varying fastest; BadInput when a cell is wrong or refused.
 
     Every value of an axis is composed once, beside the first values of all others, and cells are
     put together from these. Axes that touch the same leaf are composed together.
@@ -75,7 +75,7 @@ def configs_of(overrides: list[str], config_dir: str | None) -> tuple[list[Confi
 
 
 def label_of(overrides: Iterable[str], axes: Iterable[str]) -> str:
-    """The values of the axes alone, as a person would call the cell."""
+    """Return the values of the axes alone, as a person would call the cell."""
     pairs = [override.partition("=") for override in overrides]
     return " ".join(value for key, _, value in pairs if key in axes)
 
@@ -112,7 +112,7 @@ class _Parts:
         return self._made[tuple(overrides)]
 
     def values(self, choices: Sequence[Choice]) -> dict[str, Any]:
-        """The config of a cell: what each block changes, put into the first cell's."""
+        """Return the config of a cell: what each block changes, put into the first cell's."""
         values = self.base
         for block in self.blocks:
             part = [choices[n] if n in block else self.first[n] for n in range(len(choices))]
@@ -177,7 +177,7 @@ def check(cell: Cell, axes: set[str]) -> None:
 
 
 def suffixed(name: str, label: str = "") -> str:
-    """A run's name with the cell's values behind it, fit for a directory."""
+    """Return a run's name with the cell's values behind it, fit for a directory."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{name}-{label}").strip("-")
 
 

@@ -36,7 +36,7 @@ class Explainer:
         self._changes = cache(self._compare)
 
     def explain(self, stage: str) -> Explanation:
-        """The stage of this directory below the root, e.g. `finetune/0123456789abcdef`."""
+        """Compare the stage of this directory below the root, e.g. `finetune/0123456789abcdef`."""
         kind = stage.partition("/")[0]
         done = (f"{kind}/{mark.parent.name}" for mark in (self._root / kind).glob("*/DONE"))
         compared = {other: self._changes(stage, other) for other in sorted(done) if other != stage}

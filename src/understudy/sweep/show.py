@@ -40,7 +40,7 @@ class Line(NamedTuple):
         return "not begun" if self.run is None else standings.outline(self.run.stage_paths)
 
     def score(self, metric: str) -> str:
-        """A metric with its interval, a line per judge."""
+        """Return a metric with its interval, a line per judge."""
         several = len(self.scores) > 1
         return "\n".join(
             (f"{row['judge']}: " if several else "") + _score(row[metric] or {})

@@ -29,7 +29,7 @@ _ENDS = {
 
 
 def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
-    """The options of `sbatch` that ask for an allocation."""
+    """Return the options of `sbatch` that ask for an allocation."""
     given = {
         "partition": allocation.partition,
         "account": allocation.account,
@@ -48,7 +48,7 @@ def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
 def stages_argv(
     array: Array, cluster: ClusterConfig, title: str, tasks: Path, logs: Path
 ) -> list[str]:
-    """The line that submits an array; `tasks` is the file of its task list."""
+    """Return the line that submits an array; `tasks` is the file of its task list."""
     stage, room, asked, service = array.ask
     body = "gpu-stage.sbatch" if room == "gpu" else "cpu-stage.sbatch"
     at_once = 1 if service else cluster.throttle
@@ -105,7 +105,7 @@ def _literal(path: Path) -> str:
 
 
 def submit(argv: list[str], room: Room) -> str:
-    """The id of the job that `sbatch` made; BadInput or EnvironmentFailed in one sentence."""
+    """Submit, and return the job's id; BadInput or EnvironmentFailed in one sentence."""
     done = _ask(*argv)
     if done.returncode == 0:
         return done.stdout.strip().partition(";")[0]
@@ -125,7 +125,7 @@ def cancel(jobs: Iterable[str]) -> None:
 
 
 def job_of(record: Path) -> str | None:
-    """The job that a slurm.json or planning.json names, if there is one."""
+    """Return the job that a slurm.json or planning.json names, if there is one."""
     try:
         return str(json.loads(record.read_text(encoding="utf-8"))["job"])
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def job_of(record: Path) -> str | None:
 
 
 def queue() -> dict[str, JobState]:
-    """The user's jobs that have not ended; `12_3` is index 3 of array 12."""
+    """Return the user's jobs that have not ended; `12_3` is index 3 of array 12."""
     done = _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T %r")
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
@@ -147,12 +147,12 @@ def queue() -> dict[str, JobState]:
 
 
 def ending(job: str) -> JobEnd | None:
-    """How a job has ended, as long as Slurm remembers."""
+    """Return how a job has ended, as long as Slurm remembers."""
     return ending_in(_show("job", job))
 
 
 def ending_in(shown: str) -> JobEnd | None:
-    """What `scontrol show job` says of an end; None where the job is unknown."""
+    """Return what `scontrol show job` says of an end; None where the job is unknown."""
     said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", shown))
     if (state := said.get("JobState")) is None:
         return None
@@ -163,7 +163,7 @@ def ending_in(shown: str) -> JobEnd | None:
 
 
 def max_indices() -> int:
-    """How many jobs an array of this cluster may have."""
+    """Return how many jobs an array of this cluster may have."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", _show("config"))
     return int(found[1]) - 1 if found else _INDICES
 

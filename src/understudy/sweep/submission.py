@@ -135,7 +135,7 @@ class Submission:
         return self._planner is not None and self._planner == os.environ.get("SLURM_JOB_ID")
 
     def script(self) -> Iterator[str]:
-        """The shell lines that would submit all arrays."""
+        """Yield the shell lines that would submit all arrays."""
         for number, array in enumerate(self.arrays, 1):
             words = map(_shell_word, self._argv(array, number))
             yield f"job{number}=$({' '.join(words)})"

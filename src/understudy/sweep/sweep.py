@@ -122,7 +122,7 @@ class Sweep:
         return len(done) - self.computed
 
     def outline(self) -> str:
-        """How much there is to do."""
+        """Return how much there is to do."""
         # at most these: a cell ends with the round that passes
         stages = {path for lane in self.lanes for plan in lane.plans for path in plan}
         done = sum(StageDir(path).is_done for path in stages)
