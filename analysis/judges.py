@@ -26,10 +26,13 @@ _PARTS = {
     **{"ceiling": "At 100 %", "retest_sd": "Retest SD", "retest_alpha": "Retest α"},
 }
 _SHARES = ("heaping", "ceiling")
-_BIASES = {
-    **{"self_family": "own family", "teacher_family": "teacher's family"},
-    **{"length": "length", "position": "candidate first"},
+EFFECTS = {
+    "self_family": "own family",
+    "teacher_family": "taught by its family",
+    "length": "much longer answer",
+    "position": "candidate first",
 }
+ALL = "all judges, mean"
 
 
 def build(data: Data, out: Path, draws: int = DRAWS) -> list[Path]:
@@ -88,7 +91,7 @@ def _agreement(data: Data, found: dict[tuple[str, str], dict[str, Any]]) -> Tabl
             "Krippendorff α": one["alpha"],
             "Krippendorff α, ordinal": one["alpha_ordinal"],
             **{f"ICC({name[0].upper()},{name[1]})": one["icc"][name] for name in ("a1", "ak")},
-            "effective judges": one["effective_judges"]["value"],
+            effective(one): one["effective_judges"]["value"],
         }
         pairs = {f"Lin's CCC, {_pair(pair)}": of["ccc"] for pair, of in one["pairs"].items()}
         pairs |= {
@@ -114,24 +117,48 @@ def _pair(pair: str) -> str:
     return " / ".join(labels.label(judge) for judge in pair.split(" / "))
 
 
+def effective(found: dict[str, Any]) -> str:
+    """The name of Kish's number, with what it is a bound of."""
+    if not found["effective_judges"]["is_bound"]:
+        return "effective judges"
+    return f"effective judges, at least (at most {len(found['judges'])})"
+
+
+def findings(bias: dict[str, Any]) -> list[Row]:
+    """What is beside quality in the scores: every effect, pooled and judge by judge."""
+    return [
+        {"what": what, "judge": judge, "claim": one["claim"], "because": one["because"] or ""}
+        | _ends("points", one["value"])
+        for name, what in EFFECTS.items()
+        for judge, one in ((ALL, bias[name]["pooled"]), *bias[name]["judges"].items())
+    ]
+
+
 def _bias(data: Data, found: dict[tuple[str, str], dict[str, Any]]) -> Table:
     rows = [
-        {"task": task, "metric": metric, "what": what, **_ends("points", one["bias"][name])}
+        {"task": task, "metric": metric, **row}
         for (task, metric), one in found.items()
-        for name, what in _BIASES.items()
-        if one["bias"][name]["mean"] is not None
+        for row in findings(one["bias"])
     ]
     columns = [
         tables.words("task", "Task"),
         Column("Metric", lambda row: str(row["metric"]), is_number=False),
-        Column("Bias towards", lambda row: str(row["what"]), is_number=False),
+        Column("Effect of", lambda row: str(row["what"]), is_number=False),
+        tables.words("judge", "Judge"),
         tables.value("points", "Points"),
+        Column("Claim", lambda row: str(row["claim"]), is_number=False),
+        Column("Because", lambda row: str(row["because"]), is_number=False),
     ]
-    caption = (
-        "What else than quality moves the scores, in points of 100, with 95 % intervals; a term "
-        "that these judges and systems cannot tell apart is left out."
-    )
-    return Table("table_bias", caption, pd.DataFrame(rows), columns, data.is_rehearsal)
+    return Table("table_bias", BIAS, pd.DataFrame(rows), columns, data.is_rehearsal)
+
+
+BIAS = (
+    "What goes with the scores beside quality, in points of each judge's scale, with 95 % "
+    "intervals, clustered. Preference for a family is estimated after a curve has mapped another "
+    "judge's scale to this one's, and proved at 5 % for all preferences of a metric together "
+    "(Holm). Length is an association: longer answers may be better. Position is measured where "
+    "the same answers were judged in both orders."
+)
 
 
 def _figure(data: Data, found: dict[tuple[str, str], dict[str, Any]]) -> Any:

@@ -11,6 +11,7 @@ from understudy.pipeline.record import RunRecord
 
 from . import frame, labels
 from .evaluations import Data
+from .judges import BIAS, EFFECTS, effective
 from .panels import reports
 
 Values = dict[str, Any]
@@ -19,12 +20,6 @@ DRAWS = 500  # of the cluster bootstrap: limits to about 5 % of their own width
 _MATTERS = 2.0  # points; a smaller difference from the panel has no word of its own
 _SLOPE = 0.05  # points per point of the panel's mean
 _WORDS = {"MIGRATE": "pass", "NOT YET": "fail", "INCONCLUSIVE": "open"}
-_TERMS = {
-    "self_family": "Answers of the judge's own family",
-    "teacher_family": "Answers taught by the judge's family",
-    "length": "Long answers (from usual to much longer)",
-    "position": "Candidate shown first",
-}
 # What a stage's meta.json says of every stage; the rest are counts of its own.
 _USUAL = {
     *("command", "git", "versions", "host", "pid", "cpus", "finished", "seconds", "calls"),
@@ -115,12 +110,19 @@ def judges(data: Data, draws: int = DRAWS) -> Values | None:
         return None
     panels = {metric: _panel(one) for metric, one in by_metric.items()}
     intervals = [one["use"]["leniency"] for panel in panels.values() for one in panel["judges"]]
-    biases = [one["value"] for panel in panels.values() for one in panel["bias"]]
+    biases = [
+        one["value"]
+        for panel in panels.values()
+        for effect in panel["bias"].values()
+        for one in (effect["pooled"], *effect["judges"].values())
+    ]
     names = {name: None for one in by_metric.values() for name in _agreement(one)}
     return {
         "panels": panels,
         "reach": reach(intervals),
         "bias_reach": reach(biases),
+        "effects": EFFECTS,
+        "bias_caption": BIAS,
         "agreement": [
             {
                 "name": name,
@@ -145,11 +147,7 @@ def _panel(found: Values) -> Values:
         }
         for name, use in found["judges"].items()
     ]
-    bias = [{"name": text, "value": found["bias"][name]} for name, text in _TERMS.items()]
-    for name, one in found["against_panel"].items() if many else ():
-        text = f"{labels.label(name)}: long answers, beyond the panel"
-        bias.append({"name": text, "value": one["length"]})
-    return {"judges": rows, "bias": [row for row in bias if row["value"]["mean"] is not None]}
+    return {"judges": rows, "bias": found["bias"]}
 
 
 def _reading(use: Values, against: Values) -> list[tuple[str, str]]:
@@ -188,7 +186,7 @@ def _agreement(found: Values) -> dict[str, Values]:
         "Krippendorff's α, ordinal": found["alpha_ordinal"],
         "ICC(A,1), one judge": found["icc"]["a1"],
         "ICC(A,k), the panel": found["icc"]["ak"],
-        "Effective number of judges": found["effective_judges"]["value"],
+        effective(found).capitalize(): found["effective_judges"]["value"],
         **{f"Lin's CCC, {pair(name)}": one["ccc"] for name, one in found["pairs"].items()},
         **{f"Kendall's τ-b of systems, {pair(name)}": one
            for name, one in found["ranking"]["tau_b"].items()},

@@ -77,11 +77,17 @@ def test_the_report_is_plain_json_and_complete() -> None:
     assert list(found["judges"]) == ["a", "b", "c"]
     assert list(found["pairs"]) == ["a / b", "a / c", "b / c"]
     assert {"self_family", "teacher_family", "position"} <= found["bias"].keys()
-    assert found["bias"]["self_family"]["low"] < 0 < found["bias"]["self_family"]["high"]
-    assert found["bias"]["length"]["mean"] is None
+    own = found["bias"]["self_family"]["judges"]
+    assert list(own) == ["a"]
+    assert own["a"]["claim"] == "not proved"
+    assert own["a"]["value"]["low"] < 0 < own["a"]["value"]["high"]
+    assert found["bias"]["length"]["pooled"]["because"] == "the lengths are unknown"
     assert found["icc"]["ak"]["mean"] > found["icc"]["a1"]["mean"] > 0.7
     assert len(found["missing"]) == 6
-    assert [one["judge"] for one in found["position"]] == ["a", "b", "c"]
+    position = found["bias"]["position"]
+    assert {name: one["claim"] for name, one in position["judges"].items()} == dict.fromkeys(
+        "abc", "measured"
+    )
     assert (found["answers"], found["clusters"]) == (300, 150)
 
 
@@ -89,7 +95,10 @@ def test_the_report_of_one_judge_says_what_one_judge_can() -> None:
     found = reliability.report(panel_of([[80.0], [60.0], [90.0]]), draws=99)
     assert found["judges"]["j0"]["mean"]["mean"] == pytest.approx(230 / 3)
     assert found["alpha"]["mean"] is found["icc"]["a1"]["mean"] is None
-    assert (found["pairs"], found["position"]) == ({}, None)
+    assert found["pairs"] == {}
+    said = {name: one["pooled"]["because"] for name, one in found["bias"].items()}
+    assert said["position"] == "the order was not swapped"
+    assert said["self_family"] == "no system is of a judge's family"
     assert found["effective_judges"]["value"]["mean"] is None
 
 

@@ -14,6 +14,7 @@ from understudy.evaluation.statistics.agreement import (
 )
 from understudy.evaluation.statistics.intervals import DRAWS
 from understudy.evaluation.statistics.leniency import scale_use
+from understudy.evaluation.statistics.preference import preferences
 from understudy.evaluation.statistics.ranking import effective_judges, ranking
 
 
@@ -36,7 +37,6 @@ def report(
         }
         for a, b in itertools.combinations(range(len(panel.judges)), 2)
     }
-    fitted = bias.bias_model(panel, swapped, teachers)
     found = {
         "judges": dict(zip(panel.judges, scale_use(panel, draws), strict=True)),
         "alpha": krippendorff_alpha(scores, cluster, draws=draws),
@@ -45,9 +45,12 @@ def report(
         "pairs": pairs,
         "ranking": ranking(panel, draws),
         "effective_judges": effective_judges(panel, draws),
-        "bias": {**fitted.terms, "rows": fitted.rows},
+        "bias": {
+            **preferences(panel, teachers),
+            "length": bias.length(panel),
+            "position": bias.position(panel, swapped),
+        },
         "against_panel": {one.judge: one for one in bias.against_panel(panel)},
-        "position": None if swapped is None else bias.shifts(panel, swapped),
         "missing": bias.missing(panel),
         "answers": len(scores),
         "clusters": int(cluster.max()) + 1 if len(cluster) else 0,

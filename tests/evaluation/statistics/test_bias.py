@@ -1,9 +1,8 @@
-"""The bias model finds what was planted, and says nothing where the panel cannot tell.
+"""What a judge adds beyond the panel, shifts between conditions, and what is missing.
 
-Its absorbed least squares equals statsmodels with every dummy written out, errors included.
+The absorbed least squares equals statsmodels with every dummy written out, errors included.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,58 +10,9 @@ import pytest
 from statsmodels.regression.linear_model import OLS
 
 from support.panels import panel
-from understudy.evaluation.panel import Panel
-from understudy.evaluation.statistics.bias import against_panel, bias_model, fit, missing, shifts
+from understudy.evaluation.statistics.bias import against_panel, fit, missing, shifts
 
 N = np.nan
-JUDGES, SYSTEMS = ["openai", "anthropic", "google"], ("openai", "meta", "anthropic")
-
-
-def planted(
-    rng: Any,
-    self_family: float = 4.0,
-    teacher: float = 3.0,
-    length: float = 2.0,
-    prompts: int = 100,
-) -> Panel:
-    """Systems, judges and prompts add up; meta was taught by google."""
-    count = 3 * prompts
-    system, prompt = np.arange(count) % 3, np.arange(count) // 3
-    z = np.tanh(rng.normal(size=count))
-    score = 75 + rng.normal(0, 8, prompts)[prompt] + np.array([5.0, 0.0, 2.0])[system] + length * z
-    scores = score[:, None] + np.array([3.0, 0.0, -4.0]) + rng.normal(0, 4, size=(count, 3))
-    scores += rng.normal(0, 3, size=count)[:, None]  # what all judges see in one answer
-    same = np.array(SYSTEMS)[system][:, None] == np.array(JUDGES)
-    taught = (system == 1)[:, None] & (np.array(JUDGES) == "google")
-    scores += self_family * same + teacher * taught
-    return panel(scores, JUDGES, per_cluster=6, systems=SYSTEMS, length=z)
-
-
-def test_planted_family_and_length_effects_are_found() -> None:
-    found = bias_model(planted(np.random.default_rng(0), prompts=600), teachers={"meta": "google"})
-    for name, expected in (("self_family", 4), ("teacher_family", 3), ("length", 2)):
-        effect = found.terms[name]
-        assert effect.low is not None
-        assert effect.high is not None
-        assert effect.low < expected < effect.high
-        assert effect.high - effect.low < 2.5
-    assert found.terms["position"].mean is None
-    assert found.rows == 5400
-
-
-def test_the_position_is_found_by_swapping_and_per_judge() -> None:
-    rng = np.random.default_rng(1)
-    first = planted(rng)
-    moved = (
-        first.scores + np.array([6.0, 0.0, -3.0])[:, None] + rng.normal(0, 1, first.scores.shape)
-    )
-    swapped = replace(first, scores=moved)
-    assert bias_model(first, swapped).terms["position"].mean == pytest.approx(1, abs=0.2)
-    found = shifts(first, swapped)
-    assert [one.judge for one in found] == JUDGES
-    assert [one.mean.mean for one in found] == pytest.approx([6, 0, -3], abs=0.3)
-    assert found[1].absolute.mean == pytest.approx(0.8, abs=0.1)  # E|e| of a standard Gaussian
-    assert found[0].answers == 300
 
 
 def test_a_successor_is_bridged_to_the_judge_it_follows() -> None:
@@ -70,30 +20,6 @@ def test_a_successor_is_bridged_to_the_judge_it_follows() -> None:
     of = panel(np.concatenate(scores), ["old", "new", "other"])
     (found,) = shifts(of.of(["old"]), of.of(["new"]))
     assert (found.judge, found.mean.mean, found.answers) == ("new", pytest.approx(10 / 3), 6)
-
-
-def test_with_one_judge_or_one_system_self_preference_cannot_be_told() -> None:
-    of = planted(np.random.default_rng(2))
-    alone = replace(of, scores=of.scores[:, :1], judges=["openai"], judge_families=["openai"])
-    assert bias_model(alone).terms["self_family"].mean is None
-    rows = of.system == 0
-    single = replace(
-        of,
-        **{name: getattr(of, name)[rows] for name in ("scores", "system", "prompt", "cluster")},
-        length=of.length[rows],
-        truth=of.truth[rows],
-        systems=["openai"],
-        system_families=["openai"],
-    )
-    assert bias_model(single).terms["self_family"].mean is None
-
-
-def test_unknown_lengths_cost_the_length_term_and_nothing_else() -> None:
-    of = planted(np.random.default_rng(3))
-    found = bias_model(replace(of, length=of.length * N))
-    assert found.terms["length"].mean is None
-    assert found.terms["self_family"].mean is not None
-    assert found.rows == 900
 
 
 def test_what_a_judge_adds_beyond_the_panel() -> None:
@@ -116,22 +42,6 @@ def test_missing_verdicts_are_counted_by_system_with_what_they_could_be() -> Non
     service = found["service", "j0"]
     assert (service.missing, service.low, service.mean, service.high) == (1, 20, 40, 70)
     assert found["service", "j1"].mean is None
-
-
-@pytest.mark.slow
-def test_planted_preferences_are_inside_their_interval_in_93_of_100_panels() -> None:
-    rng, panels = np.random.default_rng(5), 500
-    truth = {"self_family": 4.0, "teacher_family": 3.0, "length": 2.0}
-    hits = dict.fromkeys(truth, 0)
-    for _ in range(panels):
-        found = bias_model(planted(rng), teachers={"meta": "google"}).terms
-        for name, value in truth.items():
-            low, high = found[name][1:3]
-            assert low is not None
-            assert high is not None
-            hits[name] += low <= value <= high
-    print({name: count / panels for name, count in hits.items()})
-    assert all(count / panels >= 0.93 for count in hits.values())
 
 
 def rows(seed: int, n: int = 240) -> dict[str, Any]:

@@ -1,15 +1,7 @@
-"""What else than quality moves a judge's score: family, length, position; and what is missing.
+"""Length and position beside quality, how a judge departs from the panel, and what is missing.
 
-    score = item + system + judge + b1 self-family + b2 teacher-family + b3 length + b4 position
-
-Items (prompts) are absorbed: demeaning within them gives the coefficients and residuals of the
-model with a dummy for each (Frisch-Waugh-Lovell), so thousands of items cost nothing. Self-family
-is 1 where judge and system are of one family; it can be told from leniency and quality only with
-two judges and two systems (Spiliopoulou et al. 2025, arXiv 2508.06709). Teacher-family is 1 where
-the judge is of the family of the teacher that wrote the system's training data.
-Length is `Panel.length`, and its b3 is preference of all judges plus
-whatever longer answers are worth; what one judge has beyond the panel is in `against_panel`.
-Position is 1 where the candidate stood first.
+Length is an association: longer answers may be better. Position is measured by swapping the order
+of the same answers. Preference for a family is in `preference`.
 """
 
 from collections.abc import Mapping
@@ -19,16 +11,24 @@ import numpy as np
 
 from understudy.evaluation.panel import Panel
 from understudy.evaluation.statistics.intervals import (
-    CONFIDENCE,
-    T_FORM,
     Codes,
     Floats,
     Interval,
     cluster_mean,
 )
+from understudy.evaluation.statistics.preference import (
+    ASSOCIATION,
+    MEASURED,
+    UNKNOWN,
+    ClusterEstimate,
+    Effect,
+    Finding,
+    differ,
+    mean,
+    tell_apart,
+)
 
 SCALE = (0.0, 100.0)
-_RANK = 1e-8  # a column that the others explain to this share of its length says nothing of its own
 
 
 class Fit(NamedTuple):
@@ -67,34 +67,51 @@ class Missing(NamedTuple):
     high: float  # every missing score 100
 
 
-def bias_model(
-    panel: Panel, swapped: Panel | None = None, teachers: Mapping[str, str] | None = None
-) -> Fit:
-    """b1 to b4, clustered; None where the panel cannot tell (no such pair, or explained by others).
+def length(panel: Panel) -> Effect:
+    """Points for an answer whose length is 1 (much longer) instead of 0, within prompt and system.
 
-    `swapped` has the same answers judged with the candidate first, `teachers` the family of the
-    teacher of each system that had one.
+    An association: quality and preference cannot be told apart where lengths are not matched.
     """
-    teachers = teachers or {}
-    judges, systems = len(panel.judges), len(panel.systems)
-    same = np.equal.outer(np.array(panel.system_families), np.array(panel.judge_families))
-    of_teacher = np.array([teachers.get(system, "") for system in panel.systems])
-    taught = np.equal.outer(of_teacher, np.array(panel.judge_families))
-    panels = [panel] if swapped is None else [panel, swapped]
-    scores = np.concatenate([one.means.ravel() for one in panels])
-    system = np.tile(np.repeat(panel.system, judges), len(panels))
-    judge = np.tile(np.arange(judges), len(panel.system) * len(panels))
-    answers = np.tile(np.repeat(np.arange(len(panel.system)), judges), len(panels))
-    unknown = np.isnan(panel.length).all()  # then the term says nothing, and the rows stay
-    length = np.zeros(len(panel.length)) if unknown else panel.length
-    terms = {
-        "self_family": same[system, judge].astype(float),
-        "teacher_family": taught[system, judge].astype(float),
-        "length": length[answers],
-        "position": np.repeat(np.arange(len(panels), dtype=float), len(panel.system) * judges),
-    }
-    dummies = np.concatenate([np.eye(systems)[system], np.eye(judges)[judge]], axis=1)
-    return fit(scores, terms, dummies, panel.prompt[answers], panel.cluster[answers])
+    if np.isnan(panel.length).all():
+        return unknown("the lengths are unknown")
+    systems = np.eye(len(panel.systems))[panel.system]
+
+    def slope(scores: Floats) -> Finding:
+        terms = {"length": panel.length}
+        found = fit(scores, terms, systems, panel.prompt, panel.cluster).terms["length"]
+        if found.mean is None:
+            return Finding(found, UNKNOWN, "length does not vary within prompts and systems")
+        return Finding(found, ASSOCIATION)
+
+    scores = panel.means
+    judges = {judge: slope(scores[:, number]) for number, judge in enumerate(panel.judges)}
+    return Effect(slope(scores.mean(1)), judges)
+
+
+def position(panel: Panel, swapped: Panel | None) -> Effect:
+    """Points for the candidate that stands first; `swapped` is the same answers in that order."""
+    if swapped is None:
+        return unknown("the order was not swapped")
+    estimates = {}
+    for number, judge in enumerate(panel.judges):
+        difference = swapped.means[:, number] - panel.means[:, number]
+        known = ~np.isnan(difference)
+        if known.any():
+            value = float(difference[known].mean())
+            shares = np.where(known, difference - value, 0.0) / known.sum()
+            estimates[judge] = ClusterEstimate(
+                value, np.bincount(panel.cluster, shares), len(np.unique(panel.cluster[known]))
+            )
+    if not estimates:
+        return unknown("no answer was scored in both orders")
+    all_judges = list(estimates.values())
+    pooled = Finding(mean(all_judges).interval, MEASURED, differ(all_judges))
+    return Effect(pooled, {name: Finding(e.interval, MEASURED) for name, e in estimates.items()})
+
+
+def unknown(because: str) -> Effect:
+    """An effect that these verdicts cannot show."""
+    return Effect(Finding(Interval(None, None, None), UNKNOWN, because), {})
 
 
 def against_panel(panel: Panel) -> list[AgainstPanel]:
@@ -160,7 +177,7 @@ def fit(
     if not len(y):
         return Fit(dict.fromkeys(terms, Interval(None, None, None)), 0)
     y, columns = _within(y[:, None], group)[:, 0], _within(columns, group)
-    used, told_apart = _independent(columns, len(terms))
+    used, told_apart = tell_apart(columns, len(terms))
     design = columns[:, used]
     bread = np.linalg.pinv(design.T @ design)
     coefficients = bread @ (design.T @ y)
@@ -168,10 +185,10 @@ def fit(
     labels, codes = np.unique(cluster, return_inverse=True)
     sums = np.zeros((len(labels), len(used)))
     np.add.at(sums, codes, scores)
-    errors = np.sqrt(np.diagonal(bread @ (sums.T @ sums) @ bread).clip(0))
+    influence = sums @ bread
     places = {column: number for number, column in enumerate(used)}
     found = {
-        name: _interval(float(coefficients[place]), float(errors[place]), len(labels))
+        name: ClusterEstimate(float(coefficients[place]), influence[:, place], len(labels)).interval
         if number in told_apart and (place := places.get(number)) is not None
         else Interval(None, None, None)
         for number, name in enumerate(terms)
@@ -185,41 +202,3 @@ def _within(values: Floats, group: Codes) -> Floats:
     means = np.stack([np.bincount(group, column) for column in values.T], axis=1)
     inside: Floats = values - (means / np.maximum(count, 1)[:, None])[group]
     return inside
-
-
-def _independent(columns: Floats, terms: int) -> tuple[list[int], set[int]]:
-    """Columns to fit, none explained by the rest, and the terms that no other column explains.
-
-    Of terms that explain one another one is fitted, so that the rest is unbiased, and none is told.
-    """
-    used: list[int] = []
-    for number in [*range(terms, columns.shape[1]), *range(terms)]:
-        if _left(columns, number, used) > _RANK:
-            used.append(number)
-    return used, {
-        number
-        for number in range(terms)
-        if _left(columns, number, [n for n in range(columns.shape[1]) if n != number]) > _RANK
-    }
-
-
-def _left(columns: Floats, number: int, others: list[int]) -> float:
-    """The share of a column's length that these others do not explain."""
-    column = columns[:, number]
-    length = float(np.linalg.norm(column))
-    if length <= _RANK:
-        return 0.0
-    if not others:
-        return 1.0
-    explained = columns[:, others] @ np.linalg.lstsq(columns[:, others], column, rcond=None)[0]
-    return float(np.linalg.norm(column - explained)) / length
-
-
-def _interval(value: float, error: float, clusters: int) -> Interval:
-    if clusters < 2:
-        return Interval(value, None, None, None, clusters)
-    from scipy.special import stdtrit
-
-    error *= float(np.sqrt(clusters / (clusters - 1)))
-    margin = float(stdtrit(clusters - 1, (1 + CONFIDENCE) / 2)) * error
-    return Interval(value, value - margin, value + margin, error, clusters, T_FORM)
