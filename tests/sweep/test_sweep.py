@@ -349,12 +349,14 @@ def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
 ) -> None:
     four_cells(tmp_path)
     assert main(["status", "two", "--root", str(tmp_path)]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if "two-" in line]
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if "two-" in line]
     assert [line.split()[0] for line in lines] == ["3", "2", "0", "1"]
     assert "83.2 [80.2, 86.2]" in lines[0]
     assert "41.2 [33.5, 48.8]" in lines[0]
     assert "not begun" in lines[2]
     assert "failed" in lines[3]
+    assert "1 failed: finetune/f0 ended with exit code 4" in shown.splitlines()
 
 
 def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

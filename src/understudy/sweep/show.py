@@ -30,14 +30,17 @@ class Line(NamedTuple):
         failed = not self.is_decided and self.cell.failed is not None
         return failed, tuple(-_mean(self.scores, metric) for metric in reversed(METRICS))
 
-    def words(self, standings: Standings) -> str:
-        """Its decision, or how far it is."""
+    def words(self, standings: Standings) -> tuple[str, str]:
+        """Return its decision, or how far it is, and the reason why it does not go on."""
         if self.run is not None and self.run.decision is not None:
             decision = self.run.decision
-            return f"passed in round {decision.round}" if decision.passed else "not passed"
+            return f"passed in round {decision.round}" if decision.passed else "not passed", ""
         if self.cell.failed:
-            return f"failed: {self.cell.failed}"
-        return "not begun" if self.run is None else standings.outline(self.run.stage_paths)
+            return "failed", f"failed: {self.cell.failed}"
+        if self.run is None:
+            return "not begun", ""
+        state, _, reason = standings.outline(self.run.stage_paths).partition(": ")
+        return state, reason
 
     def score(self, metric: str) -> str:
         """Return a metric with its interval, a line per judge."""
@@ -59,13 +62,17 @@ def show(sweep_json: Path) -> None:
     table = plain_table(None, "cell", "rounds", *METRICS, "decision", "run")
     lines = sorted(map(_line, record.cells, record.files), key=lambda line: line.order)
     standings = Standings(sweep_json.parents[2])
+    reasons = list[str]()
     for line in lines:
         rounds = "" if line.run is None else str(len(line.run.rounds))
         scores = map(line.score, METRICS)
         run = Path(line.cell.run).name
-        columns = (line.cell.label, rounds, *scores, line.words(standings), run)
-        table.add_row(*map(escape, columns))
+        word, reason = line.words(standings)
+        table.add_row(*map(escape, (line.cell.label, rounds, *scores, word, run)))
+        reasons += [f"{line.cell.label} {reason}"] if reason else []
     console.print(table)
+    for reason in reasons:  # below the table, whose columns would break paths and names
+        console.print(escape(reason), soft_wrap=True)
     if not all(line.is_decided for line in lines):
         print(f"to go on: {record.command}")
 
