@@ -94,10 +94,18 @@ def _main(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         is_local = row["role"] == "local" and row["trainer"]
         variant = f"{row['trainer']}, seed {float(row['seed']):.0f}" if is_local else ""
         for metric in METRICS:
-            for statistic in (*scores.STATISTICS, "p_match"):
+            for statistic in (*scores.STATISTICS, "service_ratio"):
                 ends = [row[f"{metric}.{statistic}.{part}"] for part in scores.PARTS]
                 head = {"place": "Table 1", "metric": metric, "statistic": statistic}
                 yield head | names | {"variant": variant} | _bounds(ends)
+
+
+def _p_matches(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    empty = dict.fromkeys(("model", "teacher", "data_size", "variant"), "")
+    for row in table.to_dict("records"):
+        names = {name: row[name] for name in ("task", "judge", "metric", "statistic")}
+        ends = [row[f"p_match.{part}"] for part in scores.PARTS]
+        yield empty | {"place": "P-Match (best local / best service)"} | names | _bounds(ends)
 
 
 def _scaling(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -137,7 +145,12 @@ def _judges(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 _READERS = {
-    **{"table_main": _main, "table_scaling": _scaling, "table_steps": _steps},
+    **{
+        "table_main": _main,
+        "table_p_match": _p_matches,
+        "table_scaling": _scaling,
+        "table_steps": _steps,
+    },
     **{"table_cost": _costs, "table_judges": _judges},
 }
 

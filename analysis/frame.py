@@ -18,7 +18,7 @@ _NUMBERS = [
     *(f"{metric}.{name}" for metric in ("similarity", "precision") for name in _SCORES),
     *("rule.n", "rule.passed", "rule.rate", "rule.low", "rule.high"),
     *(
-        f"p_match.{metric}.{name}"
+        f"service_ratio.{metric}.{name}"
         for metric in ("similarity", "precision")
         for name in ("value", "low", "high")
     ),
@@ -106,7 +106,10 @@ def meta(directory: StageDir) -> dict[str, Any]:
 
 
 def scores_frame(run: RunRecord) -> pd.DataFrame:
-    """One row per judge and answers: the evaluations' summaries, P-Match from the gates."""
+    """One row per judge and answers: the evaluations' summaries, and the gates' ratios.
+
+    A gate's summary calls the ratio to the service `p_match`; the paper's P-Match is another.
+    """
     done = list(finished(run))
     matches = {
         (stage.round, row["judge"]): row["p_match"]
@@ -133,7 +136,7 @@ def scores_frame(run: RunRecord) -> pd.DataFrame:
                 "role": "baseline" if stage.round is None else "local",
                 "round": stage.round,
                 "data_size": stage.data_size,
-                "p_match": matches.get((stage.round, judge)),
+                "service_ratio": matches.get((stage.round, judge)),
                 **(unknown or contamination(subsets.get(stage.round)))._asdict(),
             }
         )

@@ -1,9 +1,16 @@
-"""From verdicts to means, coverage and P-Match with intervals, in arrays.
+"""From verdicts to means, coverage and ratios to a service with intervals, in arrays.
+
+Two ratios have two names. `service_ratio` is a local model's mean over that of its service, on the
+prompts of both. `P-Match` is the paper's: of a column (task, judge, metric, statistic) the best
+local model over the best service. Both are in % and end at 0 and 1000; where the service is near 0
+they say nothing, and the tables warn.
 
 The numbers are those of `understudy.evaluation.scores`: repeats are averaged first, then the
 samples of a prompt; clusters are `group_id`s.
 """
 
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,6 +20,7 @@ import pandas as pd
 
 from understudy.evaluation.scores import COVERAGE_AT, METRICS
 from understudy.evaluation.statistics.intervals import (
+    RATIO_MOST,
     SCORES,
     Interval,
     cluster_mean,
@@ -22,6 +30,7 @@ from understudy.evaluation.statistics.intervals import (
 
 from .evaluations import Data, Evaluation, Floats, Names
 
+NEAR_ZERO = 5.0  # points, or % of coverage
 PARTS = ("mean", "low", "high")
 STATISTICS = ("mean", *(f"coverage@{cut}" for cut in COVERAGE_AT))
 
@@ -46,7 +55,10 @@ def answer_means(evaluation: Evaluation, metric: str) -> Floats:
 
 def prompt_means(evaluation: Evaluation, metric: str) -> Prompts:
     """The mean over the scored answers of each prompt."""
-    means = answer_means(evaluation, metric)
+    return _by_prompt(evaluation, answer_means(evaluation, metric))
+
+
+def _by_prompt(evaluation: Evaluation, means: Floats) -> Prompts:
     keep = ~np.isnan(means)
     system = evaluation.system
     prompts, first, codes = np.unique(system.prompt[keep], return_index=True, return_inverse=True)
@@ -75,7 +87,7 @@ def statistic(evaluation: Evaluation, metric: str, name: str) -> Interval:
     return found._replace(mean=mean, low=low, high=high)
 
 
-def p_match(local: Evaluation, service: Evaluation, metric: str) -> Interval:
+def service_ratio(local: Evaluation, service: Evaluation, metric: str) -> Interval:
     """Local over service in %, over the prompts that both have a score of."""
     ours, theirs = prompt_means(local, metric), prompt_means(service, metric)
     _, a, b = np.intersect1d(ours.prompt, theirs.prompt, return_indices=True)
@@ -85,7 +97,7 @@ def p_match(local: Evaluation, service: Evaluation, metric: str) -> Interval:
 
 
 def service_of(local: Evaluation, evaluations: Sequence[Evaluation]) -> Evaluation | None:
-    """What P-Match compares with: the teacher itself where the judge saw it, else the first."""
+    """What a local model is compared with: its teacher where the judge saw it, else the first."""
     system = local.system
     rivals = [
         other
@@ -111,15 +123,80 @@ def table(data: Data) -> pd.DataFrame:
             **system.contamination._asdict(),
         }
         service = service_of(one, data.evaluations) if system.role == "local" else None
-        row["p_match_with"] = service.system.model if service else None
+        row["service"] = service.system.model if service else None
         for metric in METRICS:
             for name in STATISTICS:
                 row |= _flat(f"{metric}.{name}", statistic(one, metric, name))
             nothing = Interval(None, None, None)
-            match = p_match(one, service, metric) if service else nothing
-            row |= _flat(f"{metric}.p_match", match)
+            ratio = service_ratio(one, service, metric) if service else nothing
+            row |= _flat(f"{metric}.service_ratio", ratio)
+            row[f"{metric}.near_zero"] = service is not None and is_near_zero(
+                statistic(service, metric, "mean")
+            )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def is_near_zero(service: Interval) -> bool:
+    """Whether a ratio to this says next to nothing: less than 5 of 100, or not above 0 for sure."""
+    low = service.mean if service.low is None else service.low
+    return service.mean is not None and (service.mean < NEAR_ZERO or low is None or low <= 0)
+
+
+def p_matches(data: Data) -> pd.DataFrame:
+    """The paper's P-Match, a row per task, judge, metric and statistic; empty without a service.
+
+    The interval is that of the pair that was chosen; being the best of several flatters both.
+    """
+    columns: defaultdict[tuple[str, str], list[Evaluation]] = defaultdict(list)
+    for one in data.evaluations:
+        columns[one.system.task, judge_name(one)].append(one)
+    rows = []
+    for (task, judge), group in columns.items():
+        for metric, name in itertools.product(METRICS, STATISTICS):
+            best = {role: _best(group, role, metric, name) for role in ("local", "baseline")}
+            local, service = best["local"], best["baseline"]
+            if local is None or service is None:
+                continue
+            rows.append(
+                {"task": task, "judge": judge, "metric": metric, "statistic": name}
+                | {"local": local.system.model, "service": service.system.model}
+                | _flat("p_match", _ratio(local, service, metric, name))
+                | {"near_zero": is_near_zero(statistic(service, metric, name))}
+            )
+    return pd.DataFrame(rows)
+
+
+def _best(group: Sequence[Evaluation], role: str, metric: str, name: str) -> Evaluation | None:
+    known = [
+        (value, -place, one)
+        for place, one in enumerate(group)
+        if one.system.role == role and (value := statistic(one, metric, name).mean) is not None
+    ]
+    return max(known)[2] if known else None  # places differ, so no evaluations are compared
+
+
+def _ratio(local: Evaluation, service: Evaluation, metric: str, name: str) -> Interval:
+    """The ratio of two statistics; its interval over the prompts that both have."""
+    ours, theirs = (statistic(one, metric, name).mean for one in (local, service))
+    if not ours or not theirs:
+        return Interval(None if not theirs else 0.0, None, None)
+    value = min(100 * ours / theirs, RATIO_MOST)
+    sides = [_per_prompt(one, metric, name) for one in (local, service)]
+    _, a, b = np.intersect1d(sides[0].prompt, sides[1].prompt, return_indices=True)
+    if not len(a):
+        return Interval(value, None, None)
+    paired = ratio_of_means(sides[0].mean[a], sides[1].mean[b], sides[0].cluster[a])
+    return paired._replace(mean=value)
+
+
+def _per_prompt(one: Evaluation, metric: str, name: str) -> Prompts:
+    """One statistic's mean per prompt."""
+    if name == "mean":
+        return prompt_means(one, metric)
+    means, cut = answer_means(one, metric), float(name.partition("@")[2])
+    hits = np.where(np.isnan(means), np.nan, np.where(means >= cut, 100.0, 0.0))
+    return _by_prompt(one, hits)
 
 
 def identity(one: Evaluation) -> dict[str, object]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from understudy.evaluation.statistics.intervals import CONFIDENCE, Floats
+from understudy.evaluation.statistics.intervals import CONFIDENCE, Codes, Floats
 
 FAMILIES = ("saturating", "power", "log-linear", "logistic")
 DRAWS = 2000
@@ -35,7 +35,7 @@ _TRAININGS = np.array([0.1, 0.3, 1.0, 3.0])
 class Bends(NamedTuple):
     """All candidate curves, from 0 at the first size to 1 at the last."""
 
-    family: Floats  # (F,) into FAMILIES
+    family: Codes  # (F,) into FAMILIES
     here: Floats  # (F, S) at the sizes
     there: Floats  # (F, X) at the sizes asked for
     limit: Floats  # (F,) for n without end; 1 for a family without limit
@@ -46,7 +46,7 @@ class Posterior(NamedTuple):
 
     curves: Floats  # (D, X)
     ahead: Floats  # (D,)
-    family: Floats  # (D,) into FAMILIES
+    family: Codes  # (D,) into FAMILIES
 
     @property
     def odds(self) -> dict[str, float]:

@@ -76,7 +76,7 @@ def test_means_of_published_rows_are_those_of_the_file(
         & (table["judge"] == "gemini-1.5-flash")
     ]
     assert row["precision.mean.mean"].tolist() == pytest.approx([wanted])
-    assert row["p_match_with"].tolist() == ["gpt-4o"]
+    assert row["service"].tolist() == ["gpt-4o"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_every_number_of_table_1_is_the_one_the_evaluation_stage_would_write(
                 )
 
 
-def test_p_match_is_that_of_the_gate(root: Path, data: Any) -> None:
+def test_the_ratio_to_the_service_is_that_of_the_gate(root: Path, data: Any) -> None:
     table = module("scores").table(data).set_index(["data_size", "judge"])
     sides = [
         list(read_rows(root / f"evaluation/e{place}-gpt-4o/out/rows.jsonl", Verdict))
@@ -71,8 +72,37 @@ def test_p_match_is_that_of_the_gate(root: Path, data: Any) -> None:
     groups = {verdict.prompt_id: verdict.prompt_id for verdict in sides[0]}
     wanted = gate.p_match(*sides, groups)["precision"]
     row = table.loc[(4000, "gpt-4o")]
-    found = [row[f"precision.p_match.{part}"] for part in ("mean", "low", "high")]
+    found = [row[f"precision.service_ratio.{part}"] for part in ("mean", "low", "high")]
     assert found == pytest.approx([wanted["value"], wanted["low"], wanted["high"]])
+
+
+def test_p_match_is_the_best_local_over_the_best_service_of_each_column(data: Any) -> None:
+    scores = module("scores")
+    table, matches = scores.table(data), scores.p_matches(data)
+    columns = matches.to_dict("records")
+    assert len(columns) == len(judged_runs.JUDGES) * len(METRICS) * len(scores.STATISTICS)
+    for row in columns:
+        column = table[table["judge"] == row["judge"]]
+        best = column.groupby("role")[f"{row['metric']}.{row['statistic']}.mean"].max()
+        assert row["p_match.mean"] == pytest.approx(100 * best["local"] / best["baseline"])
+
+
+def test_a_ratio_to_a_service_near_zero_ends_and_carries_a_warning(data: Any) -> None:
+    local, service = (
+        next(one for one in data.evaluations if one.system.role == role)
+        for role in ("local", "baseline")
+    )
+    poor = replace(service, precision=np.where(service.answer == 0, 1.0, 0.0))
+    few = replace(data, evaluations=[local, poor])
+    (row,) = module("scores").table(few).query("role == 'local'").to_dict("records")
+    ends = [row[f"precision.service_ratio.{part}"] for part in ("mean", "low", "high")]
+    assert 0 <= ends[1] <= ends[0] <= ends[2] <= 1000
+    main = module("table_main")
+    shown = [column.text(row) for column in main.table(few, module("scores").table(few)).columns]
+    assert sum("service near 0" in text for text in shown) == 1
+    matches = module("scores").p_matches(few).query("metric == 'precision'")
+    assert matches["near_zero"].all()
+    assert matches["p_match.mean"].max() <= 1000
 
 
 def test_paired_differences_have_p_values_for_the_whole_family(root: Path, data: Any) -> None:

@@ -74,7 +74,7 @@ def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
     from rich.markup import escape
 
     title = f"round {gate['round']}, {_about(gate)}{rehearsal_mark(rehearsal)}"
-    columns = ("answers", "judge", "score", "mean [95 %]", "≥50", "≥70", "P-Match %")
+    columns = ("answers", "judge", "score", "mean [95 %]", "≥50", "≥70", "÷ service %")
     table = plain_table(title, *map(escape, columns))
     for row in gate["table"]:
         for metric in METRICS:

@@ -15,6 +15,7 @@ from understudy.evaluation.statistics.intervals import (
     Floats,
     Interval,
     cluster_mean,
+    cluster_totals,
 )
 from understudy.evaluation.statistics.preference import (
     ASSOCIATION,
@@ -99,9 +100,9 @@ def position(panel: Panel, swapped: Panel | None) -> Effect:
         if known.any():
             value = float(difference[known].mean())
             shares = np.where(known, difference - value, 0.0) / known.sum()
-            estimates[judge] = ClusterEstimate(
-                value, np.bincount(panel.cluster, shares), len(np.unique(panel.cluster[known]))
-            )
+            (influence,) = cluster_totals(panel.cluster, shares)
+            clusters = len(np.unique(panel.cluster[known]))
+            estimates[judge] = ClusterEstimate(value, influence, clusters)
     if not estimates:
         return unknown("no answer was scored in both orders")
     all_judges = list(estimates.values())

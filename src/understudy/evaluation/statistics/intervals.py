@@ -6,7 +6,7 @@ the variance between prompts. Every quantity here is a ratio of two totals over 
 
     R = sum_c a_c / sum_c b_c        SE = sqrt(G / (G - 1) sum_c (a_c - R b_c)^2) / sum_c b_c
 
-with b = number of values for a mean or a difference and b = the service's scores for P-Match
+with b = number of values for a mean or a difference and b = the service's scores for a ratio
 (Miller 2024, arXiv 2411.00640, eq. 4, with the small-sample factor). The form of the limits follows
 from the number of clusters G and is stated in the result:
 
@@ -40,6 +40,7 @@ from understudy.evaluation.statistics import few as score
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000 - 1  # (draws + 1) times a tail is a whole number, so no draw is interpolated
 BOOTSTRAP_CLUSTERS = range(10, 1000)
+RATIO_MOST = 1000.0  # %; where a service is near 0, a ratio to it has no end
 T_FORM = "t"
 BOOTSTRAP_FORM = "wider of t and studentised bootstrap"
 SCORE_FORM = "score test, as few clusters carry the spread"
@@ -96,9 +97,11 @@ def cluster_mean(
 
 
 def ratio_of_means(a: ArrayLike, b: ArrayLike, groups: ArrayLike, seed: int = 0) -> Interval:
-    """100 * mean(a) / mean(b) over the same prompts: P-Match in %."""
+    """100 * mean(a) / mean(b) over the same prompts, from 0 to 1000: a ratio to a service in %."""
     ours, theirs = 100 * np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    return cluster_ratio(ours, theirs, groups, seed=seed)
+    found = cluster_ratio(ours, theirs, groups, seed=seed)
+    mean, low, high = (None if end is None else min(max(end, 0.0), RATIO_MOST) for end in found[:3])
+    return found._replace(mean=mean, low=low, high=high)
 
 
 def cluster_ratio(

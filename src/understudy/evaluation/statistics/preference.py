@@ -32,6 +32,7 @@ from understudy.evaluation.statistics.intervals import (
     Codes,
     Floats,
     Interval,
+    Mask,
 )
 
 PROVED, OPEN, UNKNOWN = "proved", "not proved", "not identified"
@@ -157,8 +158,8 @@ def _related(panel: Panel, teachers: Mapping[str, str]) -> Floats:
 
 def _judge(panel: Panel, related: Floats, judge: int) -> list[list[ClusterEstimate] | str | None]:
     """Per term the estimates by degree, the reason why there is none, or None: no such system."""
-    scores = panel.means
-    has = related[:, judge].any(1) & ~np.isnan(scores[:, judge]).all()
+    is_silent = bool(np.isnan(panel.means[:, judge]).all())
+    has = [bool(one.any()) and not is_silent for one in related[:, judge]]
     others = [other for other in range(len(panel.judges)) if other != judge]
     reasons = [f"a scale and a preference cannot be told apart by {_count(len(others) + 1)}"] * 2
     kept: list[list[list[ClusterEstimate]]] = [[], []]
@@ -187,7 +188,7 @@ def _through(
     """Both terms of judge j by way of x and z; the estimates by degree, or why there are none."""
     j, x, _ = through
     scores = panel.means[:, through]
-    keep = ~np.isnan(scores).any(1)
+    keep: Mask = np.logical_not(np.isnan(scores).any(axis=1))
     length = panel.length if not np.isnan(panel.length).any() else np.zeros(len(panel.length))
     columns = [*related[:, j], np.ones(len(keep)), *related[:, x], length]
     outside = np.stack(columns, axis=1)[keep]
@@ -219,7 +220,7 @@ def two_stages(
 ) -> list[ClusterEstimate] | None:
     """Coefficients of the columns outside (N, P) in y = f(x) + outside, powers of z for those of x.
 
-    None where z says too little about x, or f falls over the middle nine tenths of x.
+    None where z says too little about x, or f does not rise over the middle nine tenths of x.
     """
     powers = np.arange(1, degree + 1)
     regressors = np.hstack([outside, x[:, None] ** powers])
@@ -233,9 +234,8 @@ def two_stages(
         return None
     bread = np.linalg.pinv(instruments.T @ regressors)
     coefficients = bread @ (instruments.T @ y)
-    curve = np.linspace(*np.quantile(x, [0.05, 0.95]), 19)[:, None] ** powers
-    curve = curve @ coefficients[-degree:]
-    if curve[-1] <= curve[0]:
+    ends = np.quantile(x, [0.05, 0.95])[:, None] ** powers @ coefficients[-degree:]
+    if ends[1] <= ends[0]:
         return None
     residual = y - regressors @ coefficients
     influence = _sums(instruments * residual[:, None], cluster, size) @ bread.T
