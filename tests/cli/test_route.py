@@ -51,11 +51,31 @@ def test_labels_are_learnt_from_and_promise_or_say_they_cannot(
     said = capsys.readouterr().out
     assert "promise: accuracy is at least 0.8 with 95% confidence" in said
     assert "60 queries for" in said
+    assert "expected accuracy 0.81" in said
+    assert "anything to route? go: the router beats every single LLM" in said
     assert (tmp_path / "out" / "router" / "router.npz").is_file()
     assert route(table, "--accuracy", "0.99", "--out", tmp_path / "out") == 0
-    assert "promise: cannot promise an accuracy of 0.99" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "promise: cannot promise an accuracy of 0.99" in said
+    assert "even without a mistake it would take 299" in said
+    assert "expected accuracy" not in said
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["accuracy"] is None
     with pytest.raises(BadInput, match="60 of 300 queries have no success"):
         route(table, "--as-given", "--out", tmp_path / "out")
+
+
+def test_a_handful_of_labels_is_no_ground_for_an_expected_accuracy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_csv(workload(36, labelled=0.5), tmp_path / "labels.csv")
+    assert route(table, "--learner", "logistic", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "expected accuracy" not in said
+    assert "realised accuracy: not known" in said
+    assert "anything to route? open: 9 groups of labelled queries say nothing" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["accuracy"], summary["band"]) == (None, None)
+    assert "plan" not in summary["picture"]
 
 
 def test_hindsight_is_called_hindsight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +94,7 @@ def test_runs_become_a_router_between_local_model_and_service(
     assert "REHEARSAL" in said.out
     assert "1 of 3 prompts lack some model's score" in said.err
     router = json.loads((tmp_path / "out" / "router" / "router.json").read_text())
-    assert router["llms"] == ["tiny", "offline"]
+    assert router["llms"] == ["offline", "tiny"]
     assert router["facts"]["rehearsal"] is True
     named = ("demo", "--root", tmp_path / "runs", "--price-of", "offline=1/2")
     assert route(*named, "--out", tmp_path / "out") == 0

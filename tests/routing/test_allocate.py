@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from support.routing_worlds import chances, workload
+from support.routing_worlds import chances, workload, write_csv
 from understudy.errors import BadInput
 from understudy.routing import artifact, output
 from understudy.routing.allocate import Goal, learn, of_table
@@ -48,9 +51,10 @@ def test_learning_routes_the_unlabelled_queries_as_their_text_tells() -> None:
     allocation = learn(made, Goal("knee"))
     assert len(allocation.plan.assignment) == 200
     assert allocation.queries.text is not None
-    truth = np.array([chances(text) for text in allocation.queries.text])
-    sent_small = allocation.plan.assignment == 0
-    assert (sent_small == (truth[:, 0] > 0.5)).mean() > 0.95
+    truth = np.array([chances(text)[::-1] for text in allocation.queries.text])
+    assert allocation.queries.llms == ["large", "small"]
+    sent_small = allocation.plan.assignment == 1
+    assert (sent_small == (truth[:, 1] > 0.5)).mean() > 0.95
     true = truth[np.arange(200), allocation.plan.assignment].mean()
     assert allocation.band.low <= true <= allocation.band.high
 
@@ -81,6 +85,61 @@ def test_an_accuracy_that_cannot_be_promised_is_planned_and_said() -> None:
         assert allocation.learnt.promise.price is None
         assert allocation.learnt.promise.sentence.startswith("cannot promise")
         assert allocation.plan.accuracy >= min(target, allocation.path.accuracy[-1])
+
+
+@pytest.mark.slow  # forests
+def test_the_order_of_columns_decides_nothing() -> None:
+    made = workload(60, labelled=0.6)
+    llms = ["large", "medium", "small"]  # the last two are twins
+    turned = [
+        replace(
+            made,
+            llms=[llms[llm] for llm in order],
+            success=made.success[:, [(1, 0, 0)[llm] for llm in order]],
+            cost=made.cost[:, [(1, 0, 0)[llm] for llm in order]],
+        )
+        for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0])
+    ]
+    first, *others = (learn(one, Goal("budget", 0.03), learner="forest") for one in turned)
+    for other in others:
+        assert other.queries.llms == llms
+        np.testing.assert_array_equal(other.plan.assignment, first.plan.assignment)
+        assert other.plan.price == first.plan.price
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", ["neighbours", "logistic"])
+def test_the_number_of_threads_decides_nothing(tmp_path: Path, learner: str) -> None:
+    write_csv(workload(400, labelled=0.5), tmp_path / "t.csv")
+    command = [sys.executable, "-m", "understudy", "route", "t.csv", "--accuracy", "0.8"]
+    said = []
+    for threads in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command_of = [*command, "--learner", learner, "--out", threads]
+        subprocess.run(command_of, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        files = ("assignment.csv", "summary.json", "router/router.json")
+        said.append([(tmp_path / threads / file).read_bytes() for file in files])
+    assert said[0] == said[1]
+
+
+def test_an_unscored_query_is_a_failure_to_a_promise_and_is_not_routed() -> None:
+    made = workload(400)
+    success = made.success.copy()
+    lost = tuple(range(0, 400, 5))
+    success[list(lost)] = np.nan
+    whole = learn(made, Goal("accuracy", 0.75), learner="logistic")
+    less = learn(
+        replace(made, success=success, unscored=lost), Goal("accuracy", 0.75), learner="logistic"
+    )
+    assert whole.learnt is not None
+    assert whole.learnt.promise is not None
+    assert whole.learnt.promise.price is not None
+    assert less.learnt is not None
+    assert less.learnt.promise is not None
+    assert less.learnt.promise.price is None
+    assert less.learnt.promise.labels == 200
+    assert less.realised is not None
+    assert len(less.queries.ids) == 160
 
 
 def test_costs_of_queries_to_route_may_be_unknown() -> None:

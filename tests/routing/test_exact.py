@@ -113,10 +113,28 @@ def test_the_rule_of_a_points_price_gives_its_assignment(seed: int) -> None:
 def test_tied_steps_share_a_price_and_its_rule_takes_none_of_them() -> None:
     p, c = np.tile([0.0, 1.0], (4, 1)), np.tile([1.0, 3.0], (4, 1))
     found = front(p, c)
-    np.testing.assert_array_equal(found.price[1:4], 0.5)
+    np.testing.assert_array_equal(found.price, [0.75, 0.75, 0.75, 0.75, 0.25])
     np.testing.assert_array_equal(assign(p, c, 0.5), found.at_price(0.5).assignment)
     np.testing.assert_array_equal(found.at_price(0.5).assignment, 0)
+    assert found.at_budget(8).price == 0.75  # its rule keeps the budget
+    assert found.at_accuracy(0.5).price == 0.25  # and this one the accuracy
     np.testing.assert_array_equal(found.assignment(2), [1, 1, 0, 0])  # lower numbers first
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])  # full of ties
+def test_prices_lie_so_far_from_slopes_that_rounding_and_order_decide_nothing(seed: int) -> None:
+    p, c = random_tables(seed, n=200, m=12)
+    rng = np.random.default_rng(seed)
+    mixed = rng.permutation(12)
+    shaken = p * (1 + 1e-13 * rng.standard_normal(p.shape)), c  # as another order of sums would
+    found = front(p, c)
+    for price in np.unique(found.price):
+        assert np.abs(found.slope - price).min() > 1e-9 * price
+        chosen = assign(p, c, price)
+        taken = c[np.arange(200), chosen]
+        for other in (assign(*shaken, price), mixed[assign(p[:, mixed], c[:, mixed], price)]):
+            np.testing.assert_array_equal(c[np.arange(200), other], taken)
+            np.testing.assert_array_equal(p[np.arange(200), other], p[np.arange(200), chosen])
 
 
 @pytest.mark.parametrize("seed", [0, 3, 7])

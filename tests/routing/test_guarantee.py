@@ -117,11 +117,32 @@ def test_a_band_holds_the_realised_accuracy_as_often_as_it_says() -> None:
         known = rng.random(200)
         residuals = (rng.random(200) < known) - np.clip(known + 0.1, 0, 1)
         found = band(biased, residuals)
+        assert found is not None
         held += bool(found.low <= (rng.random(150) < truth).mean() <= found.high)
     assert 0.92 <= held / 400 <= 1
 
 
 def test_a_band_of_certain_predictions_is_a_point_until_residuals_widen_it() -> None:
-    assert band(np.ones(10))[:3] == (1, 1, 1)
-    widened = band(np.ones(10), np.array([0.0, -1.0, 0.0, 0.0]))
+    certain = band(np.ones(10))
+    assert certain is not None
+    assert certain[:3] == (1, 1, 1)
+    widened = band(np.ones(10), np.tile([0.0, -1.0, 0.0, 0.0], 5))
+    assert widened is not None
     assert widened.low < widened.expected == 0.75
+    assert band(np.ones(10), np.tile([0.0, -1.0, 0.0, 0.0], 4)) is None  # too few to know
+
+
+def test_a_band_is_of_queries_and_of_new_groups() -> None:
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(400):
+        known, coming = (np.repeat(np.arange(80), rng.geometric(0.2, 80)) for _ in range(2))
+        right = []
+        for number in (known, coming):
+            size = np.bincount(number)
+            chance = np.clip(1 - 0.03 * size + 0.1 * rng.standard_normal(80), 0, 1)
+            right.append((rng.random(len(number)) < chance[number]).astype(float))
+        found = band(np.full(len(coming), 0.9), right[0] - 0.9, coming, known)
+        assert found is not None
+        held += bool(found.low <= right[1].mean() <= found.high)
+    assert 0.92 <= held / 400 <= 1

@@ -25,7 +25,9 @@ def test_judged_scores_become_graded_success(tmp_path: Path) -> None:
     assert found.groups == {"group": ["g0", "g1", "g2"]}
     np.testing.assert_allclose(found.success[:2], [[0.9, 0.9], [0.2, 0.2]])
     assert np.isnan(found.success[2]).all()  # never scored: missing, not failed
-    assert found.notes == ("1 of 3 prompts lack some model's score, so are unlabelled",)
+    note = "1 of 3 prompts lack some model's score, so are unlabelled; a promise counts them as "
+    assert found.notes == (note + "failures",)
+    assert found.unscored == (2,)
     np.testing.assert_array_equal(found.cost[:, 0], 0)
     np.testing.assert_allclose(found.cost[:, 1], (10 / 4 + 2 * 10) / 1e6)
     assert found.is_rehearsal

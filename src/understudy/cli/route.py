@@ -132,9 +132,12 @@ def _show(summary: dict[str, Any], allocation: "Routed", outcomes: "Outcomes") -
     if summary["rehearsal"]:
         print("REHEARSAL: offline stand-ins were asked, no LLM")
     band, proof, promise = summary["band"], summary["certificate"], summary["promise"]
+    expected = ""
+    if summary["accuracy"] is not None:
+        expected = f"expected accuracy {summary['accuracy']:.4f}; "
     print(
-        f"{summary['queries']:,} queries for {summary['cost']:.6g} USD, expected accuracy "
-        f"{summary['accuracy']:.4f}; price {summary['price']:.6g} successes per USD"
+        f"{summary['queries']:,} queries for {summary['cost']:.6g} USD, {expected}"
+        f"price {summary['price']:.6g} successes per USD"
     )
     shares = sorted(summary["share"].items(), key=lambda item: -item[1])
     print("to: " + ", ".join(f"{llm} {share:.1%}" for llm, share in shares if share))
@@ -142,12 +145,17 @@ def _show(summary: dict[str, Any], allocation: "Routed", outcomes: "Outcomes") -
         f"certificate: no assignment has a better {proof['quantity']} than {proof['bound']:.6g} by "
         f"this table; the plan is {proof['gap']:.2g} away, one step is {proof['step']:.2g}"
     )
-    print(
-        f"realised accuracy: between {band['low']:.4f} and {band['high']:.4f} "
-        f"({band['confidence']:.0%})"
-    )
+    if band is None:
+        print("realised accuracy: not known, the held-out labels are of fewer than 20 groups")
+    else:
+        print(
+            f"realised accuracy: between {band['low']:.4f} and {band['high']:.4f} "
+            f"({band['confidence']:.0%})"
+        )
     if promise is not None:
         print(f"promise: {promise['sentence']}")
+    if summary["differentiation"] is not None:
+        print(f"anything to route? {summary['differentiation']['sentence']}")
     if (quality := summary["quality"]) is not None:
         print(
             f"predictor: {quality['learner']} on {quality['labels']:,} labels, Brier "

@@ -1,5 +1,6 @@
 """Give each query its LLM: from a table that is believed, or from labels that are learnt from."""
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,10 +11,11 @@ from understudy.routing import guarantee, optllm
 from understudy.routing.artifact import Router
 from understudy.routing.costs import fit_costs, lengths
 from understudy.routing.data import Outcomes
+from understudy.routing.differentiation import Differentiation, differentiation
 from understudy.routing.exact import Front, RoutePlan, assign, front
 from understudy.routing.fitting import Quality, fit
 from understudy.routing.predict import Array, optimistic
-from understudy.routing.splits import Cut, duplicates, halves, leak
+from understudy.routing.splits import Cut, Places, codes, duplicates, halves, leak
 
 
 class Goal(NamedTuple):
@@ -33,14 +35,15 @@ class Learnt(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """The queries routed, and how well."""
+    """The queries routed, and how well; LLMs are in the order of their names."""
 
     queries: Outcomes
     p: Array  # (N, M) expected success, as routed by
     c: Array  # (N, M) USD, as routed by
     path: Front
     plan: RoutePlan
-    band: guarantee.Band  # of the accuracy that will be realised
+    band: guarantee.Band | None  # of the accuracy that will be realised; None: too few labels
+    differentiation: Differentiation | None = None  # None for predictions without labels
     learnt: Learnt | None = None
 
     @property
@@ -67,12 +70,17 @@ def of_table(outcomes: Outcomes, goal: Goal, solver: str = "exact") -> Routed:
             f"{missing:,} of {len(outcomes.ids):,} queries have no success: give one for each LLM, "
             "or a text column to predict it from"
         )
+    outcomes = _by_name(outcomes)
     p, c = outcomes.success, outcomes.cost
     path = front(p, c)
     plan = plan_for(path, goal)
     if solver != "exact":
         plan = _searched(p, c, goal, solver, plan)
-    return Routed(outcomes, p, c, path, plan, guarantee.band(chosen(p, plan.assignment)))
+    groups = outcomes.groups.get("group")
+    is_hindsight = np.isin(p, (0.0, 1.0)).all()
+    differing = differentiation(p, c, plan.price, groups) if is_hindsight else None
+    band = guarantee.band(chosen(p, plan.assignment))
+    return Routed(outcomes, p, c, path, plan, band, differing)
 
 
 def learn(
@@ -86,32 +94,34 @@ def learn(
     """Learn from the labelled queries and route the others; where all are labelled, the held-out.
 
     The predictor and the costs, which are taken from a query's length, are fitted on one part of
-    the labelled queries. The share `held_out` of them, cut by whole groups, is for promise and
-    band: one query of each group, so that their errors are independent. Where the goal is an
-    accuracy that can be promised, the promised price is the plan; where it is more than any plan
-    is expected to reach, the most accurate one is. Raises BadInput without a text column or
-    labels, and for a share that leaves a part empty.
+    the labelled queries. The share `held_out` of their groups is for promise and band; there a
+    query without the score that it should have counts as a failure. Where the goal is an accuracy
+    that can be promised, the promised price is the plan; where it is more than any plan is expected
+    to reach, the most accurate one is. The result does not depend on threads, and not on the order
+    of LLMs, which is that of their names. Raises BadInput without a text column or labels, and for
+    a share that leaves a part empty.
     """
+    import scipy.linalg  # noqa: F401  # brings a BLAS, and only what is loaded can be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):  # sums of products differ with the number of threads
+        return _learn(_by_name(outcomes), goal, delta, held_out, learner, seed)
+
+
+def _learn(
+    outcomes: Outcomes, goal: Goal, delta: float, held_out: float, learner: str, seed: int
+) -> Routed:
     if outcomes.text is None:
         raise BadInput("there is no text column to learn from")
-    groups = outcomes.groups.get("group", duplicates(outcomes.text))
-    labelled = np.flatnonzero(outcomes.is_labelled)
-    if not 0 < held_out < 1 or len({groups[row] for row in labelled}) < 2:
-        raise BadInput(
-            f"{len(labelled):,} labelled queries and held_out={held_out:g}: learning needs two "
-            "groups of labelled queries or more, and a share between 0 and 1"
-        )
-    cut = halves(len(labelled), held_out, seed, [groups[row] for row in labelled])
-    once = {groups[row]: row for row in labelled[cut.test][::-1]}
-    fitted, held = outcomes.rows(labelled[cut.labelled]), outcomes.rows(np.sort([*once.values()]))
-    is_unknown = len(labelled) < len(groups)
-    to_route = outcomes.rows(~outcomes.is_labelled if is_unknown else labelled[cut.test])
+    parts = _parts(outcomes, held_out, seed)
+    fitted, held = outcomes.rows(parts.fitted), outcomes.rows(parts.held)
+    to_route = outcomes.rows(parts.to_route)
     assert fitted.text is not None, "rows() keeps the texts"
     predictor, quality = fit(
         fitted.text,
         fitted.success,
         fitted.cost,
-        groups=[groups[row] for row in labelled[cut.labelled]],
+        groups=parts.names(parts.fitted),
         kind=learner,
         seed=seed,
     )
@@ -126,11 +136,13 @@ def learn(
     p, mean, c = tables(to_route)
     path = front(p, c)
     held_p, held_mean, held_c = tables(held)
+    groups = codes(parts.names(parts.held))
     promise = None
     if goal.kind == "accuracy":
         fitted_p, _, fitted_c = tables(fitted)
         prices = guarantee.prices(front(fitted_p, fitted_c))
-        promise = guarantee.promise(held_p, held_c, held.success, prices, goal.value, delta)
+        worst = np.nan_to_num(held.success)
+        promise = guarantee.promise(held_p, held_c, worst, prices, goal.value, delta, groups)
     if promise is not None and promise.price is not None:
         plan = path.at_price(promise.price)
     elif promise is not None and goal.value > path.accuracy[-1]:
@@ -138,12 +150,72 @@ def learn(
     else:
         plan = plan_for(path, goal)
     rule = assign(held_p, held_c, plan.price)
-    residuals = chosen(held.success, rule) - chosen(held_mean, rule)
-    band = guarantee.band(chosen(mean, plan.assignment), residuals)
-    asked = np.flatnonzero(~outcomes.is_labelled) if is_unknown else labelled[cut.test]
-    warning = leak(outcomes.text, Cut(labelled[cut.labelled], asked))
+    known = held.is_labelled
+    residuals = (chosen(held.success, rule) - chosen(held_mean, rule))[known]
+    band = guarantee.band(
+        chosen(mean, plan.assignment), residuals, codes(parts.names(parts.to_route)), groups[known]
+    )
+    scored = held.rows(known)
+    differing = differentiation(
+        scored.success,
+        scored.cost,
+        plan.price,
+        parts.names(parts.held[known]),
+        (np.arange(len(scored.ids)), rule[known]),
+    )
+    warning = leak(outcomes.text, Cut(parts.fitted, parts.to_route))
     router = Router(outcomes.llms, predictor, costs, plan.price)
-    return Routed(to_route, p, c, path, plan, band, Learnt(quality, promise, router, warning))
+    learnt = Learnt(quality, promise, router, warning)
+    return Routed(to_route, p, c, path, plan, band, differing, learnt)
+
+
+class _Parts(NamedTuple):
+    """Row numbers, and the group of every row."""
+
+    fitted: Places
+    held: Places  # labelled, or without the score that they should have
+    to_route: Places
+    groups: list[str]
+
+    def names(self, rows: Places) -> list[str]:
+        return [self.groups[row] for row in rows]
+
+
+def _parts(outcomes: Outcomes, held_out: float, seed: int) -> _Parts:
+    """Cut the queries that were asked by whole groups; route the others, else the held-out."""
+    assert outcomes.text is not None, "the caller has looked"
+    groups = outcomes.groups.get("group", duplicates(outcomes.text))
+    labelled = np.flatnonzero(outcomes.is_labelled)
+    known = {groups[row] for row in labelled}
+    if not 0 < held_out < 1 or len(known) < 2:
+        raise BadInput(
+            f"{len(labelled):,} labelled queries and held_out={held_out:g}: learning needs two "
+            "groups of labelled queries or more, and a share between 0 and 1"
+        )
+    asked = np.flatnonzero(outcomes.is_labelled | outcomes.is_unscored)
+    has_label = np.array([groups[row] in known for row in asked])
+    fitted, held = [], []
+    for rows in (asked[has_label], asked[~has_label]):  # apart, so that both parts get labels
+        if len(rows):
+            cut = halves(len(rows), held_out, seed, [groups[row] for row in rows])
+            fitted.append(rows[cut.labelled])
+            held.append(rows[cut.test])
+    learnt, tested = np.sort(np.concatenate(fitted)), np.sort(np.concatenate(held))
+    to_route = np.flatnonzero(~(outcomes.is_labelled | outcomes.is_unscored))
+    if not len(to_route):
+        to_route = tested[outcomes.is_labelled[tested]]
+    return _Parts(learnt[outcomes.is_labelled[learnt]], tested, to_route, groups)
+
+
+def _by_name(outcomes: Outcomes) -> Outcomes:
+    """The same with its LLMs in the order of their names, so that the order given decides nothing.
+
+    Sums over LLMs, and so the forests that are grown, round otherwise in another order.
+    """
+    order = sorted(range(len(outcomes.llms)), key=lambda llm: outcomes.llms[llm])
+    llms = [outcomes.llms[llm] for llm in order]
+    success, cost = outcomes.success[:, order], outcomes.cost[:, order]
+    return replace(outcomes, llms=llms, success=success, cost=cost)
 
 
 def plan_for(path: Front, goal: Goal) -> RoutePlan:

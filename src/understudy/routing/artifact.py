@@ -18,6 +18,7 @@ import numpy as np
 from understudy.errors import BadInput
 from understudy.records import Message
 from understudy.routing.costs import CostModel, lengths
+from understudy.routing.exact import worth
 from understudy.routing.features import Projection
 from understudy.routing.predict import KINDS, Array, Predictor, Trust
 from understudy.store.artifacts import write_atomically
@@ -42,8 +43,8 @@ class Router:
     def choose(self, text: str, without: Collection[str] = ()) -> str:
         """The LLM for a query, ties to the cheaper; `without` names LLMs that are unavailable."""
         success, usd = self.estimate(text)
-        worth = success - self.price * usd
-        order = sorted(range(len(self.llms)), key=lambda llm: (-worth[llm], usd[llm]))
+        values = worth(success, usd, self.price)
+        order = sorted(range(len(self.llms)), key=lambda llm: (-values[llm], usd[llm]))
         for llm in order:
             if self.llms[llm] not in without:
                 return self.llms[llm]

@@ -35,6 +35,7 @@ class Outcomes:
     groups: dict[str, list[str]] = field(default_factory=dict)  # what is held out together
     features: Array | None = None  # (N, d), when the user brings them
     is_rehearsal: bool = False
+    unscored: tuple[int, ...] = ()  # rows whose LLMs were asked, but some score is missing
     notes: tuple[str, ...] = ()  # what a reader of the numbers has to know
 
     def __post_init__(self) -> None:
@@ -44,6 +45,11 @@ class Outcomes:
     def is_labelled(self) -> NDArray[np.bool_]:
         """Which queries have a success for every LLM, shape (N,)."""
         return np.asarray(~np.isnan(self.success).any(axis=1))
+
+    @property
+    def is_unscored(self) -> NDArray[np.bool_]:
+        """Which queries should have a label and have none, shape (N,)."""
+        return np.isin(np.arange(len(self.ids)), self.unscored)
 
     def rows(self, chosen: NDArray[Any]) -> "Outcomes":
         """These queries only; `chosen` is a mask or indices."""
@@ -60,6 +66,7 @@ class Outcomes:
             text=None if self.text is None else take(self.text),
             groups={name: take(values) for name, values in self.groups.items()},
             features=None if self.features is None else self.features[places],
+            unscored=tuple(np.flatnonzero(self.is_unscored[places]).tolist()),
         )
 
 

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 Bools = NDArray[np.bool_]
 _ROUNDING = 1e-12  # relative; a target missed by less counts as met
+_ABOVE = 1 + 1e-9  # a price so little higher settles ties; slopes that differ by less are equal
 _CHUNK = 8192  # queries whose working arrays fit the cache of a core
 _THREADS = 2  # numpy lets go of the interpreter lock
 _CLOSEST = 1e-300  # USD; keeps slopes finite between LLMs of almost equal cost
@@ -48,12 +49,12 @@ class Front:
     """All K supported Pareto points, from the cheapest assignment to the most accurate one.
 
     `cost` (K,) is the total in USD and `accuracy` (K,) the mean expected success.
-    `price` (K,), lambda, is in expected successes per USD: argmax over j of p_ij - lambda c_ij,
-    ties to the cheaper LLM, is the point's assignment, query by query, and so the rule for queries
-    yet to come. It is the mean of the slopes of the steps before and after the point (d accuracy /
-    d cost = slope / N). Neighbours that share a price lie on one straight edge: there the rule
-    gives the cheap end, and the points between move the tied queries one at a time, lower numbers
-    first.
+    `price` (K,), lambda, is in expected successes per USD: argmax over j of p_ij - lambda c_ij
+    is the point's assignment, query by query, and so the rule for queries yet to come. It is the
+    mean of the slopes of the steps before and after the point (d accuracy / d cost = slope / N),
+    so it lies strictly between them, and neither rounding nor the order of LLMs decides anything.
+    Points within a straight edge move its tied queries one at a time, lower numbers first; no
+    price does that, and they have the price of the edge's cheap end.
     """
 
     cost: Floats
@@ -110,16 +111,20 @@ class Front:
         k = int(np.searchsorted(self.accuracy, accuracy - _ROUNDING))
         if k == 0:
             return self._plan(0, certificate=Certificate("cost", float(self.cost[0]), 0.0, 0.0))
+        # within a straight edge, the rule of its dear end is as accurate as is wanted
+        is_within = self.price[k] == self.price[k - 1]
+        dear = int(np.searchsorted(-self.price, -self.price[k], side="right")) if is_within else k
         value, step = float(self.cost[k]), float(self.cost[k] - self.cost[k - 1])
         excess = max(float(self.accuracy[k]) - accuracy, 0.0)
         gap = min(excess * len(self._start) / float(self.slope[k - 1]), step)
-        return self._plan(k, certificate=Certificate("cost", value - gap, gap, step))
+        proof = Certificate("cost", value - gap, gap, step)
+        return self._plan(k, float(self.price[dear]), proof)
 
     def at_price(self, price: float) -> RoutePlan:
         """The point that argmax p - price c reaches; `price` in successes per USD, 0 or more."""
         if not price >= 0:
             raise BadInput(f"a price of {price:g} successes per USD is not possible: use 0 or more")
-        return self._plan(int(np.searchsorted(-self.slope, -price)), price=price)
+        return self._plan(int(np.searchsorted(-self.slope, -price * _ABOVE)), price=price)
 
     def knee(self) -> RoutePlan:
         """The point farthest above the straight line between the two ends of the front."""
@@ -147,16 +152,31 @@ def front(p: ArrayLike, c: ArrayLike) -> Front:
     success, usd = tables(p, c)
     start, steps = _walk(success, usd)
     rows = np.arange(len(start))
-    around = np.concatenate([2 * steps.slope[:1], steps.slope, [0.0]])
     return Front(
         cost=_totals(float(usd[rows, start].sum()), steps.cost),
         accuracy=_totals(float(success[rows, start].sum()), steps.gain) / len(start),
-        price=(around[:-1] + around[1:]) / 2 if len(steps.slope) else np.zeros(1),
+        price=_between(steps.slope),
         slope=steps.slope,
         _start=start,
         _query=steps.query,
         _to=steps.to,
     )
+
+
+def _between(slope: Floats) -> Floats:
+    """A price for each of the K points around K - 1 falling slopes; see `Front`."""
+    if not len(slope):
+        return np.zeros(1)
+    around = np.concatenate([2 * slope[:1], slope, [0.0]])
+    is_within = np.concatenate([[False], slope[1:] * _ABOVE**2 >= slope[:-1], [False]])
+    cheap_end = np.maximum.accumulate(np.where(is_within, 0, np.arange(len(is_within))))
+    price: Floats = ((around[:-1] + around[1:]) / 2)[cheap_end]
+    return price
+
+
+def worth(p: Floats, c: Floats, price: float) -> Floats:
+    """p - price c, which a rule compares; of two that tie, the cheaper is worth a little more."""
+    return p - price * _ABOVE * c
 
 
 def assign(p: ArrayLike, c: ArrayLike, price: float) -> Integers:
@@ -165,7 +185,7 @@ def assign(p: ArrayLike, c: ArrayLike, price: float) -> Integers:
     `price` is in expected successes per USD. Raises BadInput as `tables` does.
     """
     success, usd = tables(p, c)
-    score = success - price * usd  # (N, M)
+    score = worth(success, usd, price)  # (N, M)
     tied = score == score.max(axis=1, keepdims=True)
     choice: Integers = np.where(tied, usd, np.inf).argmin(axis=1)
     return choice

@@ -70,7 +70,9 @@ class Projection:
         for one in bags:
             if id(one) not in known:
                 values = self._values(one)
-                known[id(one)] = values @ self.components[one.places]
+                # no product of BLAS, whose sums differ with the number of threads
+                weighted = values[:, None] * self.components[one.places]
+                known[id(one)] = weighted.sum(axis=0)
         if not known:
             return np.empty((0, self.components.shape[1]), np.float32)
         return np.stack([known[id(one)] for one in bags])

@@ -60,7 +60,8 @@ def outcomes(
         for model in models
     ]
     note = (
-        f"{incomplete.sum():,} of {len(ids):,} prompts lack some model's score, so are unlabelled"
+        f"{incomplete.sum():,} of {len(ids):,} prompts lack some model's score, so are unlabelled; "
+        "a promise counts them as failures"
     )
     return Outcomes(
         [model.llm for model in models],
@@ -70,6 +71,7 @@ def outcomes(
         texts,
         {"group": [prompt.group_id for prompt in prompts]},
         is_rehearsal=records[0].rehearsal,
+        unscored=tuple(np.flatnonzero(incomplete).tolist()),
         notes=(note,) if incomplete.any() else (),
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from understudy.routing import artifact
 from understudy.routing.allocate import Goal, Learnt, Routed, chosen
 from understudy.routing.data import Outcomes
+from understudy.routing.differentiation import Differentiation
 from understudy.routing.exact import front
 from understudy.routing.predict import Array
 from understudy.routing.value import Curve, zero_router
@@ -33,9 +34,8 @@ def write(allocation: Routed, outcomes: Outcomes, goal: Goal, folder: Path) -> d
     summary = summarise(allocation, outcomes, goal)
     write_atomically(folder / "assignment.csv", _assignment(allocation))
     if allocation.learnt is not None:
-        facts = {
-            name: summary[name] for name in ("goal", "rehearsal", "promise", "band", "quality")
-        }
+        told = ("goal", "rehearsal", "promise", "band", "differentiation", "quality")
+        facts = {name: summary[name] for name in told}
         artifact.save(replace(allocation.learnt.router, facts=facts), folder / "router")
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
@@ -44,24 +44,30 @@ def write(allocation: Routed, outcomes: Outcomes, goal: Goal, folder: Path) -> d
 def summarise(allocation: Routed, outcomes: Outcomes, goal: Goal) -> dict[str, Any]:
     """The plan with its certificate, band and promise, and the picture of where it stands."""
     plan, learnt = allocation.plan, allocation.learnt
-    counts = np.bincount(plan.assignment, minlength=len(outcomes.llms))
+    llms = allocation.queries.llms
+    counts = np.bincount(plan.assignment, minlength=len(llms))
     realised = allocation.realised
     promise = learnt.promise if learnt else None
-    is_oracle = learnt is None and np.isin(allocation.p, (0.0, 1.0)).all()
+    band, differing = allocation.band, allocation.differentiation
+    is_oracle = learnt is None and differing is not None
     return {
         "goal": {"kind": goal.kind, "value": None if goal.kind == "knee" else goal.value},
         "rehearsal": outcomes.is_rehearsal,
         "queries": len(plan.assignment),
         "share": {
             llm: float(count / len(plan.assignment))
-            for llm, count in zip(outcomes.llms, counts, strict=True)
+            for llm, count in zip(llms, counts, strict=True)
         },
         "cost": plan.cost,
-        "accuracy": plan.accuracy,
+        # a guess that labels do not bear out, or too few do, is not handed on
+        "accuracy": None
+        if band is None or (promise is not None and promise.price is None)
+        else plan.accuracy,
         "price": plan.price,
         "certificate": plan.certificate._asdict(),
         "points_on_the_front": len(allocation.path),
-        "band": allocation.band._asdict(),
+        "band": None if band is None else band._asdict(),
+        "differentiation": None if differing is None else _differentiation(differing),
         "promise": None if promise is None else _numbers(promise._asdict()),
         "quality": None if learnt is None else _quality(learnt),
         "realised": None
@@ -74,6 +80,19 @@ def summarise(allocation: Routed, outcomes: Outcomes, goal: Goal) -> dict[str, A
         ],
         "picture": picture(allocation, outcomes),
     }
+
+
+def _differentiation(found: Differentiation) -> dict[str, Any]:
+    """The advantages over the best single LLM, as objects of their fields."""
+    advantages = {
+        name: None if interval is None else interval._asdict()
+        for name, interval in zip(
+            ("accuracy", "oracle", "router"),
+            (found.accuracy, found.oracle, found.router),
+            strict=True,
+        )
+    }
+    return {"verdict": found.verdict, "sentence": found.sentence} | advantages
 
 
 def _assignment(allocation: Routed) -> str:
@@ -112,22 +131,22 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def picture(allocation: Routed, outcomes: Outcomes) -> dict[str, Any]:
-    """An allocation's front, its plan with the band, and single LLMs by labels or predictions."""
+    """An allocation's front, its plan with the band, and single LLMs by labels or predictions.
+
+    Without a band nobody knows how accurate the plan is, so neither it nor the front is drawn.
+    """
     queries = len(allocation.plan.assignment)
     known = outcomes.rows(outcomes.is_labelled)
-    drawn = {
-        "curves": {
-            "router (expected)": points_of(
-                Curve(allocation.path.cost, allocation.path.accuracy), queries
-            )
-        },
-        "plan": {
-            "cost": allocation.plan.cost * 1000 / queries,
-            "accuracy": allocation.plan.accuracy,
-        },
-        "band": allocation.band._asdict(),
-        **references(outcomes.llms, known.cost, known.success),
-    }
+    drawn: dict[str, Any] = {"curves": {}}
+    if allocation.band is not None:
+        path = Curve(allocation.path.cost, allocation.path.accuracy)
+        cost = allocation.plan.cost * 1000 / queries
+        drawn = {
+            "curves": {"router (expected)": points_of(path, queries)},
+            "plan": {"cost": cost, "accuracy": allocation.plan.accuracy},
+            "band": allocation.band._asdict(),
+        }
+    drawn |= references(outcomes.llms, known.cost, known.success)
     return drawn if allocation.learnt else drawn | {"oracle": None}  # that is the front itself
 
 

@@ -76,9 +76,9 @@ class Neighbours:
 
     def _score(self, features: Array) -> Estimate:
         k = min(_NEIGHBOURS, len(self.known))
-        values = features.astype(np.float32)
-        square = (self.known**2).sum(axis=1)
-        distance = square - 2 * values @ self.known.T + (values**2).sum(axis=1)[:, None]
+        known = self.known.astype(float)  # in 32 bits one query and a batch of them round apart
+        square = (known**2).sum(axis=1)
+        distance = square - 2 * features @ known.T + (features**2).sum(axis=1)[:, None]
         near = np.argpartition(distance, k - 1, axis=1)[:, :k]
         weight = 1 / (np.maximum(np.take_along_axis(distance, near, axis=1), 0) + 1e-2)
         weight = (weight / weight.sum(axis=1, keepdims=True)).astype(float)
