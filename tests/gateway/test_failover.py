@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from support.gateways import MODEL, ask, gateway, service, stage, until
+from support.gateways import KEY, MODEL, ask, gateway, service, stage, until
 from understudy.gateway.upstream import Breaker
 
 
@@ -54,6 +54,62 @@ def test_when_the_service_fails_the_local_model_answers(
         is_billed = why in ("connection lost", "timeout")
         assert line["is_bound"] == is_billed
         assert (line["microusd"] > 0) == is_billed
+
+
+OVERLOADED = b'{"error": {"message": "Overloaded, key %s.", "type": "overloaded"}}' % KEY.encode()
+EVENTS, JSON = "text/event-stream; charset=utf-8", "application/json"
+NO_ANSWERS = [
+    (OVERLOADED, JSON, False, "error in a 200: Overloaded, key [key]."),
+    (b'{"error": "Overloaded"}', JSON, False, "error in a 200: Overloaded"),
+    (b'{"choices": [{"error": {"code": 502}}]}', JSON, False, "error in a 200: 502"),
+    (b"", JSON, False, "empty answer"),
+    (b" \n", "", False, "empty answer"),
+    (b"<html>busy</html>", "text/html", False, "no answer in a 200: text/html"),
+    (b"<html>busy</html>", "text/html", True, "no answer in a 200: text/html"),
+    (b'{"choices": []}', JSON, False, "no answer in a 200: no choices in it"),
+    (OVERLOADED, JSON, True, "error in a 200: Overloaded, key [key]."),
+    (OVERLOADED, EVENTS, True, "error in a 200: Overloaded, key [key]."),
+    (b"data: %s\n\n" % OVERLOADED, EVENTS, True, "error in a 200: Overloaded, key [key]."),
+    (b": wait\n\ndata:%s\n\n" % OVERLOADED, EVENTS, True, "error in a 200: Overloaded, key [key]."),
+    (b"event: error\ndata: busy\n\n", EVENTS, True, "error in a 200: busy"),
+    (b"event: error\r\ndata: busy\r\n\r\n", EVENTS, True, "error in a 200: busy"),
+    (b": wait\n\n", EVENTS, True, "empty stream"),
+    (b"data: [DONE]\n\n", EVENTS, True, "empty stream"),
+]
+
+
+@pytest.mark.xfail(strict=True, reason="success is read from the status line")
+@pytest.mark.parametrize(("body", "kind", "stream", "why"), NO_ANSWERS)
+def test_a_200_that_is_no_answer_is_a_failure_of_the_service(
+    tmp_path: Path, body: bytes, kind: str, stream: bool, why: str
+) -> None:
+    with (
+        stage(said=(body, kind)) as star,
+        stage(text="mine") as small,
+        gateway(tmp_path, star.url, mode="failover", local=small.url) as running,
+    ):
+        reply = running.post(ask(stream=stream))
+        assert (reply.status_code, reply.headers["x-understudy-by"]) == (200, "local")
+        (line,) = running.lines("requests")
+        assert line["tried"][0][:2] == ["service", why]
+        assert line["is_bound"]  # it may have been billed
+        assert running.state.numbers.failovers["service", why.partition(":")[0]] == 1
+
+
+# A comment begins the answer of a service that is alone, since clients are kept waiting by them.
+SAID_ALONE = [case for case in NO_ANSWERS if not case[0].startswith(b":")]
+
+
+@pytest.mark.xfail(strict=True, reason="success is read from the status line")
+@pytest.mark.parametrize(("body", "kind", "stream", "why"), SAID_ALONE)
+def test_a_client_that_nobody_else_can_answer_is_told_the_provider_s_reason(
+    tmp_path: Path, body: bytes, kind: str, stream: bool, why: str
+) -> None:
+    with stage(said=(body, kind)) as star, gateway(tmp_path, star.url) as running:
+        reply = running.post(ask(stream=stream))
+        assert reply.status_code == 502
+        assert why in reply.json()["error"]["message"]
+        assert not running.lines("pairs")
 
 
 def test_a_stream_that_breaks_off_ends_with_an_error_that_clients_raise(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Stage:
     piece_s: float = 0.0
     usage: bool = True
     serves: str | None = None  # the only model that it knows
+    said: tuple[bytes, str] | None = None  # body and content type of a 200 that may be no answer
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -65,6 +66,9 @@ class Stage:
         if self.status != 200:
             error = {"error": {"message": f"no: {request.headers.get('authorization')}"}}
             return web.json_response(error, status=self.status)
+        if self.said is not None:
+            content, kind = self.said
+            return web.Response(body=content, headers={"content-type": kind})
         made = self.events(body) if body.get("stream") else [self.whole(body)]
         response = web.StreamResponse(headers={"x-request-id": "req_1", "x-odd": "Kept"})
         kind = "text/event-stream; charset=utf-8" if body.get("stream") else "application/json"

@@ -362,6 +362,30 @@ def test_a_body_that_cannot_be_read_heals_and_may_have_been_billed(wire: str) ->
         assert (failed.fate, failed.is_uncertain) == ("heal", True)
 
 
+@pytest.mark.xfail(strict=True, reason="the message names what is missing, not what was said")
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_error_in_a_200_is_told_in_the_provider_s_words(wire: str) -> None:
+    said = [
+        {"error": {"message": f"Overloaded, {KEY}.", "type": "overloaded_error"}},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+        {"error": "Overloaded"},
+        {"error": {"code": 429, "message": "Overloaded"}, "choices": []},
+    ]
+    for failed in (found := failures(wire, [Answer(body) for body in said])):
+        assert "answered with an error: Overloaded" in str(failed)
+        assert failed.is_uncertain
+        assert KEY not in str(failed)
+    assert [failed.fate for failed in found] == ["heal", "heal", "heal", "wait"]
+    assert "it is empty" in str(failure(wire, Answer(b"")))
+
+
+@pytest.mark.xfail(strict=True, reason="the error is in the choice")
+def test_an_error_in_a_choice_is_told_in_the_provider_s_words() -> None:
+    broken = {"error": {"message": "Upstream busy"}, "message": {"role": "assistant"}}
+    failed = failure("openai_compatible", Answer(good("openai", choices=[broken])))
+    assert "answered with an error: Upstream busy" in str(failed)
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_good_body_of_the_wrong_type_is_not_believed(wire: str) -> None:
     failed = failure(wire, Answer(good(wire), content_type="text/plain"))
