@@ -78,7 +78,6 @@ NO_ANSWERS = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="success is read from the status line")
 @pytest.mark.parametrize(("body", "kind", "stream", "why"), NO_ANSWERS)
 def test_a_200_that_is_no_answer_is_a_failure_of_the_service(
     tmp_path: Path, body: bytes, kind: str, stream: bool, why: str
@@ -100,7 +99,6 @@ def test_a_200_that_is_no_answer_is_a_failure_of_the_service(
 SAID_ALONE = [case for case in NO_ANSWERS if not case[0].startswith(b":")]
 
 
-@pytest.mark.xfail(strict=True, reason="success is read from the status line")
 @pytest.mark.parametrize(("body", "kind", "stream", "why"), SAID_ALONE)
 def test_a_client_that_nobody_else_can_answer_is_told_the_provider_s_reason(
     tmp_path: Path, body: bytes, kind: str, stream: bool, why: str

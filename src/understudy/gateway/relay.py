@@ -91,11 +91,12 @@ class Relay:
                 self._failed(target, "cap", began)
                 return None
         try:
-            opened = await state.upstream.ask(target, call, self._patience(target, others))
+            patience_s = self._patience(target, others)
+            opened = await state.upstream.ask(target, call, patience_s, is_alone=not others)
         except Lost as lost:
             self._settle(None, lost.may_be_billed)
             breaker.failed(is_trial)
-            self._failed(target, lost.why, began)
+            self._failed(target, lost.why, began, lost.reason)
             if target.who == "service":
                 self._refusal = None  # of the local model; that the service is gone is the reason
             return None
@@ -164,12 +165,12 @@ class Relay:
                     break
                 held += parts[-1]
         except Lost as lost:
-            self._tried.append((str(self._by), f"{lost.why} in the answer", self._ms()))
+            self._tried.append((str(self._by), f"{lost.reason} in the answer", self._ms()))
             if self._by is not None:
                 target = await self._state.target(self._by, self._control)
                 self._state.breaker(target).failed()
                 self._state.numbers.failed(self._by, f"{lost.why} in the answer")
-            error = chat.error(502, "upstream_broke_off", f"The answer broke off: {lost.why}.")
+            error = chat.error(502, "upstream_broke_off", f"The answer broke off: {lost.reason}.")
             self._write(opened.status, b"".join(parts), True)
             last = b"\ndata: " + chat.dumps(error) + b"\n\n"
         self._write(opened.status, b"".join(parts), True, opened)
@@ -199,8 +200,10 @@ class Relay:
         by = (self._by or "nobody").encode()
         return [(b"x-understudy-by", by), (b"x-understudy-id", self._call.id.encode())]
 
-    def _failed(self, target: Target, why: str, began: float) -> None:
-        self._tried.append((target.who, why, round((time.monotonic() - began) * _MS)))
+    def _failed(self, target: Target, why: str, began: float, reason: str | None = None) -> None:
+        """Log that a target gave no answer; `why` is counted, `reason` says more."""
+        ms = round((time.monotonic() - began) * _MS)
+        self._tried.append((target.who, reason or why, ms))
         self._state.numbers.failed(target.who, why)
 
     def _settle(self, usage: Usage | None, is_billed: bool) -> None:

@@ -15,7 +15,7 @@ import aiohttp
 from understudy.config.service import Service
 from understudy.gateway.calls import ChatCall, Header, RequestRefused
 from understudy.gateway.control import Who
-from understudy.services.base import MARK
+from understudy.services.base import MARK, error_in
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import (
     BrokenOff,
@@ -28,6 +28,7 @@ _CONNECT_S = 5.0
 _NAME_S = 0.5  # to name a model; a request may wait for it
 _KEPT_S = 4.0  # less than uvicorn's 5 s: who closes an idle connection first loses no request
 _MOST_BYTES = 64 << 20  # of an answer that is not streamed
+_MOST_HEAD = 1 << 16  # bytes of a stream without an event; it goes through as it is
 _TO_SERVICE_NEVER = {
     *("host", "content-length", "connection", "keep-alive", "transfer-encoding", "te", "trailer"),
     *("upgrade", "proxy-authorization", "proxy-connection", "expect", "accept-encoding", "cookie"),
@@ -43,12 +44,18 @@ _ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # i
 
 
 class Lost(Exception):
-    """No answer came: a time-out, a lost connection, something unreadable."""
+    """No answer came: a time-out, a lost connection, something that is none."""
 
-    def __init__(self, why: str, may_be_billed: bool) -> None:
+    def __init__(self, why: str, may_be_billed: bool, said: str = "") -> None:
         super().__init__(why)
-        self.why = why  # one of a few words, for the log
+        self.why = why  # one of a few words, to be counted
         self.may_be_billed = may_be_billed
+        self.said = said  # what was sent in place of an answer, in few words
+
+    @property
+    def reason(self) -> str:
+        """Why, for the log and the client."""
+        return f"{self.why}: {self.said}" if self.said else self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +117,24 @@ class Upstream:
             return None
         return model if isinstance(model, str) else None
 
-    async def ask(self, target: Target, call: ChatCall, patience_s: float) -> Opened:
-        """Return the answer once its first byte (streamed) or all of it is there; raises Lost."""
+    async def ask(
+        self, target: Target, call: ChatCall, patience_s: float, is_alone: bool = True
+    ) -> Opened:
+        """Return the answer once its first event (streamed) or all of it is there; raises Lost.
+
+        `is_alone`: nobody else would be asked.
+        """
         try:
             async with asyncio.timeout(patience_s):
                 response = await self._post(target, call)
                 try:
-                    return await self._begin(target, call, response)
+                    return await self._begin(target, call, response, is_alone)
                 except BaseException:
                     response.close()
                     raise
+        except Lost as lost:
+            lost.said = _without_keys(lost.said, target, call)
+            raise
         except TimeoutError as error:
             may_be_billed = not isinstance(error, aiohttp.ConnectionTimeoutError)
             raise Lost("timeout", may_be_billed) from None
@@ -153,7 +168,7 @@ class Upstream:
         )
 
     async def _begin(
-        self, target: Target, call: ChatCall, response: aiohttp.ClientResponse
+        self, target: Target, call: ChatCall, response: aiohttp.ClientResponse, is_alone: bool
     ) -> Opened:
         headers = [
             (name.lower(), value)
@@ -167,12 +182,11 @@ class Upstream:
             maker = target.translation
             translated = maker.stream(call.body, call.id) if maker is not None else None
             rest = _parts(response, translated)
-            try:
-                first = await anext(rest)
-            except StopAsyncIteration:
-                raise Lost("empty stream", may_be_billed=True) from None
+            first = await _first_event(rest, is_alone)
             return Opened(response.status, headers, first, rest, response, translated)
         body, status = await _whole(response), response.status
+        if status < 300 and response.headers.get("content-encoding", "identity") == "identity":
+            _check_answer(body, kind, is_chat=target.translation is None)
         if (maker := target.translation) is not None:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
@@ -200,6 +214,68 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
+def _check_answer(body: bytes, kind: str, is_chat: bool) -> None:
+    """Raise Lost where a body with a good status is no answer; `is_chat`: in OpenAI's protocol."""
+    if not body.strip():
+        raise Lost("empty answer", may_be_billed=True)
+    values = chat.loads(body)
+    if (found := error_in(values)) is not None:
+        raise Lost("error in a 200", may_be_billed=True, said=found[0])
+    if is_chat and not isinstance(values, dict):
+        raise Lost("no answer in a 200", may_be_billed=True, said=kind or "no JSON")
+    if is_chat and not values.get("choices"):
+        raise Lost("no answer in a 200", may_be_billed=True, said="no choices in it")
+
+
+async def _first_event(rest: AsyncIterator[bytes], is_alone: bool) -> bytes:
+    """Return the first parts of a stream up to its first event; raises Lost where it is none.
+
+    A comment says that the service is at work, not that it will answer: it begins an answer only
+    where nobody else would be asked.
+    """
+    head = b""
+    async for part in rest:
+        head += part
+        whole, newline, _ = head.rpartition(b"\n")
+        if newline and _has_begun(whole, is_alone):
+            return head
+        if len(head) > _MOST_HEAD:
+            return head
+    if _has_begun(head, is_alone):
+        return head
+    if head.strip():
+        _check_answer(head, "", is_chat=False)
+    raise Lost("empty stream", may_be_billed=True)
+
+
+def _has_begun(lines: bytes, is_alone: bool) -> bool:
+    """Return whether an answer begins in these lines of a stream; raises Lost for an error."""
+    is_error = False
+    for line in lines.split(b"\n"):
+        name, _, value = line.strip(b"\r").partition(b":")
+        value = value.strip()
+        if name == b"event":
+            is_error = value == b"error"
+        if name == b"" and line.startswith(b":") and is_alone:
+            return True
+        if name == b"data" and value:
+            found = error_in(values := chat.loads(value))
+            if found is None and is_error:
+                found = str(values or value.decode("utf-8", "replace"))[:300], None
+            if found is not None:
+                raise Lost("error in a 200", may_be_billed=True, said=found[0])
+            return value != b"[DONE]"
+    return False
+
+
+def _without_keys(text: str, target: Target, call: ChatCall) -> str:
+    """Return what a service says without the key that it was sent."""
+    sent = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    for key in (target.key, sent):
+        text = text.replace(key, "[key]") if key else text
+    return text
+
+
 async def _parts(
     response: aiohttp.ClientResponse, translated: TranslatedStream | None
 ) -> AsyncIterator[bytes]:
@@ -214,7 +290,7 @@ async def _parts(
     except (aiohttp.ClientError, OSError):
         raise Lost("connection lost", may_be_billed=True) from None
     except BrokenOff as error:
-        raise Lost(str(error), may_be_billed=True) from None
+        raise Lost(str(error), may_be_billed=True, said=error.said) from None
     except _ODD:
         raise Lost("unreadable answer", may_be_billed=True) from None
 

@@ -82,6 +82,25 @@ class CallFailed(Exception):
         self.room = room
 
 
+def error_in(values: Any) -> tuple[str, int | None] | None:
+    """Return the words and the number of an error that stands in the place of an answer, if any.
+
+    Overloaded servers and those before other makers send it with status 200, as the body, in its
+    first choice, or as the event of a stream.
+    """
+    if not isinstance(values, dict):
+        return None
+    places = [values, *(values["choices"][:1] if isinstance(values.get("choices"), list) else [])]
+    for place in places:
+        if isinstance(place, dict) and (found := place.get("error")):
+            told = found if isinstance(found, dict) else {"message": found}
+            named = (told.get(name) for name in ("message", "type", "status", "code"))
+            words = next((word for word in named if word), "it says no more")
+            code = told.get("code")
+            return " ".join(str(words).split())[:300], code if isinstance(code, int) else None
+    return None
+
+
 class Provider(Protocol):
     """An adapter for online calls."""
 

@@ -25,6 +25,7 @@ from understudy.services.base import (
     Request,
     Room,
     Usage,
+    error_in,
 )
 
 _WAIT = (429, 529)
@@ -215,14 +216,24 @@ def lost(service: Service, error: BaseException) -> CallFailed:
 
 
 def object_in(service: Service, headers: Mapping[str, str], text: str) -> dict[str, Any]:
-    """The JSON object that a delivered body holds; raises CallFailed for anything else."""
+    """The JSON object of an answer in a delivered body; raises CallFailed for anything else."""
     kind = headers.get("content-type", "").partition(";")[0]
     with reading(service):
         if not kind.endswith("json"):
             raise ValueError(f"it is {kind or 'without a content type'}, not JSON")
+        if not text.strip():
+            raise ValueError("it is empty")
         body = json.loads(text)
         if not isinstance(body, dict):
             raise TypeError("it is no JSON object")
+    if (said := error_in(body)) is not None:
+        words, code = said
+        raise CallFailed(
+            f"service {service.name} ({service.model}) answered with an error: "
+            f"{_short(service, words)}",
+            fate_of(code) if code in range(400, 600) else "heal",
+            is_uncertain=True,
+        )
     return body
 
 

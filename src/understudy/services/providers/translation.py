@@ -23,7 +23,11 @@ class CannotSay(Exception):
 
 
 class BrokenOff(Exception):
-    """An error of the maker's within a stream; its text is the maker's word for it."""
+    """An error of the maker's within a stream; its text is the maker's word for the kind of it."""
+
+    def __init__(self, kind: str, said: str = "") -> None:
+        super().__init__(kind)
+        self.said = said  # what it says beyond that
 
 
 class TranslatedStream(Protocol):

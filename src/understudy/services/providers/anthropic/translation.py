@@ -135,7 +135,8 @@ class MessageStream:
             case "message_stop":
                 return self._chunks.delta(self._finish) + self._chunks.end(self.usage or Usage())
             case "error":
-                raise BrokenOff(str(event["error"]["type"]))
+                error = event["error"]
+                raise BrokenOff(str(error["type"]), str(error.get("message") or ""))
         return b""
 
 

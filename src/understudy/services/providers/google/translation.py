@@ -97,7 +97,8 @@ class GeminiStream:
 
     def _event(self, event: dict[str, Any]) -> bytes:
         if "error" in event:
-            raise BrokenOff(str(event["error"]["status"]))
+            error = event["error"]
+            raise BrokenOff(str(error["status"]), str(error.get("message") or ""))
         self._counts = event.get("usageMetadata") or self._counts
         self._chunks.id = event.get("responseId") or self._id
         self._chunks.model = event.get("modelVersion") or self._chunks.model
