@@ -140,3 +140,72 @@ def test_one_file_may_hold_exchanges_of_several_makers(tmp_path: Path) -> None:
     assert [row["source"].partition(":")[0] for row in rows] == [
         *("openai-chat", "anthropic", "gemini")
     ]
+
+
+PARTS = [{"type": "text", "content": "Twice 2?"}]
+SAID = [{"type": "text", "content": "It is 4."}]
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "It is 4."}}
+CHAT = {"choices": [CHOICE | {"finish_reason": "stop"}]}
+ASKED = {"model": "m", "messages": turns("Twice 2?")}
+SPAN = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.input.messages": json.dumps([{"role": "user", "parts": PARTS}]),
+    "gen_ai.output.messages": json.dumps(
+        [{"role": "assistant", "parts": SAID, "finish_reason": "stop"}]
+    ),
+}
+CLAUDE = {"type": "message", "content": [{"type": "text", "text": "It is 4."}]}
+MESSAGE = {"lc": 1, "type": "constructor", "id": ["HumanMessage"], "kwargs": {"type": "human"}}
+MESSAGE["kwargs"] |= {"content": "Twice 2?"}  # type: ignore[operator]
+WRAPPED: dict[str, dict[str, Any]] = {
+    "bedrock": {
+        "schemaType": "ModelInvocationLog",
+        "modelId": "anthropic.claude-x",
+        "operation": "InvokeModel",
+        "input": {"inputBodyJson": {"anthropic_version": "x", "messages": turns("Twice 2?")}},
+        "output": {"outputBodyJson": CLAUDE | {"stop_reason": "end_turn"}},
+    },
+    "bedrock converse": {
+        "schemaType": "ModelInvocationLog",
+        "modelId": "amazon.nova",
+        "operation": "Converse",
+        "input": {
+            "inputBodyJson": {"messages": [{"role": "user", "content": [{"text": "Twice 2?"}]}]}
+        },
+        "output": {
+            "outputBodyJson": {
+                "output": {"message": {"role": "assistant", "content": [{"text": "It is 4."}]}},
+                "stopReason": "end_turn",
+            }
+        },
+    },
+    "langsmith": {
+        "run_type": "llm",
+        "inputs": {"messages": [[MESSAGE]]},
+        "outputs": {"generations": [[{"text": "It is 4.", "type": "ChatGeneration"}]]},
+    },
+    "tensorzero": {
+        "function_name": "f",
+        "variant_name": "v",
+        "input": json.dumps(
+            {"messages": [{"role": "user", "content": [{"type": "text", "value": "Twice 2?"}]}]}
+        ),
+        "output": json.dumps([{"type": "text", "text": "It is 4."}]),
+    },
+    "opentelemetry": {"name": "chat m", "attributes": SPAN},
+    "opentelemetry OTLP": {
+        "name": "chat m",
+        "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in SPAN.items()],
+    },
+    "litellm": {"call_type": "completion", "status": "success", "response": CHAT} | ASKED,
+    "helicone": {"request_id": "a", "request_body": ASKED, "response_body": CHAT},
+    "openpipe": {"requestedAt": "x", "reqPayload": ASKED, "respPayload": CHAT},
+    "portkey": {"trace_id": "t", "request": {"body": ASKED}, "response": {"body": CHAT, "type": 1}},
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_gateways_and_tracers_wrap_is_read_whole(name: str, tmp_path: Path) -> None:
+    rows, summary = made(tmp_path, [WRAPPED[name]])
+    assert [row["messages"] for row in rows] == [turns("Twice 2?", "It is 4.")]
+    assert not summary.unread

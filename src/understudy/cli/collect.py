@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HELP = "make a coverage file out of the logs of a service"
 _FORMATS = (
     *("openai-chat", "openai-responses", "anthropic", "gemini"),
-    *("langfuse", "messages", "pairs"),
+    *("langfuse", "bedrock", "langsmith", "tensorzero", "opentelemetry", "messages", "pairs"),
 )
 _REDACT = ("key", "email", "iban", "card", "ip", "phone")
 _UNREAD = 20  # fields that are named

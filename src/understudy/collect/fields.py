@@ -21,7 +21,10 @@ _READ = frozenset(  # by the formats, wherever they stand
         *("content_index", "licence", "license", "promptFeedback", "prompt_feedback"),
         *("modelVersion", "model_version", "responseId", "response_id", "previous_response_id"),
         *("conversation", "incomplete_details", "provided_model_name", "providedModelName"),
-        *("internal_model_id", "internalModelId", "weight"),
+        *("internal_model_id", "internalModelId", "weight", "inputs", "outputs", "run_type"),
+        *("extra", "attributes", "function_name", "variant_name", "schemaType", "errorCode"),
+        *("request_body", "requestBody", "reqPayload", "response_body", "responseBody"),
+        *("respPayload", "operation"),
     )
 )
 _ASIDE = frozenset(  # known, and no part of a conversation
@@ -42,6 +45,22 @@ _ASIDE = frozenset(  # known, and no part of a conversation
         *("parent_observation_id", "span_id", "spanId", "parent_id", "parentSpanId"),
         *("promptId", "promptName", "promptVersion", "prompt_id", "prompt_name"),
         *("prompt_version", "model_id", "modelId", "statusMessage", "status_message", "scores"),
+        *(
+            "schemaVersion",
+            "accountId",
+            "identity",
+            "episode_id",
+            "inference_params",
+            "startTimeUnixNano",
+        ),
+        *("endTimeUnixNano", "tool_params", "processing_time_ms", "ttft_ms", "parent_run_id"),
+        *("trace_state", "traceState", "resource", "scope", "links", "dotted_order", "serialized"),
+        *("call_type", "response_cost", "model_group", "model_map_information", "api_base"),
+        *("cache_hit", "cache_key", "saved_cache_cost", "request_tags", "hidden_params", "flags"),
+        *("custom_llm_provider", "response_time", "error_str", "is_success", "ai_org", "ai_model"),
+        *("cost_usd", "properties", "request_created_at", "response_created_at", "requestedAt"),
+        *("receivedAt", "session_name", "child_run_ids", "feedback_stats", "prompt_cost"),
+        *("completion_cost", "raw_request", "raw_response", "statusCode", "delay_ms"),
         *("user_agent", "ip", "region", "organization", "organization_id", "task", "split"),
         # of requests and responses that are the line itself
         *("temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "stop", "seed"),

@@ -3,14 +3,16 @@
 A service's own formats are known to its folder in services/providers/. Beside them:
 
 langfuse   observations and traces (collect/langfuse.py)
+bedrock, langsmith, tensorzero, opentelemetry   collect/wrappers.py
 messages   `messages`, whose last turn is the answer; content may be a list of text parts
 pairs      `prompt` or `instruction` (with an `input`), and `response`, `output` or `completion`
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
-from understudy.collect import langfuse
+from understudy.collect import langfuse, wrappers
 from understudy.config.source import Columns
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
@@ -46,6 +48,8 @@ def detect(lines: Iterable[Values]) -> Format | None:
 
 def recognise(values: Values) -> Format | None:
     """Return the format of a line; None when it could be of any, or is of none."""
+    if wrapper := wrappers.name_of(values):
+        return FORMATS[wrapper]
     if langfuse.is_observation(values):
         return FORMATS["langfuse"]
     if _has_pair(values):
@@ -142,6 +146,13 @@ FORMATS = {
     for one in (
         *(_of(dialect.name, dialect, None) for dialect in reversed(DIALECTS)),
         _of("langfuse", None, _observation),
+        *(
+            _of(read.__name__, None, partial(read, dialects=DIALECTS))
+            for read in (
+                *(wrappers.bedrock, wrappers.langsmith),
+                *(wrappers.tensorzero, wrappers.opentelemetry),
+            )
+        ),
         _of("messages", None, _messages, *formats.USUAL["group"]),
         _of("pairs", None, _pair, *formats.USUAL["group"]),
     )

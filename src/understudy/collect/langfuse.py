@@ -27,6 +27,8 @@ _BESIDE = {
     *("generation_info", "llm_output", "run", "reasoning", "reasoning_content", "annotations"),
     *("refusal", "tool_calls", "invalid_tool_calls", "created", "object", "status", "thought"),
 }
+_AROUND = _BESIDE | {*_WRAPPED, "text"}
+_BLOCKS = {"text", "output_text", "thinking", "reasoning", "tool_use", "tool_call", "tool-call"}
 
 
 def is_observation(values: Values) -> bool:
@@ -95,8 +97,7 @@ def _text(made: Any, dialects: Sequence[Dialect]) -> str | None:
         turns = [_unpacked(item) for item in made]
         if all(isinstance(turn, dict) and "role" in turn for turn in turns):
             return _text(turns[-1], dialects)  # of a whole conversation, the last turn
-        is_block = [isinstance(turn, dict) and "type" in turn for turn in turns]
-        if all(is_block) and any("text" in turn for turn in turns):
+        if all(isinstance(turn, dict) and turn.get("type") in _BLOCKS for turn in turns):
             return _content(turns)
         return _text(turns[0], dialects) if len(turns) == 1 and made[0] != {} else None
     if not isinstance(made, dict):
@@ -115,7 +116,7 @@ def _text(made: Any, dialects: Sequence[Dialect]) -> str | None:
     if isinstance(content, dict) and "parts" in content:
         return _content(content["parts"])
     for name in _WRAPPED:
-        if isinstance(made.get(name), dict | list) and made.keys() <= _BESIDE | {name}:
+        if isinstance(made.get(name), dict | list) and made.keys() <= _AROUND:
             return _text(made[name], dialects)
     named = [name for name in _TEXTS if isinstance(made.get(name), str)]
     if len(named) == 1 and made.keys() <= _BESIDE | {named[0]}:

@@ -50,8 +50,11 @@ _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
 _TOOL_PARTS = {"tool_use", "tool_result", "server_tool_use", "tool_call", "tool-call"}
 _TOOL_PARTS |= {"tool_call_response", "function_call", "function_response"}
 _KEYS = ("custom_id", "request_id", "requestId", "key", "call_id")
-_REQUESTS = ("request", "body", "params", "kwargs")
-_RESPONSES = ("response", "result", "chunk", "event", "data", "chunks", "events", "completion")
+_REQUESTS = ("request", "body", "params", "kwargs", "request_body", "requestBody", "reqPayload")
+_RESPONSES = (
+    *("response", "result", "chunk", "event", "data", "chunks", "events", "completion"),
+    *("response_body", "responseBody", "respPayload"),
+)
 _FIELDS = ("data", "event", "id", "retry")  # of an event stream
 _STARTS = (":", "\ufeff", *(f"{field}:" for field in _FIELDS))
 _NO_ANSWER = "a request without its answer"
@@ -277,6 +280,7 @@ def _has_failed(values: Values) -> bool:
     code = values.get("status_code", 200)
     is_bad = isinstance(code, int) and code >= 400
     has_error = bool(values.get("error")) and values.get("type") != "error"
+    has_error = has_error or values.get("status") == "failure"  # LiteLLM's
     return is_bad or has_error or values.get("type") in ("errored", "canceled", "expired")
 
 
@@ -367,7 +371,7 @@ def _part(part: Any) -> str:
         raise NotWanted(TOOL_PROMPT)
     if kind not in _TEXT_PARTS:
         raise NotWanted(NOT_TEXT)
-    if not isinstance(words := part.get("text", part.get("content")), str):
+    if not isinstance(words := part.get("text", part.get("content", part.get("value"))), str):
         raise BadRow("has a text part without text")
     return words
 
