@@ -32,10 +32,11 @@ test: .venv/.installed ## the fast tests
 slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wheel elsewhere
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
-soak: .venv/.installed ## 119 more kills, 20 interruptions on Slurm, the wheel on other Pythons (hours)
+soak: .venv/.installed ## 119 more kills, 20 interruptions on Slurm, the wheel on other Pythons, all worlds of a decision (hours)
 	UNDERSTUDY_PYTHONS="3.12 3.13" $(BIN)/pytest -m slow tests/test_wheel.py
 	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/pipeline/test_crashes.py tests/services/test_paid_runs.py
 	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/sweep/test_slurm.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_worlds.py
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
 	for script in tests/benchmarks/bench_*.py; do PYTHONPATH=.:tests $(BIN)/python "$$script" || exit 1; done

@@ -206,3 +206,32 @@ def test_a_margin_or_alpha_that_makes_no_sense_is_bad_input(
     made(tmp_path, 0.0)
     with pytest.raises(BadInput, match=option.removeprefix("--")):
         decide(tmp_path, option, value)
+
+
+def test_clusters_stand_beside_prompts_and_the_level_says_for_whom_it_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, 0.0)
+    assert decide(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "80 clusters hold 80 prompts" in said
+    assert "the level holds for this panel of judges" in said
+
+
+def test_one_judge_is_no_sample_of_judges_and_asking_so_is_another_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, 0.0)
+    assert decide(tmp_path) == 0
+    assert decide(tmp_path, "--judges", "random") == 1
+    said = capsys.readouterr().out
+    assert "One judge is no sample" in said
+    assert "look 2" in said
+
+
+def test_a_tail_is_a_second_criterion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path, -4.0)  # 76 to 86 points, so all answers stay at 70 or more
+    assert decide(tmp_path, "--tail", "7", "--margin", "10") == 0
+    assert "coverage@70: " in capsys.readouterr().out
+    with pytest.raises(BadInput, match="tail=0"):
+        decide(tmp_path, "--tail", "0")

@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from understudy.evaluation import decision
+from understudy.evaluation.statistics import intervals
+
 MARGIN = 5.0
 SHARES = {"perfect": 0.0, "one": 0.01, "two": 0.02, "ten": 0.10}
 VALUES = ("gaussian", "skew", "ties", *SHARES)
@@ -179,3 +182,34 @@ def totals(values: Any, cluster: Any) -> tuple[Any, Any]:
         np.add.reduceat(np.where(known, values, 0.0), starts, axis=-1),
         np.add.reduceat(known.astype(float), starts, axis=-1),
     )
+
+
+DRAWS = 1999  # of the bootstrap; a decision has 9,999, and the level is the same to .002
+
+
+def migrates(
+    world: World, loops: int, mean: float = -MARGIN, level: float = 0.05, seed: int = 0
+) -> int:
+    """How many of so many samples say MIGRATE at this level: `decide`'s rule, on arrays."""
+    if len(world.sizes) < decision.MIN_CLUSTERS or world.sizes.sum() < decision.MIN_PROMPTS:
+        return 0
+    rng = np.random.default_rng((world.seed, seed))
+    chunk = max(1, min(loops, 1_000_000 // (int(world.sizes.sum()) * world.k)))
+    said = 0
+    for start in range(0, loops, chunk):
+        scores = draw(world, min(chunk, loops - start), rng, mean)
+        said += int(yes(scores, level).sum())
+    return said
+
+
+def yes(scores: Scores, level: float, draws: int = DRAWS) -> Any:
+    """(loops,): whether both the mean and the mean at worst are shown to be above the margin."""
+    panel, worst = (totals(one, scores.cluster) for one in differences(scores))
+    found = intervals.exceeds(*worst, -MARGIN, level, draws, decision.SCALE)
+    # What is complete needs no second test; a cluster without any score leaves the mean.
+    left = found & (np.abs(panel[0] - worst[0]).sum(-1) > 1e-9)
+    for loop in np.flatnonzero(left):
+        keep = panel[1][loop] > 0
+        one = (side[loop : loop + 1, keep] for side in panel)
+        found[loop] = intervals.exceeds(*one, -MARGIN, level, draws, decision.SCALE)[0]
+    return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from understudy.errors import BadInput
 
 if TYPE_CHECKING:
-    from understudy.evaluation.decision import Decision
+    from understudy.evaluation.decision import Decision, Judges, Pairs
     from understudy.pipeline.record import RunRecord
     from understudy.records import Verdict
 
@@ -33,6 +33,15 @@ def register(verbs: Any) -> None:
     )
     sub.add_argument(
         "--service", metavar="GENERATOR", help="of ready-made answers: whose are the service's"
+    )
+    sub.add_argument(
+        "--judges",
+        choices=("fixed", "random"),
+        default="fixed",
+        help="hold for this panel (default), or for judges of which it is a random sample",
+    )
+    sub.add_argument(
+        "--tail", type=float, help="also: points that coverage@70 may fall (default: no limit)"
     )
 
 
@@ -59,7 +68,9 @@ def _decide(arguments: argparse.Namespace) -> int:
         raise BadInput(f"margin={margin:g} is no number of points within 0 and 100")
     if not 0 < alpha < 0.5:
         raise BadInput(f"alpha={alpha:g} is no probability within 0 and 0.5")
-    decided = decide_run(run, margin, alpha, arguments.service)
+    if arguments.tail is not None and not 0 < arguments.tail <= 100:
+        raise BadInput(f"tail={arguments.tail:g} is no number of points within 0 and 100")
+    decided = decide_run(run, margin, alpha, arguments.service, arguments.judges, arguments.tail)
     holdout = None if run.holdout is None else asdict(run.holdout)  # a later run may replace it
     text = json.dumps(decided.to_dict() | {"holdout": holdout}, indent=1, allow_nan=False)
     write_atomically(run.path.parent / "decision.json", text)
@@ -74,7 +85,12 @@ def _given(*values: float | None) -> float:
 
 
 def decide_run(
-    run: "RunRecord", margin: float, alpha: float, service: str | None = None
+    run: "RunRecord",
+    margin: float,
+    alpha: float,
+    service: str | None = None,
+    estimator: "Judges" = "fixed",
+    tail: float | None = None,
 ) -> "Decision":
     """Look at the run's holdout, which is recorded first, and decide."""
     from understudy.evaluation import decision, looks
@@ -96,6 +112,9 @@ def decide_run(
     families = {judge: _family(found) for judge, found in local.items()}
     teacher = _service(run, "synthesis")
     evidence = {"stages": stages, "margin": margin, "alpha": alpha, "metric": "precision"}
+    # Absent where they are not asked for, so that the looks of earlier versions stay what they are.
+    evidence |= {} if estimator == "fixed" else {"judges": estimator}
+    evidence |= {} if tail is None else {"tail": tail}
     workload = looks.workload_of(run.config, _generator(local), _generator(theirs))
     number = looks.look(run.root, workload, run.name, evidence)
     warnings = decision.family_warnings(families, teacher, replaced)
@@ -106,8 +125,21 @@ def decide_run(
         alpha=alpha,
         look=number,
         level=looks.level(alpha, number),
+        judges=estimator,
+        tail=None if tail is None else (tail, _covered(local, theirs, sorted(groups))),
         warnings=warnings,
     )
+
+
+def _covered(
+    local: "Mapping[str, Sequence[Verdict]]",
+    service: "Mapping[str, Sequence[Verdict]]",
+    prompts: Sequence[str],
+) -> "Pairs":
+    """Return the differences of coverage@70 in points."""
+    from understudy.evaluation.decision import TAIL_CUT, pair
+
+    return pair(local, service, prompts, "precision", TAIL_CUT)
 
 
 class _Judged(NamedTuple):
@@ -193,8 +225,22 @@ def show(decided: "Decision") -> None:
 
     print(f"{decided.decision}: {decided.reason}")
     spent = f"look {decided.look}, one-sided level {decided.level:g}"
-    print(f"{decided.prompts} prompts ({decided.missing} missing), {spent}")
+    clusters = decided.difference.clusters
+    unequal = decided.worth is not None and decided.worth < 0.95 * clusters
+    worth = f" (worth {decided.worth:.1f} of equal size)" if unequal else ""
+    held = f"{decided.prompts} prompts ({decided.missing} missing)"
+    print(f"{clusters} clusters{worth} hold {held}, {spent}")
     print(f"{decided.metric}: {said(decided.difference)}, {decided.difference.form}")
+    if decided.panel == "fixed":
+        print("the level holds for this panel of judges; --judges random: for judges like these")
+    else:
+        print("the level holds for judges of whom these are a random sample")
+    if (tail := decided.tail) is not None:
+        least = "no limit" if tail.low is None else f"at least {tail.low:+.2f}"
+        worst = "no limit" if tail.worst_low is None else f"{tail.worst_low:+.2f} at worst"
+        print(
+            f"coverage@70: {tail.mean or 0:+.2f} points, {least}, {worst}; margin {tail.margin:g}"
+        )
     for judge, found in decided.judges.items():
         print(f"  by {judge}: {said(found)}")
     for metric, found in decided.beside.items():
