@@ -25,10 +25,6 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SplitName = Literal["train", "validation", "test", "holdout"]
 Format = Literal["auto", "messages", "pairs", "llamaduo"]
-_PATH = "path"
-FilePath = Annotated[str, _PATH]  # typed as in a shell: whatever its letters, it is one value
-_PATH = "path"
-FilePath = Annotated[str, _PATH]  # typed as in a shell: whatever its letters, it is one value
 FilePath = Annotated[str, "path"]  # typed as in a shell: whatever its signs, it is one value
 
 
