@@ -50,7 +50,7 @@ def test_a_judge_that_only_compresses_the_scale_is_not_said_to_prefer_anybody() 
     rng = np.random.default_rng(0)
     levels = (12.0, 0.0, -6.0)
     proved = sum("proved" in claims(world(rng, compressed, levels)) for _ in range(20))
-    assert proved <= 4
+    assert proved <= 1
 
 
 def test_opposite_positions_of_two_judges_are_seen_beside_a_pooled_zero() -> None:
