@@ -30,6 +30,7 @@ from understudy.prompts import judge
 from understudy.rehearsal.server import RehearsalServer
 from understudy.services.base import CallFailed, Request, Room, Usage
 from understudy.services.providers import endpoint_of, open_provider
+from understudy.services.providers.translation import translation_of
 
 MARK = "x-understudy-rehearsal"
 SCHEMA = judge.schema("default")
@@ -384,6 +385,17 @@ def test_an_error_in_a_choice_is_told_in_the_provider_s_words() -> None:
     assert "answered with an error: Upstream busy" in str(failed)
 
 
+def test_content_in_parts_is_text_without_the_reasoning() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Is it 3?"}]},
+        {"type": "text", "text": "It is "},
+        {"type": "text", "text": "4."},
+    ]
+    message = {"role": "assistant", "content": parts}
+    body = good("openai", choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    assert call("openai_compatible", Answer(body)).text == "It is 4."
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_good_body_of_the_wrong_type_is_not_believed(wire: str) -> None:
     failed = failure(wire, Answer(good(wire), content_type="text/plain"))
@@ -500,6 +512,19 @@ def test_a_missing_sdk_says_what_to_install(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EnvironmentFailed, match=rf"pip install 'understudy\[{extra}\]'"):
         open_provider(service(wire, base_url="http://127.0.0.1:9/v1"))
+
+
+@pytest.mark.parametrize(("wire", "sdk"), [("anthropic", "anthropic"), ("google", "google.genai")])
+def test_a_gateway_without_the_sdk_says_what_to_install(
+    wire: str, sdk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("calls", "translation"):
+        monkeypatch.delitem(
+            sys.modules, f"understudy.services.providers.{wire}.{name}", raising=False
+        )
+    monkeypatch.setitem(sys.modules, sdk, None)
+    with pytest.raises(EnvironmentFailed, match=rf"pip install 'understudy\[{wire}\]'"):
+        translation_of(service(wire))
 
 
 def test_only_the_chosen_sdk_is_imported() -> None:

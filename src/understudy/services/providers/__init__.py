@@ -53,6 +53,17 @@ def parts(name: str) -> dict[str, ModuleType]:
     return {provider: module for provider, module in found.items() if module is not None}
 
 
+def part_of(service: Service, name: str) -> ModuleType | None:
+    """The module of this name of a service's provider; EnvironmentFailed without its SDK."""
+    try:
+        return part(service.provider, name)
+    except ModuleNotFoundError as error:
+        raise EnvironmentFailed(
+            f"service {service.name} needs a package that is not installed ({error.name}); "
+            f"pip install 'understudy[{facts_of(service).extra}]'"
+        ) from None
+
+
 def facts_of(service: Service) -> ProviderFacts:
     """The facts of a service's provider."""
     facts: ProviderFacts = import_module(f"{__name__}.{service.provider}").FACTS
@@ -82,13 +93,7 @@ def _connect(service: Service, rehearsal_url: str | None) -> Any:
     else:
         check_reasoning(service)
         endpoint = endpoint_of(service, rehearsal_url)
-    try:
-        calls = part(service.provider, "calls")
-    except ModuleNotFoundError as error:
-        raise EnvironmentFailed(
-            f"service {service.name} needs a package that is not installed ({error.name}); "
-            f"pip install 'understudy[{facts.extra}]'"
-        ) from None
+    calls = part_of(service, "calls")
     assert calls is not None, f"the folder of {service.provider} has calls.py"
     return calls.connect(service, endpoint)
 

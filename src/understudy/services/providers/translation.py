@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from understudy.config.service import Service
 from understudy.errors import BadInput
 from understudy.services.base import Usage
-from understudy.services.providers import facts_of, part
+from understudy.services.providers import facts_of, part_of
 
 
 class CannotSay(Exception):
@@ -64,13 +64,16 @@ class Translation(Protocol):
 
 
 def translation_of(service: Service) -> Translation | None:
-    """Return the maker's translation; None where a service speaks OpenAI's protocol itself."""
+    """Return the maker's translation; None where a service speaks OpenAI's protocol itself.
+
+    Raises EnvironmentFailed where the maker's SDK is not installed.
+    """
     if facts_of(service).is_offline:
         raise BadInput(
             f"gateway.service={service.name} is no service on a wire; name another, or let "
             "`understudy rehearse` play one and give rehearsal.url"
         )
-    return cast(Translation | None, part(service.provider, "translation"))
+    return cast(Translation | None, part_of(service, "translation"))
 
 
 class Events:

@@ -160,6 +160,8 @@ def reply_of(
         message = choice["message"]
         refusal = message.get("refusal")
         text = refusal or message.get("content") or ""
+        if isinstance(text, list):  # of parts, some of which may be reasoning
+            text = "".join(part["text"] for part in text if part.get("type") == "text")
         if not isinstance(text, str):
             raise TypeError("its content is no text")
         finish = "refusal" if refusal else _FINISH.get(choice.get("finish_reason"), "stop")
