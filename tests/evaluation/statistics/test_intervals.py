@@ -261,3 +261,17 @@ def test_intervals_cover_the_truth_as_often_as_they_say_on_scores_at_the_ceiling
     print(f"{clusters} clusters: {covered}")
     low, high = COVERED[clusters]
     assert all(low <= rate <= high for rate in covered.values()), covered
+
+
+def test_a_share_over_few_clusters_is_wider_as_their_error_is_itself_uncertain() -> None:
+    # 20 clusters of 10 of which each has one failure or three: n_eff is 19 * .16 / .01 or more.
+    passed = [answer >= 1 + 2 * (cluster % 2) for cluster in range(20) for answer in range(10)]
+    found = cluster_rate(passed, np.repeat(np.arange(20), 10))
+    assert (found.mean, found.clusters) == (0.8, 20)
+    assert found.error is not None
+    assert found.low is not None
+    size = min(200.0, 0.16 / found.error**2)
+    shrunk = size * (stats.t.ppf(0.025, size - 1) / stats.t.ppf(0.025, 19)) ** 2
+    bare, wide = (stats.beta.ppf(0.025, 0.8 * n, 0.2 * n + 1) for n in (size, shrunk))
+    assert found.low == pytest.approx(wide)
+    assert wide < bare

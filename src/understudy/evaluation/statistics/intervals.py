@@ -133,7 +133,8 @@ def cluster_rate(passed: Sequence[bool] | Mask, groups: ArrayLike) -> Interval:
     """A share from 0 to 1 with its Clopper-Pearson interval at the effective sample size.
 
     n_eff = rate (1 - rate) / SE^2 with the cluster-robust SE, at most n (Korn and Graubard 1998);
-    where none or all passed, SE says nothing and n_eff is the number of clusters.
+    where none or all passed, SE says nothing and n_eff is the number of clusters. SE itself rests
+    on G clusters, so n_eff shrinks by (t(n_eff - 1) / t(G - 1))^2, where that is below 1.
     """
     data = np.asarray(passed, dtype=float)
     if not len(data):
@@ -142,11 +143,14 @@ def cluster_rate(passed: Sequence[bool] | Mask, groups: ArrayLike) -> Interval:
     clusters = len(top)
     if clusters < 2:
         return Interval(float(data.mean()), None, None, None, clusters)
-    from scipy.special import betaincinv
+    from scipy.special import betaincinv, stdtrit
 
     rate, error = map(float, ratio_and_error(top, bottom))
     size = min(len(data), rate * (1 - rate) / error**2) if error > 0 else clusters
-    hits, tail = rate * size, (1 - CONFIDENCE) / 2
+    tail = (1 - CONFIDENCE) / 2
+    if size > clusters:
+        size *= float(stdtrit(size - 1, tail) / stdtrit(clusters - 1, tail)) ** 2
+    hits = rate * size
     low = float(betaincinv(hits, size - hits + 1, tail)) if rate > 0 else 0.0
     high = float(betaincinv(hits + 1, size - hits, 1 - tail)) if rate < 1 else 1.0
     return Interval(rate, low, high, error, clusters, EXACT_FORM)
