@@ -40,7 +40,8 @@ def test_a_loss_of_the_margin_is_called_migrate_in_at_most_six_of_a_hundred(worl
     loops = 2000
     wrong = migrates(world, loops) / loops
     print(f"\n{world.name}: {wrong:.4f}")
-    assert wrong <= 0.06
+    # A true .053 is above .06 in one of twelve cells; then ten times as many other samples decide.
+    assert wrong <= 0.06 or migrates(world, 10 * loops, seed=1) / (10 * loops) <= 0.055
 
 
 @pytest.mark.slow
