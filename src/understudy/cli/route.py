@@ -133,8 +133,8 @@ def _show(summary: dict[str, Any], allocation: "Routed", outcomes: "Outcomes") -
         print("REHEARSAL: offline stand-ins were asked, no LLM")
     band, proof, promise = summary["band"], summary["certificate"], summary["promise"]
     expected = ""
-    if summary["accuracy"] is not None:
-        expected = f"expected accuracy {summary['accuracy']:.4f}; "
+    if summary["accuracy"] is not None:  # corrected by the held-out labels
+        expected = f"expected accuracy {band['expected']:.4f}; "
     print(
         f"{summary['queries']:,} queries for {summary['cost']:.6g} USD, {expected}"
         f"price {summary['price']:.6g} successes per USD"
