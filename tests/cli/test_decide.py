@@ -178,6 +178,20 @@ def change(run_json: Path, **changed: Any) -> None:
     run_json.write_text(json.dumps(json.loads(run_json.read_text()) | changed))
 
 
+def test_a_second_criterion_that_was_not_measured_stops_a_migration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_json = made(tmp_path, -1.0)
+    config = json.loads(run_json.read_text())["config"]
+    change(run_json, config=config | {"gate": {"kind": "paper", "p95_s": 2.0}})
+    assert decide(tmp_path) == 1
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("NOT YET: local - service is")
+    assert said.endswith("local latency was not measured: gate.p95_s=2.")
+    written = json.loads((run_json.parent / "decision.json").read_text())
+    assert written["serving"] == {"local": None, "service": None, "pays": None}
+
+
 def test_a_run_that_passed_no_round_is_not_ready_and_nothing_is_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,17 @@ from understudy.evaluation.scores import summarize
 from understudy.records import Answer, Coverage
 from understudy.store.artifacts import Job
 
-PAPER = GateConfig(kind="paper", similarity=70, precision=85, judges=None, sd=15, icc=0.5)
+PAPER = GateConfig(
+    kind="paper",
+    similarity=70,
+    precision=85,
+    judges=None,
+    sd=15,
+    icc=0.5,
+    p95_s=None,
+    refusals=None,
+    rent_usd=None,
+)
 
 
 def line(

@@ -8,7 +8,7 @@ model was trained or chosen on them.
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from understudy.errors import BadInput
@@ -48,6 +48,7 @@ def register(verbs: Any) -> None:
 def _decide(arguments: argparse.Namespace) -> int:
     from understudy.config.compose import runs_root
     from understudy.evaluation import decision
+    from understudy.pipeline.measured import measured
     from understudy.pipeline.record import RunRecord, find_run
     from understudy.report.page import report
     from understudy.store.artifacts import write_atomically
@@ -71,10 +72,19 @@ def _decide(arguments: argparse.Namespace) -> int:
     if arguments.tail is not None and not 0 < arguments.tail <= 100:
         raise BadInput(f"tail={arguments.tail:g} is no number of points within 0 and 100")
     decided = decide_run(run, margin, alpha, arguments.service, arguments.judges, arguments.tail)
+    judged = _ready_made(run, arguments.service) if run.is_ready_made else _holdout(run)
+    beside = measured(run, judged.stages)
+    short = beside.objections(gate.get("p95_s"), gate.get("refusals"))
+    if decided.decision == "MIGRATE" and short:
+        reason = " ".join([decided.reason, *short])
+        decided = replace(decided, decision="NOT YET", reason=reason)
     holdout = None if run.holdout is None else asdict(run.holdout)  # a later run may replace it
-    text = json.dumps(decided.to_dict() | {"holdout": holdout}, indent=1, allow_nan=False)
+    whole = decided.to_dict() | {"serving": asdict(beside), "holdout": holdout}
+    text = json.dumps(whole, indent=1, allow_nan=False)
     write_atomically(run.path.parent / "decision.json", text)
     show(decided)
+    for line in beside.lines:
+        print(line)
     if (run.path.parent / "report.html").is_file():  # its first lines are the decision
         print(f"report: {report(run.path)}")
     return 0 if decided.decision == "MIGRATE" else 1

@@ -123,6 +123,9 @@ class GateConfig:
     max_unscored: Share = added(1.0)  # of the verdicts; above it a round must pass at the worst
     sd: PositiveFloat = machine()  # of paired differences, in points: what a plan assumes
     icc: Share = machine()  # within clusters: what a plan assumes
+    p95_s: PositiveFloat | None = machine()  # second criteria of `decide`, of the local model:
+    refusals: Share | None = machine()  # seconds at most, and the share of answers at most
+    rent_usd: PositiveFloat | None = machine()  # per hour of the machine that would serve it
 
 
 @dataclass(config=STRICT, frozen=True)

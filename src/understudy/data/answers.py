@@ -11,6 +11,7 @@ same user turn are.
 """
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ class ReadyAnswers(NamedTuple):
     answers: dict[str, list[Answer]]  # by generator
     scores: dict[tuple[str, str], list[Score]]  # by generator and evaluator
     notices: list[str]
+    seconds: dict[str, list[float]]  # by generator, of the answers that tell
 
 
 def run_prompts(job: Job) -> None:
@@ -84,6 +86,9 @@ def run_answers(job: Job) -> None:
     answers = ready.answers[job.params["generator"]]
     log.append(answer for answer in answers if answer.key not in log.rows)
     job.notes["rows"] = len(log.finish())
+    if seconds := sorted(ready.seconds.get(job.params["generator"], [])):
+        p50, p95 = (seconds[math.ceil(share * len(seconds)) - 1] for share in (0.5, 0.95))
+        job.notes["latency_s"] = {"p50": p50, "p95": p95, "of": f"{len(seconds)} answers"}
 
 
 def load(source: InferenceConfig, task: str) -> ReadyAnswers:
@@ -96,6 +101,7 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
     answers: defaultdict[str, list[Answer]] = defaultdict(list)
     scores: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
     numbers: defaultdict[tuple[str, str], dict[tuple[str, int], int]] = defaultdict(dict)
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
     seen: Counter[tuple[str, ...]] = Counter()
     for line in lines:
         row = _prompt(line, task)
@@ -106,6 +112,7 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
         if (line.text, seen[occurrence]) not in ks:
             ks[line.text, seen[occurrence]] = len(ks)
             answers[line.generator].append(_answer(source, line, row, len(ks) - 1))
+            seconds[line.generator] += [] if line.seconds is None else [line.seconds]
         k = ks[line.text, seen[occurrence]]
         seen[occurrence] += 1
         if line.evaluator is not None:
@@ -117,7 +124,9 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
     ]
     if taken.bad:
         notices.append(f"inference: {len(taken.bad)} bad rows skipped; first: {taken.bad[0]}")
-    return ReadyAnswers(list(prompts.values()), taken.bad, dict(answers), dict(scores), notices)
+    return ReadyAnswers(
+        list(prompts.values()), taken.bad, dict(answers), dict(scores), notices, dict(seconds)
+    )
 
 
 def _columns(names: Collection[str], where: str) -> dict[str, str]:

@@ -11,6 +11,8 @@ on resume, so at equal batch size and thread count the bytes are always the same
 """
 
 import logging
+import math
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -95,17 +97,24 @@ def _log_results(
     results: Iterator[list[Generated]],
 ) -> None:
     """Write each batch as it comes; it is in the log before the next begins."""
-    began, tokens = time.monotonic(), 0
+    began, tokens, waited = time.monotonic(), 0, list[float]()
     with track("inference", sum(map(len, batches)), "answers") as advance:
+        last = began
         for batch, made in zip(batches, results, strict=True):
+            waited += [time.monotonic() - last] * sum(len(one.ks) for one in batch)
             for one, got in zip(batch, made, strict=True):
                 finish = "stop" if got.is_stopped else "length"
                 _write(job, log, one, finish, got.text, len(got.tokens))
                 tokens += len(got.tokens)
             rate = tokens / (time.monotonic() - began)
             advance(len(batch), f"{rate:.0f} tokens/s")
+            last = time.monotonic()
     job.notes["seconds"] = round(time.monotonic() - began, 1)
     job.notes["tokens_per_second"] = round(rate, 1)
+    # An answer is there when its whole batch is; nobody who waits for one would batch as much.
+    p50, p95 = statistics.median(waited), sorted(waited)[math.ceil(0.95 * len(waited)) - 1]
+    of = f"{len(waited)} answers in batches of {job.config.inference.batch_size}"
+    job.notes["latency_s"] = {"p50": round(p50, 3), "p95": round(p95, 3), "of": of}
 
 
 def sampling_of(config: Config, own: Any, tokenizer: Any) -> Sampling:

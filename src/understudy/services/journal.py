@@ -121,6 +121,11 @@ class Journal:
             total.uncertain_microusd += reserved
         return [replace(totals[group], by=group) for group in sorted(totals)]
 
+    def latencies(self, stage: str) -> list[float]:
+        """Seconds of each answered online call of a stage, retries within."""
+        sql = "SELECT latency_s FROM replies WHERE stage = ? AND latency_s IS NOT NULL"
+        return [row[0] for database in self._segments for row in self._rows(database, sql, stage)]
+
     def purse_total(self, purse: str) -> int:
         """What a purse has spent: settled, and at most what is uncertain."""
         return sum(t.microusd + t.uncertain_microusd for t in self.totals(purse=purse))
