@@ -231,7 +231,7 @@ def object_in(service: Service, headers: Mapping[str, str], text: str) -> dict[s
         raise CallFailed(
             f"service {service.name} ({service.model}) answered with an error: "
             f"{_short(service, words)}",
-            fate_of(code) if code in range(400, 600) else "heal",
+            fate_of(code) if code is not None and 400 <= code < 600 else "heal",
             is_uncertain=True,
         )
     return body
