@@ -1,7 +1,6 @@
 """The sections of the report page as plain values: decision, judges, costs, data hygiene."""
 
 import json
-from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -29,13 +28,8 @@ _CONTAMINATED = ("contaminated_human", "contaminated_synthetic")
 _NAMES = {"length": "answers cut off", "too_long": "prompts too long"}
 _LEFT_OUT = {
     *("dropped", "bad", "not coverage", "unscored", "missing answers", "rows over length"),
-    *(
-        "rows misaligned",
-        "columns unread",
-        "leaks refused",
-        "contaminated human",
-        "contaminated synthetic",
-    ),
+    *("rows misaligned", "columns unread", "leaks refused"),
+    *("contaminated human", "contaminated synthetic"),
     *_NAMES.values(),
 }
 
@@ -258,10 +252,12 @@ def _summary(kind: str, summary: Values) -> dict[str, int]:
 
 def _flat(values: Values) -> dict[str, int]:
     """Whole numbers by name; a dictionary of them is spread out."""
-    found: Counter[str] = Counter()
+    found: Values = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            found.update({f"{name}: {key}": count for key, count in value.items()})
-        elif isinstance(value, int) and not isinstance(value, bool):
-            found[name] = value
-    return {name.removeprefix("n_").replace("_", " "): count for name, count in found.items()}
+        parts = value.items() if isinstance(value, dict) else ()
+        found |= {f"{name}: {key}": one for key, one in parts} or {name: value}
+    return {
+        name.removeprefix("n_").replace("_", " "): value
+        for name, value in found.items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    }

@@ -119,7 +119,7 @@ def test_the_shadows_are_answers_to_be_judged(root: Path) -> None:
     assert "ready-made answers of small" in said
     assert "ready-made answers of gpt-6.1-terra" in said
     said, _ = parts.said_by("decide", "shadows", "--service", "gpt-6.1-terra", code=1)
-    assert said.splitlines()[1].startswith("6 prompts (0 missing), look 1")
+    assert said.splitlines()[1].startswith("6 clusters hold 6 prompts (0 missing), look 1")
 
 
 def test_the_gateway_goes_on_with_the_control_and_the_money_of_the_day(root: Path) -> None:
