@@ -183,6 +183,6 @@ def test_a_router_that_knows_no_service_of_ours_is_not_taken(tmp_path: Path, rou
     settings = configs.gateway(mode="route", local="http://127.0.0.1:9/v1", router=str(router))
     made = control.first(settings)
     control.write(tmp_path / "control.json", made)
-    sentence = "chooses among small, large: none is the service star"
+    sentence = "chooses among large, small: none is the service star"
     with pytest.raises(BadInput, match=sentence), gateway(tmp_path, "http://127.0.0.1:9/v1"):
         pass

@@ -46,6 +46,7 @@ READERS = {
     "gate.precision": {"gate"},
     "gate.margin": {"gate"},
     "gate.alpha": {"gate"},
+    "gate.max_unscored": {"gate"},
     "seed": {"finetune", "inference"},
 }
 _NUMBERS = ("cpus", "memory_gb", "hours")  # of an allocation
@@ -55,6 +56,7 @@ MACHINE = {
     *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
     *("trainer.per_device_batch", "trainer.attention", "trainer.gradient_checkpointing"),
     "inference.python",
+    *("gate.sd", "gate.icc", "gate.p95_s", "gate.refusals", "gate.rent_usd"),  # of plan and decide
     *(
         f"{role}.{leaf}"
         for role in ("synthesis.service", "judges.offline", "baseline.service")
