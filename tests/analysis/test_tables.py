@@ -205,7 +205,7 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
 def test_the_next_doubling_costs_what_the_ledger_says_a_row_cost(out: Path) -> None:
     table = pd.read_csv(out / "table_scaling.csv")
     assert table["usd"].tolist() == pytest.approx([4000 * 0.002] * len(table))
-    assert table["chance"].between(0, 1).all()
+    assert table["chance"].isna().all()  # of two steps between three sizes the last may be larger
     assert table["doubling"].eq(8000).all()
 
 

@@ -16,6 +16,7 @@ def run(*words: str) -> None:
     arguments.verb(arguments)
 
 
+@pytest.mark.slow
 def test_the_shifts_are_printed_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     settings = ("judge=offline_strict", "evaluation.m=1", "--answers", "2")
     run(*settings)

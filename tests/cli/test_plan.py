@@ -33,6 +33,7 @@ def test_the_plan_of_a_run_is_two_tables_and_the_sums(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_sweep_shares_stages_and_is_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from understudy.rehearsal.server import RehearsalServer
 SMALL = ["coverage.rows=60", "coverage.split.test=10", "coverage.split.validation=8"]
 
 
+@pytest.mark.slow
 def test_prompts_pairs_and_cost_are_shown_and_the_calls_are_paid_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def test_a_table_of_predictions_is_routed_within_a_budget(
     assert not (tmp_path / "out" / "router").exists()
 
 
+@pytest.mark.slow
 def test_labels_are_learnt_from_and_promise_or_say_they_cannot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

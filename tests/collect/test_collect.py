@@ -133,6 +133,7 @@ def test_too_many_broken_lines_leave_everything_as_it_was(
     assert len(rows_of(out)) == 50
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_no_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_the_number_of_processes_changes_no_byte(
     assert (alone.kept, alone.duplicates, alone.joined) == (2500, 500, 600)
 
 
+@pytest.mark.slow
 def test_packed_piped_and_listed_logs_give_the_same_rows(tmp_path: Path) -> None:
     calls = [called(number) for number in range(200)]
     plain = files.write(tmp_path / "log.jsonl", calls)

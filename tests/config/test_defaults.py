@@ -75,6 +75,7 @@ def composed(tmp_path: Path, files: dict[str, str], *overrides: str) -> Config:
     return config.build(compose.compose(list(overrides), str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_a_service_of_your_own_states_facts_only(tmp_path: Path, defaults: Config) -> None:
     files = {
         "service/mine": FACTS + "bias:\n  offset: 5\n",

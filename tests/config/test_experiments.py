@@ -76,6 +76,7 @@ def test_a_claim_s_sweep_has_the_stages_that_are_expected(claim: str) -> None:
     }
 
 
+@pytest.mark.slow
 def test_an_experiment_s_axes_are_its_own_and_the_command_line_replaces_them() -> None:
     given = ["experiment=paper/main_table", REHEARSED, "model=gemma_2b", "task=coding,closed_qa"]
     cells = expand(*given, f"service@baseline.service={TODAY}")
@@ -85,6 +86,7 @@ def test_an_experiment_s_axes_are_its_own_and_the_command_line_replaces_them() -
     assert {cell.config.model.name for cell in cells.cells} == {"gemma_2b"}
 
 
+@pytest.mark.slow
 def test_experiments_with_axes_of_their_own_cannot_be_an_axis() -> None:
     with pytest.raises(BadInput, match="experiment=paper/main_table has axes of its own"):
         compose.grid(["experiment=demo,paper/main_table"], None)

@@ -60,6 +60,7 @@ def test_a_push_makes_a_data_set_of_the_files_and_the_card(
     assert len(written["train.jsonl"].splitlines()) == 42
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("token", "breaks_off"), [("hf_wrong", False), (TOKEN, True)])
 def test_a_hub_that_refuses_or_breaks_off_is_one_sentence(
     token: str, breaks_off: bool, hub: Hub, root: Path, tmp_path: Path

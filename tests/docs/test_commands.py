@@ -133,6 +133,7 @@ def complaints(found: Iterator[Command], monkeypatch: pytest.MonkeyPatch, here: 
     return failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -112,6 +112,7 @@ def test_collect_prints_a_command_that_reads_its_file(
         assert (made["path"], made["categories"]) == (out, {"coding": name})
 
 
+@pytest.mark.slow
 @given(name=texts, folder=texts.filter(lambda text: "${" not in text))
 @example(name="my file, 1", folder="a=b, 'c'")
 @example(name="null", folder="null")

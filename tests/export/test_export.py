@@ -47,6 +47,7 @@ def test_a_merged_export_is_a_model_by_itself(
     assert json.loads((out / "parity.json").read_text())["outcome"] == "parity"
 
 
+@pytest.mark.slow
 def test_settings_may_stand_anywhere_and_misspelt_ones_are_told(
     run_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_settings_may_stand_anywhere_and_misspelt_ones_are_told(
         assert said[-1].startswith(f"understudy: {sentence or 'export.llama_cpp=/no has no conv'}")
 
 
+@pytest.mark.slow
 def test_an_adapter_export_holds_the_adapter_only(run_json: Path) -> None:
     assert export(run_json, "export.what=adapter") == 0
     out = run_json.parent / "export-adapter"
@@ -87,6 +89,7 @@ def test_a_model_without_an_adapter_has_none_to_export(
     assert "trained no adapter; choose export.what=merged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_refused_export_leaves_a_report_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_refused_export_leaves_a_report_and_nothing_else(
     assert export(run_json, ALONE) == 0
 
 
+@pytest.mark.slow
 def test_an_earlier_export_is_replaced_by_force_and_nothing_else_is(
     run_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +134,7 @@ def test_an_earlier_export_is_replaced_by_force_and_nothing_else_is(
     assert names(tmp_path) == {"mine", "runs"}
 
 
+@pytest.mark.slow
 def test_the_card_says_what_was_measured_and_what_was_not(run_json: Path) -> None:
     (run_json.parent / "decision.json").write_text(json.dumps(decisions.DECIDED))
     assert export(run_json, ALONE) == 0
@@ -159,6 +164,7 @@ def test_the_card_says_what_was_measured_and_what_was_not(run_json: Path) -> Non
     assert "rehearsal" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "word", "reason"),
     [

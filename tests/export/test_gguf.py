@@ -13,6 +13,7 @@ from understudy.export import gguf
 from understudy.models import load
 
 
+@pytest.mark.slow
 def test_what_converters_read_of_the_base_is_exported_too(tmp_path: Path) -> None:
     base = tiny_model.save(tmp_path / "base")
     (base / "tokenizer.model").write_bytes(b"pieces")
@@ -73,6 +74,7 @@ def test_a_gguf_that_reads_prompts_otherwise_is_refused(
     assert names(run_json.parent) == {"run.json", "export-parity.json"}
 
 
+@pytest.mark.slow
 def test_without_llama_cpps_server_the_gguf_says_that_it_was_not_checked(
     run_json: Path, llama_cpp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_right_server_passes(made: Made) -> None:
     assert report.unmeasured == {}
 
 
+@pytest.mark.slow
 def test_a_server_that_never_stops_is_named(made: Made) -> None:
     then, voice = made
     ends = ended(then)

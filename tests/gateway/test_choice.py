@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from support.gateways import MODEL, ask, gateway, stage
 
@@ -27,6 +28,7 @@ def test_local_never_asks_the_service_and_names_the_local_model(tmp_path: Path) 
         assert star.bodies == []
 
 
+@pytest.mark.slow
 def test_split_keeps_a_conversation_on_its_side_and_a_growing_share_moves_none_back(
     tmp_path: Path,
 ) -> None:

@@ -116,6 +116,7 @@ def test_what_cannot_be_meant_is_one_sentence_and_exit_2(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_another_address_is_bound_with_a_key_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_another_address_is_bound_with_a_key_only(
         assert "authorization" not in star.headers[0]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_keeps_its_logs_apart(tmp_path: Path) -> None:
     from understudy.rehearsal.server import RehearsalServer
 

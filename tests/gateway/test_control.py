@@ -119,6 +119,7 @@ def test_another_model_served_at_the_same_address_is_asked_by_its_name(tmp_path:
         assert len(small.bodies) == 4
 
 
+@pytest.mark.slow
 def test_changes_and_rollback_under_load_drop_nothing(tmp_path: Path) -> None:
     stop, found = threading.Event(), list[tuple[int, str, str]]()
     with (

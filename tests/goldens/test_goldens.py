@@ -37,6 +37,7 @@ def test_every_experiment_and_sweep_is_among_them() -> None:
             assert name.startswith("routing/") or f"{group}={name}" in words  # these have no stages
 
 
+@pytest.mark.slow
 def test_a_reply_is_filed_under_the_same_key() -> None:
     assert parts.journal_keys() == parts.stored("journal_keys")
 

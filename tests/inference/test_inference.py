@@ -83,6 +83,7 @@ def test_greedy_answers_to_a_prompt_are_equal_and_equal_those_of_transformers(
         assert [(a["k"], a["text"]) for a in mine] == [(k, text) for k in range(3)]
 
 
+@pytest.mark.slow
 def test_answers_end_at_the_stop_token_or_are_marked_as_cut_off(tmp_path: Path, base: Path) -> None:
     answers, notes = infer(
         tmp_path, base, questions(20), inference__max_new_tokens=60, inference__k=4

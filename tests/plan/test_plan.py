@@ -176,6 +176,7 @@ def test_ranges_add_and_multiply_end_by_end() -> None:
         Range(2, 1, 3)
 
 
+@pytest.mark.slow
 def test_the_cost_of_training_grows_with_the_rows_and_not_their_square(composed: Make) -> None:
     model = ("model.path=null", "model.repo=x/y", f"model.revision={40 * '0'}", "model.context=512")
     model = (*model, "model.name=some_7b")

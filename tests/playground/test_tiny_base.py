@@ -130,6 +130,7 @@ def test_generation_stops_at_the_end_of_the_turn(model: Any, tokenizer: Any) -> 
     assert len({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}) == 3
 
 
+@pytest.mark.slow
 def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
     right = 0
     documents = itertools.islice(pretraining_text.documents(99), 3000)

@@ -93,6 +93,7 @@ def test_texts_are_shortened_only_as_far_as_the_budget_asks(tmp_path: Path) -> N
     assert re.fullmatch(rf".{{{cut.cut}}} … \(\d+ more characters\)", answer)
 
 
+@pytest.mark.slow
 def test_what_a_model_wrote_is_nowhere_in_the_page_as_it_is(tmp_path: Path) -> None:
     page = report(panel_runs.write(tmp_path, hostile=HOSTILE)).read_bytes()
     assert b"owned'</script" not in page

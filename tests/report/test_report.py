@@ -140,6 +140,7 @@ def test_a_run_without_any_finished_stage_has_a_page(tmp_path: Path) -> None:
     assert "<svg" not in text
 
 
+@pytest.mark.slow
 def test_the_decision_on_the_holdout_comes_first(tmp_path: Path) -> None:
     run = panel_runs.write(tmp_path)
     ends = {"error": 1.0, "clusters": 6, "form": "t"}
@@ -163,6 +164,7 @@ def test_the_decision_on_the_holdout_comes_first(tmp_path: Path) -> None:
     assert "On the test split: The local model passes the gate in round 0" in first
 
 
+@pytest.mark.slow
 def test_lenient_and_strict_judges_are_called_so(tmp_path: Path) -> None:
     page = report(panel_runs.write(tmp_path, prompts=40)).read_text(encoding="utf-8")
     readings = re.findall(r'class="reading (lenient|strict|even)">([^<]+)<', page)

@@ -67,6 +67,7 @@ def test_where_all_are_labelled_the_held_out_queries_are_routed_and_scored() -> 
     assert usd == pytest.approx(allocation.plan.cost, rel=0.05)
 
 
+@pytest.mark.slow
 def test_an_accuracy_that_can_be_promised_sets_the_price() -> None:
     made = workload(600, labelled=0.9)
     kept = learn(made, Goal("accuracy", 0.8))
@@ -77,6 +78,7 @@ def test_an_accuracy_that_can_be_promised_sets_the_price() -> None:
     assert kept.plan.cost < 0.75 * large
 
 
+@pytest.mark.slow
 def test_an_accuracy_that_cannot_be_promised_is_planned_and_said() -> None:
     for target in (0.5, 0.99):
         allocation = learn(workload(60, labelled=0.5), Goal("accuracy", target))
@@ -142,6 +144,7 @@ def test_an_unscored_query_is_a_failure_to_a_promise_and_is_not_routed() -> None
     assert len(less.queries.ids) == 160
 
 
+@pytest.mark.slow
 def test_costs_of_queries_to_route_may_be_unknown() -> None:
     made = workload(100, labelled=0.5)
     cost = np.where(made.is_labelled[:, None], made.cost, np.nan)

@@ -15,6 +15,7 @@ from understudy.routing import artifact
 from understudy.routing.allocate import Goal, learn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["forest", "neighbours", "logistic"])
 def test_a_stored_router_answers_as_the_fitted_one(tmp_path: Path, learner: str) -> None:
     made = workload(80)
@@ -32,6 +33,7 @@ def test_a_stored_router_answers_as_the_fitted_one(tmp_path: Path, learner: str)
         loaded.choose("add the numbers", without=["small", "large"])
 
 
+@pytest.mark.slow
 def test_a_router_decides_in_about_a_millisecond(tmp_path: Path) -> None:
     allocation = learn(workload(300), Goal(), learner="forest")
     assert allocation.learnt is not None
@@ -45,6 +47,7 @@ def test_a_router_decides_in_about_a_millisecond(tmp_path: Path) -> None:
     assert min(times) < 1e-3  # the best of many, as other processes share the machine
 
 
+@pytest.mark.slow
 def test_choosing_needs_numpy_alone(tmp_path: Path) -> None:
     allocation = learn(workload(60), Goal())
     assert allocation.learnt is not None

@@ -128,6 +128,7 @@ def test_non_dominated_keeps_the_best_of_each_cost_once() -> None:
     assert kept.assignments.tolist() == [[1], [0]]
 
 
+@pytest.mark.slow
 def test_the_published_predictor_survives_a_single_class() -> None:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((12, 3))

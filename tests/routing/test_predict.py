@@ -9,6 +9,7 @@ from understudy.routing.fitting import fit, shrunk_means
 from understudy.routing.predict import FITS, Estimate, Trust, shrink
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(FITS))
 def test_each_learner_finds_which_llm_can_answer(kind: str) -> None:
     made, new = workload(120), workload(60, seed=1)
@@ -68,6 +69,7 @@ def test_one_llm_is_predicted_too() -> None:
     assert predictor(["a"]).shape == (1, 1)
 
 
+@pytest.mark.slow
 def test_fitting_is_repeatable_and_refuses_what_it_cannot_do() -> None:
     made = workload(40)
     assert made.text is not None

@@ -29,6 +29,7 @@ def grouped(n: int = 240) -> Outcomes:
     return replace(twice, groups={"line": twice.text, "system": systems})
 
 
+@pytest.mark.slow
 def test_rows_tell_splits_apart_and_warn_where_one_leaks() -> None:
     splits = ["random", "unseen_line", "unseen_system"]
     rows = list(study.measure(grouped(), splits, "ours", [0], 0.2))
@@ -126,6 +127,7 @@ def test_a_study_needs_a_name_and_a_directory() -> None:
         study.build(Composer(None).values(["experiment=routing/logpai"])).load()
 
 
+@pytest.mark.slow
 def test_the_document_of_a_study_is_json(tmp_path: Path) -> None:
     made = grouped(80)
     rows = list(

@@ -173,6 +173,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_requests_beyond_the_queue_are_told_to_come_again(server: Server) -> None:
     long = chat(max_tokens=250, logit_bias=NO_END)
     with ThreadPoolExecutor(3) as pool:

@@ -100,6 +100,7 @@ def faults(rate: float) -> Any:
     return script
 
 
+@pytest.mark.slow
 def test_with_30_percent_faults_every_item_ends_and_the_books_agree(tmp_path: Path) -> None:
     provider = Scripted(faults(0.3))
     arrived, error, account = buy(tmp_path, provider, 300, concurrency=64)

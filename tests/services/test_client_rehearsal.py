@@ -44,6 +44,7 @@ def test_with_30_percent_faults_every_item_ends_and_the_ledger_is_the_bill(
         check_books(tmp_path, account)
 
 
+@pytest.mark.slow
 def test_a_budget_holds_on_the_servers_bill_with_128_in_flight(tmp_path: Path) -> None:
     prices = {"gpt-test": paid.PRICES}
     with RehearsalServer(prices=prices, latency_s=0.05) as server:

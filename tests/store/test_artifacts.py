@@ -33,6 +33,7 @@ def test_a_digest_is_of_contents_and_names_not_of_the_place(tmp_path: Path) -> N
         digest(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.text(max_size=8), st.integers(0, 3)), unique=True, max_size=12),
     st.text(max_size=20),

@@ -97,6 +97,7 @@ def test_axes_that_touch_the_same_value_still_equal_hydra(axes: list[str]) -> No
         assert json.dumps(cell.values) == json.dumps(by_hydra(cell)), cell.label
 
 
+@pytest.mark.slow
 def test_independent_axes_are_composed_once_per_value() -> None:
     asked: list[list[str]] = []
 
@@ -110,6 +111,7 @@ def test_independent_axes_are_composed_once_per_value() -> None:
     assert len(asked) == 1 + 1 + 3 + 1 + 1  # the first cell, the other values, the last as a check
 
 
+@pytest.mark.slow
 def test_the_command_line_replaces_the_file_s_axis_and_adds_others() -> None:
     given = ["model=tiny", "task=coding", "judge=offline", "data_size=0,1k", "seed=1,2"]
     cells = expand("sweep=full_grid", *given)
@@ -134,6 +136,7 @@ def test_an_experiment_may_carry_a_sweep(tmp_path: Path) -> None:
     assert compose.Composer(str(tmp_path)).values(first)["data_size"] == 0
 
 
+@pytest.mark.slow
 def test_a_given_name_gets_the_cell_s_values_and_an_automatic_one_differs() -> None:
     named = expand("sweep=judges", "data_size=0", "run.name=night")
     assert named.name == "night"
@@ -157,6 +160,7 @@ def test_judges_times_sizes_trains_one_model_per_task_and_size_whatever_the_judg
     assert len(stages(cells, "finetune")) == len(stages(cells, "inference")) == 144
 
 
+@pytest.mark.slow
 def test_on_the_ladder_the_gate_s_judges_decide_the_same_in_every_cell() -> None:
     cells = expand("sweep=judges", "gate.judges=[offline]")
     assert len(stages(cells, "gate")) == len(stages(cells, "finetune")) == 4
@@ -176,6 +180,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", REFUSED)
 def test_a_refused_sweep_is_one_sentence_before_anything_runs(
     command: str,
@@ -371,6 +376,7 @@ def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.startswith("alone")
 
 
+@pytest.mark.slow
 def test_hydra_s_sweeper_gets_the_score_of_a_cell(tmp_path: Path) -> None:
     four_cells(tmp_path)
     runs = sorted((tmp_path / "rehearsal" / "run").glob("two-*/run.json"))

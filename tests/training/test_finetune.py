@@ -84,6 +84,7 @@ def test_a_fine_tuned_model_answers_as_taught_and_stops(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_lora_ships_an_adapter_that_names_no_place_on_this_machine(
     prepare: Callable[..., Job], tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_the_kept_checkpoint_is_shipped(prepare: Callable[..., Job], keep: str) 
     assert validation_loss(job) == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_stops_when_validation_no_longer_improves(prepare: Callable[..., Job]) -> None:
     job = prepare(
         rows=tiny_model.rows(8, answer="red red"),
@@ -262,6 +264,7 @@ def test_start_previous_goes_on_from_the_earlier_model(
     assert start["validation_loss"] == pytest.approx(end["validation_loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_over_max_length_are_dropped_and_counted_never_cut(
     prepare: Callable[..., Job],
 ) -> None:

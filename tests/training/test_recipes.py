@@ -103,6 +103,7 @@ def test_the_rank_is_that_of_the_greatest_size_reached_and_alpha_goes_along(
     assert adapter_size(trainer, rows) == size
 
 
+@pytest.mark.slow
 def test_the_rank_follows_the_training_rows_and_the_targets_the_recipe(
     prepare: Callable[..., Job],
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_model_with_new_tokens_learns_to_stop_at_one_of_them(
     assert answers(job, tmp_path, config) == {("blue", "stop")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["trained", "frozen"])
 def test_new_rows_are_the_same_when_the_adapter_is_loaded_as_when_it_was_trained(
     prepare: Callable[..., Job], template: dict[str, Any], rows: str

@@ -70,6 +70,7 @@ def test_a_local_model_always_at_nine_tenths_has_a_sharp_p_match_of_90(
         assert found[1:3] == pytest.approx((90, 90))
 
 
+@pytest.mark.slow
 def test_the_p_match_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(7)
     groups = [str(i // 2) for i in range(80)]

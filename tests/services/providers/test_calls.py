@@ -527,6 +527,7 @@ def test_a_gateway_without_the_sdk_says_what_to_install(
         translation_of(service(wire))
 
 
+@pytest.mark.slow
 def test_only_the_chosen_sdk_is_imported() -> None:
     code = (
         "import sys; from understudy.services import providers\n"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import understudy
 
 FOLDER = {
@@ -43,6 +45,7 @@ print(reply.finish, account.counts["calls"])
 """
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_name_make_a_provider_that_is_asked_and_rehearsed(tmp_path: Path) -> None:
     checkout = Path(__file__).parents[3]
     package = tmp_path / "src" / "understudy"
