@@ -101,11 +101,18 @@ def _finishing_at_ctrl_c(
         return
     is_pressed = False
 
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
     def press(_signal: int, _frame: FrameType | None) -> None:
         nonlocal is_pressed
         if is_pressed:
             exchange.is_dropped = True
-            raise KeyboardInterrupt
+            if not loop.is_running():
+                raise KeyboardInterrupt
+            # Raised here, amid a task's step, it could leave a task that nothing wakes again.
+            loop.call_soon_threadsafe(interrupt)
+            return
         is_pressed = True
         text = "\n  finishing the calls in flight, which are paid for; Ctrl-C again drops them"
         print(text, file=sys.stderr, flush=True)
