@@ -8,6 +8,7 @@ UnderstudyError (1)
 """
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -45,11 +46,18 @@ class Internal(UnderstudyError):
 
 
 def from_system(error: BaseException, place: Path) -> EnvironmentFailed | None:
-    """What the machine ran out of, or None when it is not to blame.
+    """What the machine ran out of or lost, or None when it is not to blame.
 
     Libraries put the system's error into words of their own or lose it (torch.save does), so a
     disk that has no room now counts as well.
     """
+    if isinstance(error, FileNotFoundError) and error.filename:
+        for stage in Path(os.fsdecode(error.filename)).parents:
+            if (stage / "DONE").is_file():  # nothing of ours takes a file from a finished stage
+                return EnvironmentFailed(
+                    f"{os.fsdecode(error.filename)} is gone from a finished stage; remove {stage} "
+                    "and run the same command: it is made again, of the replies that were paid for"
+                )
     words = f"{error} {error.__cause__ or ''} {error.__context__ or ''}".lower()
     if isinstance(error, MemoryError) or "out of memory" in words:
         return EnvironmentFailed(f"out of memory in {place}; lower the batch size and go on")

@@ -8,6 +8,8 @@ import pytest
 
 from understudy import __version__
 from understudy.cli.main import main, parser
+from understudy.errors import from_system
+from understudy.records import Coverage, read_rows
 
 WRONG = {
     "trainer.lr=abc": ["trainer.lr=abc", "number"],
@@ -16,6 +18,7 @@ WRONG = {
     "nosuch=1": ["nosuch", "groups are", "trainer"],
     "trianer=lora": ["trianer", "did you mean trainer?"],
     "trainer.lrr=1": ["trainer.lrr", "did you mean trainer.lr?"],
+    "trainer.lerning_rate=1": ["trainer.lerning_rate", "choose from", "trainer.lr,"],
     "judges.nobody.skill=1": ["nobody"],
     "nonsense": ["nonsense", "key=value"],
     "task=[a": ["task=[a"],
@@ -38,6 +41,25 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(
     assert shown.out == ""
     assert len(shown.err.strip().splitlines()) == 1
     assert all(word in shown.err for word in WRONG[override]), shown.err
+
+
+def test_a_model_that_is_not_there_is_refused_before_any_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", f"model.path={tmp_path}/nosuch", f"paths.root={tmp_path}/runs"]) == 2
+    assert f"{tmp_path}/nosuch does not exist" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("DONE"))
+
+
+def test_a_file_gone_from_a_finished_stage_is_named_with_the_remedy(tmp_path: Path) -> None:
+    stage = tmp_path / "split" / "0123456789abcdef"
+    (stage / "out").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as lost:
+        list(read_rows(stage / "out" / "rows.jsonl", Coverage))
+    assert "gone" not in str(from_system(lost.value, tmp_path))  # a stage under way has none yet
+    (stage / "DONE").touch()
+    said = str(from_system(lost.value, tmp_path))
+    assert said.startswith(f"{stage}/out/rows.jsonl is gone from a finished stage; remove {stage} ")
 
 
 def test_options_lists_the_groups_and_the_options_of_one(

@@ -39,10 +39,17 @@ def _dataclass_in(hint: Any) -> Any:
 
 
 def suggest(word: str, choices: list[str]) -> str:
-    """Return a did-you-mean clause, or the choices when they are few, or nothing."""
-    if near := difflib.get_close_matches(word, choices, n=1, cutoff=0.5):
-        return f"; did you mean {near[0]}?"
-    return f"; choose from {', '.join(sorted(choices))}" if 0 < len(choices) <= 30 else ""
+    """Return a did-you-mean clause, or the choices when they are few, or nothing.
+
+    Of a dotted name only the last part is compared, with its siblings: what they share is no sign.
+    """
+    group = word[: word.rfind(".") + 1]
+    siblings = [one for one in choices if one.startswith(group)]
+    names = {one.removeprefix(group): one for one in siblings or choices}
+    last = word.removeprefix(group) if siblings else word
+    if near := difflib.get_close_matches(last, names, n=1):
+        return f"; did you mean {names[near[0]]}?"
+    return f"; choose from {', '.join(sorted(names.values()))}" if 0 < len(names) <= 30 else ""
 
 
 def sentence(error: ValidationError, values: dict[str, Any], known: list[str]) -> str:

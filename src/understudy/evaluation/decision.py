@@ -338,7 +338,8 @@ def _word(
     if tail is not None and not tail.is_met:
         lows = [low for low in (tail.low, tail.worst_low) if low is not None]
         least = f"at least {min(lows):+.2f}" if lows else "nothing shown"
-        shares = f"coverage@{TAIL_CUT:g} is {tail.mean or 0:+.2f} points, {least}"
+        mean = "missing" if tail.mean is None else f"{tail.mean:+.2f} points"
+        shares = f"coverage@{TAIL_CUT:g} is {mean}, {least}"
         return "INCONCLUSIVE", f"{said}, but {shares} <= {-tail.margin:g}."
     return "MIGRATE", f"{said} > {-margin:g}."
 

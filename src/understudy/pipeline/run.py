@@ -112,6 +112,7 @@ class Run:
         """Each stage that is not done, which must be when the next is asked for; then decide."""
         for notice in self.notices:
             self.say(notice)
+        self.flow.round(0)  # a model that is not there is refused before anything is bought
         yield from self._stages(self.flow.shared, self.record.stages)
         with self._tracked() as self.tracker:
             for number in range(len(self.flow.sizes)):

@@ -36,7 +36,7 @@ def digest(path: Path) -> str:
     total = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if not files:
-        raise BadInput(f"{path} does not exist or is empty")
+        raise BadInput(f"{path} does not exist or is empty; give a file, or a directory with files")
     for file in files:
         name = "" if file == path else file.relative_to(path).as_posix()
         total.update(f"{name}\0{file.stat().st_size}\0".encode())
