@@ -13,7 +13,7 @@ from support import house
 
 # annex → its modules in cli/ and its options in conf/
 PARTS = {
-    "sweep": (("cluster",), ("sweep",)),
+    "sweep": (("cluster", "prefetch"), ("sweep",)),
     "plan": (("plan", "preview"), ()),
     "collect": (("collect", "init"), ()),
     "rehearsal": (("rehearse",), ()),

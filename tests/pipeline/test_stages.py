@@ -49,12 +49,13 @@ READERS = {
     "gate.max_unscored": {"gate"},
     "seed": {"finetune", "inference"},
 }
-_NUMBERS = ("cpus", "memory_gb", "hours")  # of an allocation
+_NUMBERS = ("cpus", "memory_gb", "hours", "sbatch")  # of an allocation, and what sbatch takes else
 MACHINE = {
     *("model.path", "model.chat_template"),  # count by content
     *("coverage.path", "synthesis.path", "inference.path"),  # likewise
     *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
     *("trainer.per_device_batch", "trainer.attention", "trainer.gradient_checkpointing"),
+    "trainer.checkpoint_minutes",
     "inference.python",
     *("gate.sd", "gate.icc", "gate.p95_s", "gate.refusals", "gate.rent_usd"),  # of plan and decide
     *(
@@ -76,7 +77,7 @@ MACHINE = {
         f"cluster.{leaf}"
         for leaf in (
             *("kind", "threads", "processes", "setup", "throttle", "max_array", "lead_seconds"),
-            *("requeue", "resubmit"),
+            *("requeue", "resubmit", "container", "python", "snapshot", "scratch"),
             *(
                 f"{room}.{leaf}"
                 for room in ("gpu", "cpu", "api")

@@ -58,7 +58,6 @@ def check(item: PlannedStage, config: Config, basis: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a plan cannot measure this machine")
 @pytest.mark.parametrize(("width", "layers"), [(64, 2), (192, 4), (384, 8)])
 def test_a_probe_and_then_what_is_finished_hold_the_truth(
     width: int, layers: int, composed: Make, tmp_path: Path

@@ -120,15 +120,16 @@ def test_what_needs_a_lost_stage_is_lost_and_the_rest_is_not() -> None:
 
 
 def line(cluster: ClusterConfig, array: Array) -> list[str]:
-    return slurm.stages_argv(array, cluster, "night", Path("/r/1.tsv"), Path("/r/50 %"))
+    tasks, logs, python = Path("/r/1.tsv"), Path("/r/50 %"), Path("/r/python")
+    return slurm.stages_argv(array, cluster, "night", tasks, logs, python)
 
 
 def test_an_allocation_becomes_options_and_null_asks_for_nothing() -> None:
-    asked = Resources("a100", "me", None, "ib", 4, "h100", 8, 1.5, 0.75)
+    asked = Resources("a100", "me", None, "ib", 4, "h100", 8, 1.5, 0.75, ("--exclusive",))
     assert slurm.flags(asked, 4, 2) == (
         *("--partition=a100", "--account=me", "--constraint=ib", "--nodes=2"),
         *("--ntasks-per-node=1", "--cpus-per-task=8", "--gres=gpu:h100:4"),
-        *("--mem=1536M", "--time=45"),
+        *("--mem=1536M", "--time=45", "--exclusive"),
     )
     none = configs.resources()
     assert slurm.flags(none, 0, 1) == ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1")
@@ -184,7 +185,7 @@ def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     assert "1 gate" in printed
     assert "synthesis" not in printed
     # plans the next round
-    assert "understudy run cluster=slurm" in printed.splitlines()[-3]
+    assert "understudy run cluster=slurm" in printed.splitlines()[-4]
     assert "dry_run" not in printed
     assert main(["run", "cluster=dry_run", "cluster.resubmit=false", f"paths.root={tmp_path}"]) == 0
     assert "--wrap" not in capsys.readouterr().out
@@ -203,5 +204,7 @@ def test_a_hub_model_that_is_not_in_the_cache_is_named_before_anything_is_queued
     cached = tmp_path / "models--o--m" / "snapshots" / revision / "config.json"
     cached.parent.mkdir(parents=True)
     cached.write_text("{}")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (cached.parent / name).touch()
     assert main(command) == 0
     assert "hf download" not in capsys.readouterr().err

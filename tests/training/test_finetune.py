@@ -207,6 +207,31 @@ def test_a_signal_during_training_costs_no_step_and_changes_no_byte(
     assert shipped(cut) == shipped(whole)
 
 
+@pytest.mark.slow
+def test_checkpoints_by_time_cost_a_crash_fewer_steps_and_change_no_byte(
+    prepare: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from understudy.training.trainer import Schedule
+
+    changes = {"trainer__min_steps": 12, "trainer__per_device_batch": 2}
+    whole = prepare("whole", **changes)
+    finetune.run(whole)
+    cut = prepare("cut", trainer__checkpoint_minutes=1e-6, **changes)
+
+    def crash(self: Schedule, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "on_step_begin", crash)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.run(cut)
+    kept = {path.name for path in (cut.scratch / "checkpoints").iterdir()}
+    assert kept == {"checkpoint-4", "checkpoint-7"}  # the best so far, and the newest
+    finetune.run(cut)
+    assert shipped(cut) == shipped(whole)
+
+
 def test_memory_that_runs_out_is_answered_by_what_to_change(
     prepare: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,16 +21,20 @@ def submit(
 
     `directory` is that of the run or sweep, `write` writes a sweep's own record.
     """
-    from understudy.sweep.submission import Submission, not_in_cache, one_at_a_time
+    from understudy.sweep import prefetch
+    from understudy.sweep.submission import Submission, one_at_a_time
 
-    for notice in not_in_cache(runs):
+    for notice in prefetch.check(run.config for run in runs):
         print(notice, file=sys.stderr)
     if runs[0].config.cluster.kind == "dry_run":
         _print_script(Submission(directory, runs, command))
         return True
+    if runs[0].config.cluster.api == "here":
+        return _go_on_here(directory, runs, command, write)
     with one_at_a_time(directory):
         job = Submission(directory, runs, command)
         if job.is_over:
+            job.tidy()
             return False
         write()
         done = job.submit()
@@ -39,9 +43,42 @@ def submit(
     return True
 
 
+def _go_on_here(
+    directory: Path, runs: "Sequence[Run]", command: str, write: Callable[[], None]
+) -> bool:
+    """Submit what jobs do and do the rest here; False when nothing is left."""
+    from understudy.sweep import here
+    from understudy.sweep.submission import Submission, one_at_a_time
+
+    def submit(is_again: bool) -> Submission:
+        with one_at_a_time(directory):
+            job = Submission(directory, runs, command, is_again)
+            write()
+            done = job.submit() if not job.is_over else None
+        job.settle()
+        if done is not None and done.arrays:
+            _print_table(job, done)
+        return job
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    job = here.drive(submit, runs[0].config.cluster.processes, say)
+    if job.is_over:
+        job.tidy()
+    else:
+        print(f"nothing more can be done; {_watch(job)}")
+    return not job.is_over
+
+
 def _print_script(job: "Submission") -> None:
+    from understudy.sweep.site import described
+
     for line in job.script():
         print(line)
+    print(f"# {described(job.cluster)}")
+    if job.here:
+        print(f"# {len(job.here)} stages are done on this machine; what needs them is queued then")
     stages = Counter(cell.ask.stage for cell in job.cells if cell.path not in job.queued)
     counts = ", ".join(f"{number} {stage}" for stage, number in stages.items()) or "nothing"
     print(f"# {len(job.arrays)} arrays of {stages.total()} jobs: {counts}")
@@ -52,8 +89,6 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
-
-    from understudy.config.command_line import command
 
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
@@ -69,11 +104,16 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
     console.print(", ".join(texts))
     if done.planning is not None:
         console.print(f"job {done.planning} goes on when these have ended")
-    elif not job.cluster.resubmit:
+    elif not job.cluster.resubmit and not job.here:
         told = "when these jobs have ended, the same command goes on here"
         print(f"cluster.resubmit=false: {told}: {job.command}")
-    watch, stop = command("status", job.name), command("cancel", job.name)
-    print(f"watch: {watch}; stop: {stop}")
+    print(_watch(job))
+
+
+def _watch(job: "Submission") -> str:
+    from understudy.config.command_line import command
+
+    return f"watch: {command('status', job.name)}; stop: {command('cancel', job.name)}"
 
 
 def register(verbs: Any) -> None:

@@ -18,6 +18,7 @@ from understudy.cli import (
     inject,
     journal,
     plan,
+    prefetch,
     preview,
     rehearse,
     route,
@@ -40,7 +41,7 @@ _EXAMPLES = """examples:
   understudy status; understudy report               the latest run
 """
 VERBS = (
-    *(run, config, init, status, collect, plan, preview, decide, route),
+    *(run, config, init, status, collect, plan, preview, prefetch, decide, route),
     *(export, serve, gateway, rehearse, journal, inject, data, cluster),
 )
 

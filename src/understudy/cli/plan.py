@@ -24,6 +24,8 @@ def register(verbs: Any) -> None:
     sub.set_defaults(verb=_plan)
     sub.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for `understudy run`")
     sub.add_argument("--config-dir", metavar="DIR", help="a directory with options of your own")
+    words = "measure this machine's speed for ten seconds, first"
+    sub.add_argument("--probe", action="store_true", help=words)
     sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -31,7 +33,8 @@ def _plan(arguments: argparse.Namespace) -> None:
     from understudy import plan
     from understudy.sweep.cells import configs_of
 
-    made = plan.make(*configs_of(arguments.overrides, arguments.config_dir))
+    asked = configs_of(arguments.overrides, arguments.config_dir)
+    made = plan.make(*asked, is_probed=arguments.probe)
     print(json.dumps(to_dict(made), indent=1) if arguments.json else to_text(made))
 
 
@@ -47,6 +50,7 @@ def to_dict(plan: "Plan") -> dict[str, Any]:
         "budget_usd": plan.budget_usd,
         "spent_usd": plan.spent_usd,
         "power": plan.power,
+        "notices": plan.notices,
         "stages": [
             {
                 "stage": item.stage.path,
@@ -55,6 +59,7 @@ def to_dict(plan: "Plan") -> dict[str, Any]:
                 "service": item.service.name if item.service else None,
                 "seconds": _ends(item.seconds),
                 "gpu_hours": _ends(item.gpu_hours),
+                "known_from": item.basis,
                 "calls": None if item.cost is None else _calls(item),
             }
             for item in plan.items
@@ -90,8 +95,12 @@ def to_text(plan: "Plan") -> str:
         paid += f"; budget.usd={plan.budget_usd:g}, spent so far ${plan.spent_usd:.2f}"
     lines.append(f"dollars: {paid}")
     lines.append(f"wall time: {_time(plan.seconds)}; GPU-hours: {_words(plan.gpu_hours, 1)}")
-    if plan.gpu_hours.high:
-        lines.append("GPU-hours are those of one A100, till a stage of the same model is finished")
+    if any(item.gpu_hours.high and item.basis == "table" for item in plan.open):
+        lines.append(
+            "GPU-hours from the table are those of one A100, till a stage of the same model is "
+            "finished; --probe measures where there is a GPU"
+        )
+    lines += plan.notices
     lines += plan.power
     if plan.is_rehearsal:
         free = "no LLM is asked and nothing is paid" if plan.is_free else "the others are paid"
@@ -111,8 +120,9 @@ def _stages(plan: "Plan") -> str:
         again = sum(item.cells - 1 for item in items)
         time = _time(total(item.seconds for item in items))
         hours = _words(total(item.gpu_hours for item in items), 1)
-        rows.append((kind, *map(str, (*counts, again)), time, hours))
-    header = ("stage", "done", "to run", "perhaps", "shared", "time", "GPU-hours")
+        basis = ", ".join(sorted({item.basis for item in items if item.basis})) or "–"
+        rows.append((kind, *map(str, (*counts, again)), time, hours, basis))
+    header = ("stage", "done", "to run", "perhaps", "shared", "time", "GPU-hours", "known from")
     return table(header, rows)
 
 

@@ -1,6 +1,7 @@
 """Checks across groups: whether config values agree with one another."""
 
 from understudy.config.accelerate import split_batch
+from understudy.config.cluster import check_options
 from understudy.config.groups import Config
 from understudy.config.service import check_service
 from understudy.config.source import check_source
@@ -23,11 +24,11 @@ def check(config: Config) -> None:
             f"cluster={config.cluster.kind} returns before its jobs have run, and the server of "
             "`understudy rehearse` ends with the command; rehearse with cluster=local"
         )
-    for room in ("gpu", "cpu", "api"):
-        hours = getattr(config.cluster, room).hours
-        if hours is not None and hours * 3600 <= config.cluster.lead_seconds:
+    for room, asked in config.cluster.rooms.items():
+        check_options(room, asked)
+        if asked.hours is not None and asked.hours * 3600 <= config.cluster.lead_seconds:
             raise BadInput(
-                f"cluster.{room}.hours={hours} is over before cluster.lead_seconds="
+                f"cluster.{room}.hours={asked.hours} is over before cluster.lead_seconds="
                 f"{config.cluster.lead_seconds} have passed; a job needs time to work"
             )
     if config.inference.kind != "local":

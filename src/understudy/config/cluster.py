@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from understudy.config.source import STRICT, FilePath
+from understudy.errors import BadInput
 
 Room = Literal["gpu", "cpu", "api"]
 
@@ -23,6 +24,7 @@ class Resources:
     cpus: PositiveInt
     memory_gb: PositiveFloat | None
     hours: PositiveFloat | None
+    sbatch: tuple[str, ...]  # further options, each one word: --reservation=night
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -34,10 +36,64 @@ class ClusterConfig:
     processes: PositiveInt  # cells of a sweep at a time, on this machine
     gpu: Resources  # finetune, inference
     cpu: Resources
-    api: Resources  # stages that wait for a service
+    api: Resources | Literal["here"]  # stages that wait for a service; here = no job: this machine
     setup: FilePath | None  # a script that every job sources first; null = the shell as it is
+    container: tuple[str, ...]  # what is put before the Python of a stage: apptainer exec IMAGE
+    python: FilePath | None  # of a stage's job, as in an image; null = the one that submits
+    snapshot: bool  # whether jobs run a copy of the code as it was when they were submitted
+    scratch: FilePath | None  # a directory of the node, $VARIABLES are the job's; null = paths.root
     throttle: PositiveInt | None  # jobs of one array at a time
     max_array: PositiveInt | None  # jobs of one array; null = what Slurm allows
     lead_seconds: PositiveInt  # from the warning to the end of the time, to save and requeue
     requeue: bool
     resubmit: bool  # whether compute nodes may submit: a job then plans the next round
+
+    @property
+    def rooms(self) -> dict[Room, Resources]:
+        """The allocations that jobs ask for."""
+        rooms: dict[Room, Resources] = {"gpu": self.gpu, "cpu": self.cpu}
+        return rooms if isinstance(self.api, str) else rooms | {"api": self.api}
+
+
+# What understudy says to sbatch itself: option → where to say it instead, or why nobody should.
+_BY_LEAF = {
+    **{"partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint"},
+    **{"cpus-per-task": "cpus", "gres": "gpus", "mem": "memory_gb", "time": "hours"},
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"), "gpus"),
+    **dict.fromkeys(("mem-per-cpu", "mem-per-gpu"), "memory_gb"),
+}
+_OURS = {
+    **dict.fromkeys(("array", "dependency", "kill-on-invalid-dep", "job-name"), "the order"),
+    **dict.fromkeys(("output", "error", "open-mode"), "the log, which status reads"),
+    **dict.fromkeys(("signal", "requeue", "no-requeue"), "how a job saves and goes on"),
+    **dict.fromkeys(("parsable", "wrap", "wait", "test-only", "help", "usage"), "the answer"),
+    **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node"), "one process a node (accelerate)"),
+    **dict.fromkeys(("export", "export-file"), "the environment of its jobs"),
+    **dict.fromkeys(("clusters", "cluster"), "one cluster, which it asks for its jobs"),
+}
+_SHORT = {
+    **{"p": "partition", "A": "account", "q": "qos", "C": "constraint", "c": "cpus-per-task"},
+    **{"t": "time", "G": "gpus", "a": "array", "d": "dependency", "J": "job-name", "o": "output"},
+    **{"e": "error", "W": "wait", "h": "help", "N": "nodes", "n": "ntasks", "M": "clusters"},
+}
+
+
+def check_options(room: str, asked: Resources) -> None:
+    """Raise BadInput for an option of `cluster.ROOM.sbatch` that contradicts what we say.
+
+    sbatch takes any beginning of a long option that is no beginning of another.
+    """
+    for word in asked.sbatch:
+        place = f"cluster.{room}.sbatch: {word}"
+        name = word.lstrip("-").partition("=")[0]
+        if not word.startswith("-") or not name or any(sign.isspace() for sign in name):
+            raise BadInput(f"{place} is no option of sbatch; give each as one word, --name=value")
+        if not word.startswith("--"):
+            name = _SHORT.get(name[0], "")
+        for option in (*_BY_LEAF, *_OURS):
+            if name != option and not (word.startswith("--") and option.startswith(name)):
+                continue
+            if (leaf := _BY_LEAF.get(option)) is None:
+                raise BadInput(f"{place}: --{option} is understudy's to set: {_OURS[option]}")
+            if option == leaf or getattr(asked, leaf):
+                raise BadInput(f"{place} contradicts cluster.{room}.{leaf}; set that instead")

@@ -77,6 +77,7 @@ class TrainerConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = added("auto")  # bf16 on a GPU, else fp32
     attention: Literal["sdpa", "flash_attention_2", "eager"] = machine()
     gradient_checkpointing: bool | None = machine()  # null = on a GPU
+    checkpoint_minutes: PositiveFloat | None = machine()  # null = at evaluations only
 
 
 _ZERO3 = ("zero3", "zero3_offload")

@@ -135,6 +135,12 @@ def check_hub(source: Source) -> None:
         raise BadInput(_not_here(_name(source.repo, source.revision)))
 
 
+def fetch(source: Source) -> None:
+    """Bring a hub data set into the cache, or see that it is there; BadInput where it is not."""
+    assert source.repo is not None, "a hub source has a repo"
+    _load(source.repo, source.subset, source.revision)
+
+
 def _read_hub(source: Source) -> list[Raw]:
     """The rows of the wanted parts; a part's split stands in `split` unless the rows have one."""
     assert source.repo is not None, "a hub source has a repo"

@@ -20,11 +20,11 @@ from typing import Any
 
 from understudy import __version__, config
 from understudy.errors import BadInput, Internal, UnderstudyError, from_system
-from understudy.models import ranks
+from understudy.models import hardware, ranks
 from understudy.pipeline.stages import SPECS, Spec, named
-from understudy.store import locks
+from understudy.store import local, locks
 from understudy.store.artifacts import Job, StageDir, write_atomically
-from understudy.training.accelerate import processes
+from understudy.training.accelerate import processes, visible_gpus
 
 _PACKAGES = ["torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets", "numpy"]
 _FAILED = "failed.json"
@@ -97,11 +97,23 @@ def run(stage: StageDir) -> None:
             return
         (stage.path / _FAILED).unlink(missing_ok=True)
         attempt_dir = stage.open_attempt()
-        ranks.tell(str(attempt_dir))
-        started = time.monotonic()
-        job = _job(stage, attempt_dir)
-        named(spec.run)(job)
+        started, is_done = time.monotonic(), False
+        work_dir = local.borrow(attempt_dir, _place(stage, spec))
+        try:
+            ranks.tell(str(work_dir))
+            job = _job(stage, work_dir)
+            named(spec.run)(job)
+            is_done = True
+        finally:
+            attempt_dir = local.give_back(work_dir, attempt_dir, is_done)
         stage.publish(attempt_dir, _meta(stage, job.notes, time.monotonic() - started))
+
+
+def _place(stage: StageDir, spec: Spec) -> str | None:
+    """Where on this node to work; None = below the root, as ranks on several nodes must."""
+    made = config.build(stage.read("config.json")["config"])
+    is_spread = spec.gpus == "all" and made.accelerate.is_distributed and made.accelerate.nodes > 1
+    return None if is_spread else made.cluster.scratch
 
 
 def _check_count(stage: StageDir, spec: Spec) -> None:
@@ -138,21 +150,35 @@ def _meta(stage: StageDir, notes: dict[str, Any], seconds: float) -> dict[str, A
             versions[package] = importlib.metadata.version(package)
     return {
         "command": stage.read("inputs.json")["command"],
-        "git": _git(),
+        "git": commit(),
         "versions": versions,
         "host": platform.node(),
         # What was started: tells the command whose worker did it from one that waited for it
         "pid": os.getppid() if ranks.is_launched() else os.getpid(),
         "cpus": os.cpu_count(),
+        "hardware": hardware.name(_is_on_gpu(stage)),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         **notes,
     }
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit and dirtiness of the checkout that this package runs from, if it is one."""
+def _is_on_gpu(stage: StageDir) -> bool:
+    frozen = stage.read("config.json")
+    takes_gpu = SPECS[frozen["hashed"]["stage"]].gpus != "none"
+    return takes_gpu and bool(visible_gpus(os.environ))
+
+
+def commit() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the checkout that this package runs from, if it is one.
+
+    A copy made for the jobs of a cluster says of which it is one.
+    """
     here = Path(__file__).parent
+    told = here.parents[2] / "commit.json"
+    if told.is_file():
+        known: dict[str, Any] | None = json.loads(told.read_text(encoding="utf-8"))
+        return known
 
     def ask(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)

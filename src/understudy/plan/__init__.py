@@ -18,10 +18,12 @@ from understudy.pipeline import run
 from understudy.pipeline.flow import flow_of
 from understudy.pipeline.stages import Stage, named
 from understudy.plan.calls import Known, StageCalls, StageCost, cost_of
-from understudy.plan.compute import Compute, uses_gpu
+from understudy.plan.compute import Compute, devices, has_gpu, uses_gpu, work_of
 from understudy.plan.inputs import Inputs
 from understudy.plan.learned import Learned, Paid
+from understudy.plan.probe import Probed, Trial, probe
 from understudy.plan.ranges import NOTHING, Range, total
+from understudy.plan.speed import Speeds, here, key_of
 from understudy.records import Coverage
 from understudy.services.journal import open_journal
 from understudy.store.artifacts import StageDir
@@ -41,6 +43,7 @@ class PlannedStage:
     cost: StageCost | None = None  # of its calls
     seconds: Range = NOTHING
     gpu_hours: Range = NOTHING
+    basis: str = ""  # what the time rests on
 
     @property
     def role(self) -> str:
@@ -74,6 +77,7 @@ class Plan:
     budget_usd: float | None
     spent_usd: float  # by this run or sweep so far
     power: list[str]  # what its holdouts can show
+    notices: list[str]  # what could not be probed
 
     @property
     def open(self) -> list[PlannedStage]:
@@ -102,8 +106,11 @@ class Plan:
         return total(item.gpu_hours for item in self.open)
 
 
-def make(cells: Sequence[Config], purse: str) -> Plan:
-    """Return the plan of one run, or of all cells of a sweep that `purse` pays."""
+def make(cells: Sequence[Config], purse: str, is_probed: bool = False) -> Plan:
+    """Return the plan of one run, or of all cells of a sweep that `purse` pays.
+
+    `is_probed`: this machine's speed is measured, for ten seconds and what loading takes.
+    """
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as scratch:
         record = Path(scratch) / "hub.json"
         kept = Path(cells[0].paths.root).expanduser() / "hub.json"
@@ -113,12 +120,13 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
         items = _items(cells)
         inputs = Inputs(Path(scratch) / "rows")
         spent = 0.0
+        tried = _probed(items, inputs) if is_probed else Probed(Speeds([]), [])
         shown = dict.fromkeys(line for config in cells for line in _power(config, inputs))
         for root in sorted({item.root for item in items}):
             with open_journal(root / "journal") as journal:
                 paid = Paid(journal)
                 below = [item for item in items if item.root == root]
-                _estimate(below, inputs, paid, Compute(root))
+                _estimate(below, inputs, paid, Compute(root, tried.speeds))
                 spent += paid.spent_usd(purse)
     first = cells[0]
     return Plan(
@@ -134,7 +142,29 @@ def make(cells: Sequence[Config], purse: str) -> Plan:
         budget_usd=first.budget.usd,
         spent_usd=spent,
         power=list(shown),
+        notices=tried.problems,
     )
+
+
+def _probed(items: Sequence[PlannedStage], inputs: Inputs) -> Probed:
+    """Measure what a stage that is not done does, once for each model and way."""
+    trials: dict[tuple[str, ...], Trial] = {}
+    problems = dict[str, None]()
+    for item in items:
+        config, kind = item.config, item.stage.kind
+        key = key_of(kind, config)
+        if item.state == "done" or key in trials or work_of(item.stage.name) is None:
+            continue
+        split = inputs.out(item.root, item.stage.inputs["split"], config)
+        is_gpu = here(config.cluster, uses_gpu(config)) is None and config.cluster.gpu.gpus > 0
+        if is_gpu and not has_gpu():
+            problems["the nodes have GPUs and this machine has none: nothing was probed"] = None
+        elif kind == "inference" and config.inference.engine == "vllm":
+            problems["inference=vllm was not probed"] = None
+        elif split is not None:
+            trials[key] = Trial(key, item.stage.spec.run, config, split)
+    found = probe(list(trials.values()))
+    return found._replace(problems=[*problems, *found.problems])
 
 
 def _power(config: Config, inputs: Inputs) -> list[str]:
@@ -207,14 +237,14 @@ def _estimate(items: Sequence[PlannedStage], inputs: Inputs, paid: Paid, compute
             continue
         if item.stage.path in calls:
             item.cost = cost_of(calls[item.stage.path], item.role, learned)
-            item.seconds = item.cost.seconds
+            item.seconds, item.basis = item.cost.seconds, item.cost.basis
         else:
             split, rows = item.stage.inputs.get("split"), None
             if split is not None:
                 rows = inputs.rows(item.root, split, item.config, Coverage)
-            item.seconds = compute.seconds(item.stage, item.config, rows)
+            item.seconds, item.basis = compute.estimate(item.stage, item.config, rows)
             if item.stage.spec.room == "gpu" and uses_gpu(item.config):
-                item.gpu_hours = item.seconds * (1 / 3600)
+                item.gpu_hours = item.seconds * (devices(item.stage, item.config) / 3600)
         if item.state == "perhaps":
             item.seconds, item.gpu_hours = item.seconds.or_nothing(), item.gpu_hours.or_nothing()
             item.cost = item.cost and item.cost.or_nothing()

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterable
 from math import ceil
 from pathlib import Path
@@ -15,6 +14,7 @@ from understudy.config.cluster import ClusterConfig, Resources, Room
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.pipeline.standing import JobEnd, JobState
 from understudy.sweep.arrays import Array
+from understudy.sweep.site import setup_file
 
 _INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)
 # Not the user's to mend, and the same line may pass later; every other refusal is bad input.
@@ -42,13 +42,14 @@ def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
         "mem": allocation.memory_gb and f"{ceil(allocation.memory_gb * 1024)}M",
         "time": allocation.hours and ceil(allocation.hours * 60),  # minutes
     }
-    return tuple(f"--{name}={value}" for name, value in given.items() if value is not None)
+    ours = (f"--{name}={value}" for name, value in given.items() if value is not None)
+    return *ours, *allocation.sbatch
 
 
 def stages_argv(
-    array: Array, cluster: ClusterConfig, title: str, tasks: Path, logs: Path
+    array: Array, cluster: ClusterConfig, title: str, tasks: Path, logs: Path, python: Path
 ) -> list[str]:
-    """Return the line that submits an array; `tasks` is the file of its task list."""
+    """Return the line that submits an array; `tasks` is its task list, `python` starts Python."""
     stage, room, asked, service = array.ask
     body = "gpu-stage.sbatch" if room == "gpu" else "cpu-stage.sbatch"
     at_once = 1 if service else cluster.throttle
@@ -62,9 +63,9 @@ def stages_argv(
         f"--signal=B:USR1@{cluster.lead_seconds}",
         "--requeue" if cluster.requeue else "--no-requeue",
         str(locations.shared("slurm") / body),
-        sys.executable,
+        str(python),
         str(tasks),
-        *([str(Path(cluster.setup).expanduser().absolute())] if cluster.setup else []),
+        *([str(setup)] if (setup := setup_file(cluster)) else []),
     ]
 
 
@@ -72,7 +73,7 @@ def command_argv(
     command: str, after: Iterable[str], cluster: ClusterConfig, title: str, logs: Path
 ) -> list[str]:
     """The line that submits a shell command, to run when the jobs `after` have ended somehow."""
-    setup = Path(cluster.setup).expanduser().absolute() if cluster.setup else None
+    setup = setup_file(cluster)
     line = f"exec {command}" if setup is None else f". {shlex.quote(str(setup))} && exec {command}"
     return [
         *_sbatch(title),

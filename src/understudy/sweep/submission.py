@@ -2,7 +2,7 @@
 
 `slurm/{run,sweep}/<name>/` beside the runs holds the task lists, the jobs' logs and the id of the
 planning job, which runs the same command when a round is over. `slurm.json` in a stage's directory
-says which job does the stage.
+says which job does the stage. `site.py` tells what of the folder the jobs run.
 """
 
 import fcntl
@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunRecord
 from understudy.pipeline.run import Run
 from understudy.pipeline.stages import Stage
 from understudy.store.artifacts import StageDir, write_atomically
-from understudy.sweep import slurm
+from understudy.sweep import site, slurm
 from understudy.sweep.arrays import Array, Ask, Pending, arrange, sinks, without
 
 
@@ -69,7 +68,7 @@ def pending(aheads: Iterable[Ahead]) -> dict[Path, tuple[Pending, Ahead, Stage]]
             "all": slurm.flags(gpu, gpu.gpus, spread.nodes if spread.is_distributed else 1),
             "one": slurm.flags(gpu, min(1, gpu.gpus), 1),
             "cpu": slurm.flags(cluster.cpu, 0, 1),
-            "api": slurm.flags(cluster.api, 0, 1),
+            "api": () if isinstance(cluster.api, str) else slurm.flags(cluster.api, 0, 1),
         }
         left = {stage.path for stage in each.stages}
         for stage in each.stages:
@@ -96,7 +95,9 @@ class Submitted:
 class Submission:
     """The runs of one command, as far as their next undecided round."""
 
-    def __init__(self, directory: Path, runs: Sequence[Run], command: str) -> None:
+    def __init__(
+        self, directory: Path, runs: Sequence[Run], command: str, is_again: bool = False
+    ) -> None:
         self.name = directory.name
         self.cluster = runs[0].config.cluster
         self.folder = directory.parents[1] / "slurm" / directory.parent.name / self.name
@@ -119,8 +120,12 @@ class Submission:
                 else:
                     ended.add(path)
         every = [cell for cell, _, _ in self._cells.values()]
+        self.here = set[Path]()  # stages that no job does
+        if self.cluster.api == "here":
+            self.here = {cell.path for cell in every if cell.ask.room == "api"} - {*self.queued}
+        every = without(every, self.here)
         # The planning job gives nothing a second chance, or it would go on failing for ever.
-        self.cells = without(every, ended) if self._is_planner else every
+        self.cells = without(every, ended) if self._is_planner or is_again else every
         self.lost = len(every) - len(self.cells)
         limit = min(self.cluster.max_array or slurm.max_indices(), slurm.max_indices())
         self.arrays = arrange(self.cells, self.queued, limit)
@@ -131,6 +136,24 @@ class Submission:
         return not self._cells
 
     @property
+    def waits_for(self) -> list[Path]:
+        """The stages of jobs that have not ended."""
+        return [*self.queued, *(path for array in self.arrays for path in array.tasks.values())]
+
+    def prepared_here(self) -> list[Path]:
+        """Freeze the stages of `here` that wait for nothing more, and return them."""
+        cells = (cell for cell, _, _ in self._cells.values() if cell.path in self.here)
+        ready = [cell.path for cell in cells if not cell.needs]
+        for path in ready:
+            _, each, stage = self._cells[path]
+            each.run.prepare(stage)
+        return ready
+
+    @property
+    def _resubmits(self) -> bool:
+        return self.cluster.resubmit and self.cluster.api != "here"  # which goes on by itself
+
+    @property
     def _is_planner(self) -> bool:
         return self._planner is not None and self._planner == os.environ.get("SLURM_JOB_ID")
 
@@ -139,7 +162,7 @@ class Submission:
         for number, array in enumerate(self.arrays, 1):
             words = map(_shell_word, self._argv(array, number))
             yield f"job{number}=$({' '.join(words)})"
-        if self.cluster.resubmit and self.arrays:
+        if self._resubmits and self.arrays:
             names = [f"${{job{number}}}" for number in range(1, len(self.arrays) + 1)]
             yield " ".join(map(_shell_word, self._planning_argv(self._last(names))))
 
@@ -176,6 +199,16 @@ class Submission:
             ) from None
         return Submitted(submitted, len(self.queued), self.lost, planning)
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no job waits or works for this run or sweep, but the one that asks."""
+        return not self.queued and (self._is_planner or self._planner not in self._queue)
+
+    def tidy(self) -> None:
+        """Remove what only jobs need, once there are none."""
+        if self._is_idle:
+            site.clean(self.folder)
+
     def settle(self) -> None:
         """Record the decision of every run that has nothing left to do."""
         for each in self.aheads:
@@ -188,6 +221,7 @@ class Submission:
     def _write_down(self) -> None:
         """Everything that jobs and `status` read."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        site.write(self.cluster, self.folder, self._is_idle)
         for each in self.aheads:
             if each.stages:
                 each.record.write()
@@ -204,7 +238,7 @@ class Submission:
         waits = self._planner in self._queue and not self._is_planner
         if waits and not ids:
             return self._planner
-        if not (after := self._last(ids)) or not self.cluster.resubmit:
+        if not (after := self._last(ids)) or not self._resubmits:
             return None
         if waits and self._planner is not None:
             slurm.cancel([self._planner])
@@ -223,7 +257,9 @@ class Submission:
         return made + sorted(self.queued[path] for path in last & self.queued.keys())
 
     def _argv(self, array: Array, number: int) -> list[str]:
-        return slurm.stages_argv(array, self.cluster, self.name, self._tasks(number), self.folder)
+        python = site.pythons(self.cluster, self.folder).stages
+        tasks = self._tasks(number)
+        return slurm.stages_argv(array, self.cluster, self.name, tasks, self.folder, python)
 
     def _planning_argv(self, after: list[str]) -> list[str]:
         # A dry run prints what cluster=slurm submits, and the same must go on after it.
@@ -231,27 +267,12 @@ class Submission:
             re.sub(r"^(cluster(?:\.kind)?)=dry_run$", r"\1=slurm", word)
             for word in shlex.split(self.command)
         ]
-        command = f"{shlex.quote(sys.executable)} -m {shlex.join(words)}"
+        python = str(site.pythons(self.cluster, self.folder).planner)
+        command = f"{shlex.quote(python)} -m {shlex.join(words)}"
         return slurm.command_argv(command, after, self.cluster, f"{self.name}-plan", self.folder)
 
     def _tasks(self, number: int) -> Path:
         return self.folder / f"{self._first + number}.tsv"
-
-
-def not_in_cache(runs: Iterable[Run]) -> list[str]:
-    """Return a sentence for each hub model whose config is not in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    models = [run.config.model for run in runs if run.config.inference.kind == "local"]
-    names = {(m.repo, m.revision) for m in models if m.path is None and m.repo is not None}
-    return [
-        f"{repo} is not in the cache of this machine; where compute nodes have no network, the "
-        f"first job that needs it fails: hf download {repo}"
-        + f" --revision {at}"
-        * (at is not None)
-        for repo, at in sorted(names, key=str)
-        if not isinstance(try_to_load_from_cache(repo, "config.json", revision=at), str)
-    ]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Importing this costs nine seconds; `finetune.run` does so, and nothing else shou
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,20 +91,29 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self._kind = config.accelerate.kind
         self._has_validation = has_validation
         self._advance = advance
+        self._saved = time.monotonic()
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._advance(state.global_step)
+        self._saved = time.monotonic()
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         is_checkpoint = state.global_step in self.steps.checkpoints
         control.should_evaluate = is_checkpoint and self._has_validation
-        control.should_save = is_checkpoint
+        control.should_save = is_checkpoint or self._is_time_to_save()
         if self._signals.have_come() and state.global_step < self.steps.total:
             control.should_save = control.should_training_stop = True
+
+    def _is_time_to_save(self) -> bool:
+        """Whether `trainer.checkpoint_minutes` are over on any rank; every rank must ask."""
+        minutes = self._recipe.checkpoint_minutes
+        if minutes is None:
+            return False
+        return ranks.any_of(time.monotonic() - self._saved >= 60 * minutes)
 
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
@@ -134,6 +144,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
             keep = {state.global_step, chosen(state.log_history, self._recipe.keep)}
             saved.keep_only(checkpoints, keep)
         ranks.barrier()  # none leaves before the mark
+        self._saved = time.monotonic()
 
 
 def _host_optimizer(args: SFTConfig) -> tuple[type, dict[str, Any]]:
