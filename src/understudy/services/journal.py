@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config.service import Service
-from understudy.errors import BadInput
+from understudy.errors import BadInput, EnvironmentFailed
 from understudy.services.base import Reply, Request, Usage
 from understudy.services.segment import NotedBatch, PaidCall, connect, failed, take
 from understudy.store.artifacts import canonical
@@ -76,7 +76,12 @@ class Journal:
             database = connect(path)
             self._segments.append(database)
             self._paths.append(path)
-            if not self._rows(database, "SELECT 1 FROM sqlite_master WHERE name = 'batches'"):
+            try:
+                begun = self._rows(database, "SELECT 1 FROM sqlite_master WHERE name = 'batches'")
+            except EnvironmentFailed:
+                self.close()
+                raise
+            if not begun:
                 self._segments.pop().close()  # its writer died, or lives, before its first commit
                 self._paths.pop()
 

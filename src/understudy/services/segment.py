@@ -91,10 +91,11 @@ class Segment:
         self._waiting: list[asyncio.Future[None]] = []
         self._flush: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "journal")
+        self.database = connect(self.path)
         try:
-            self.database = connect(self.path)
             self.database.executescript(_SCHEMA)
         except sqlite3.Error as error:
+            self.database.close()
             raise failed(self.path, error) from None
 
     async def sent(self, call: PaidCall) -> int:
@@ -198,7 +199,10 @@ def make_private(directory: Path) -> None:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that any thread may use; transactions are ours to begin."""
-    return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise failed(path, error) from None
 
 
 def failed(path: Path, error: sqlite3.Error) -> EnvironmentFailed:
