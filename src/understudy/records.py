@@ -125,9 +125,13 @@ class Verdict(Row):
     n_repeats: int | None = None  # of an imported average
 
 
+# Made once, since json.dumps makes one at every call.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def dumps(value: Any) -> str:
     """Compact JSON with the keys as they come; NaN is refused."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _COMPACT.encode(value)
 
 
 def read_rows(path: Path, kind: type[R]) -> Iterator[R]:

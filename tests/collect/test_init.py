@@ -11,7 +11,7 @@ import yaml
 from support.files import REAL_FILE, llamaduo, needs_real_data, write
 from understudy import config as configuration
 from understudy.cli.main import main
-from understudy.collect import init
+from understudy.collect import guesses, init
 from understudy.config import Config, changed
 from understudy.config.compose import compose
 from understudy.data import coverage
@@ -49,12 +49,12 @@ def test_a_file_is_described(composed: Composed, tmp_path: Path) -> None:
 def test_the_task_is_guessed_from_the_categories(
     categories: dict[str, int], task: str, kept: str | None, composed: Composed
 ) -> None:
-    assert init.guess_task(Counter(categories), composed()) == (task, kept)
+    assert guesses.guess_task(Counter(categories), composed()) == (task, kept)
 
 
 def test_splits_that_the_file_has_are_not_drawn_again() -> None:
-    assert init.propose_split(5000, {None}).test == 200
-    given = init.propose_split(100, {"train", "test", "validation"})
+    assert guesses.propose_split(5000, {None}).test == 200
+    given = guesses.propose_split(100, {"train", "test", "validation"})
     assert (given.test, given.validation) == (0, 0)
 
 

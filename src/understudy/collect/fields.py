@@ -24,7 +24,7 @@ _READ = frozenset(  # by the formats, wherever they stand
         *("internal_model_id", "internalModelId", "weight", "inputs", "outputs", "run_type"),
         *("extra", "attributes", "function_name", "variant_name", "schemaType", "errorCode"),
         *("request_body", "requestBody", "reqPayload", "response_body", "responseBody"),
-        *("respPayload", "operation"),
+        *("respPayload", "operation", "events", "eventName", "context", "train", "loss"),
     )
 )
 _ASIDE = frozenset(  # known, and no part of a conversation
@@ -54,6 +54,8 @@ _ASIDE = frozenset(  # known, and no part of a conversation
             "startTimeUnixNano",
         ),
         *("endTimeUnixNano", "tool_params", "processing_time_ms", "ttft_ms", "parent_run_id"),
+        *("timeUnixNano", "observedTimeUnixNano", "severityNumber", "severityText"),
+        *("droppedAttributesCount", "droppedEventsCount", "droppedLinksCount"),
         *("trace_state", "traceState", "resource", "scope", "links", "dotted_order", "serialized"),
         *("call_type", "response_cost", "model_group", "model_map_information", "api_base"),
         *("cache_hit", "cache_key", "saved_cache_cost", "request_tags", "hidden_params", "flags"),

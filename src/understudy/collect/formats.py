@@ -3,7 +3,8 @@
 A service's own formats are known to its folder in services/providers/. Beside them:
 
 langfuse   observations and traces (collect/langfuse.py)
-bedrock, langsmith, tensorzero, opentelemetry   collect/wrappers.py
+bedrock, langsmith, tensorzero   collect/wrappers.py
+opentelemetry   spans and log records (collect/opentelemetry.py)
 messages   `messages`, whose last turn is the answer; content may be a list of text parts
 pairs      `prompt` or `instruction` (with an `input`), and `response`, `output` or `completion`
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from understudy.collect import langfuse, wrappers
+from understudy.collect import langfuse, opentelemetry, wrappers
 from understudy.config.source import Columns
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
@@ -25,9 +26,11 @@ DIALECTS: list[Dialect] = sorted(
     (one for module in providers.parts("log").values() for one in module.DIALECTS),
     key=lambda dialect: dialect.terms is None,
 )
+_ENVELOPES = frozenset((*opentelemetry.ENVELOPES, "observations"))
 _ANSWERERS = ("assistant", "gpt", "model")
 _MEANINGFUL = Columns(context="context", history="history", weight="weight")
 _USERS = ("group_id", "user_id", "userId", "user", "end_user", "input_user", "safety_identifier")
+_OF_SPANS = ("gen_ai.conversation.id", "session.id", "user.id", "enduser.id")
 _TALKS = ("session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "chat_id")
 
 
@@ -41,9 +44,19 @@ class Format(NamedTuple):
     group_names: frozenset[str]  # the same
 
 
+def records(values: Values) -> list[Values]:
+    """Return what a line holds: itself, or what an envelope of OTLP or a trace lists."""
+    if _ENVELOPES.isdisjoint(values):
+        return [values]
+    found = opentelemetry.records(values)
+    found = langfuse.records(values) if found is None else found
+    return [values] if found is None else found
+
+
 def detect(lines: Iterable[Values]) -> Format | None:
     """Return the format of the first line that tells."""
-    return next((found for values in lines if (found := recognise(values))), None)
+    rows = (values for line in lines for values in records(line))
+    return next((found for values in rows if (found := recognise(values))), None)
 
 
 def recognise(values: Values) -> Format | None:
@@ -148,11 +161,9 @@ FORMATS = {
         _of("langfuse", None, _observation),
         *(
             _of(read.__name__, None, partial(read, dialects=DIALECTS))
-            for read in (
-                *(wrappers.bedrock, wrappers.langsmith),
-                *(wrappers.tensorzero, wrappers.opentelemetry),
-            )
+            for read in (wrappers.bedrock, wrappers.langsmith, wrappers.tensorzero)
         ),
+        _of("opentelemetry", None, partial(wrappers.spans, dialects=DIALECTS), *_OF_SPANS),
         _of("messages", None, _messages, *formats.USUAL["group"]),
         _of("pairs", None, _pair, *formats.USUAL["group"]),
     )

@@ -9,13 +9,14 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from understudy import locations
+from understudy.collect import guesses
 from understudy.config import Config, CoverageConfig, Split, changed
 from understudy.config.command_line import command, quoted, without_interpolation
 from understudy.config.source import Columns
@@ -27,15 +28,7 @@ from understudy.errors import BadInput
 from understudy.records import SplitName
 from understudy.store.artifacts import write_atomically
 
-TASK_WORDS = {  # in the name of a category -> task
-    **{"classif": "classification", "label": "classification", "summar": "summarization"},
-    **{"coding": "coding", "code": "coding", "closed": "closed_qa"},
-}
 _FIRST_BAD = 5  # shown by name
-_MANY = 0.1  # of the rows; training stops where it loses a fifth
-# What the names of columns hold that ask and that answer, the most telling first.
-_ASKS = ("question", "query", "instruction", "prompt", "utterance", "input", "request", "text")
-_SAYS = ("answer", "response", "reply", "completion", "output", "target", "label", "intent")
 
 
 @dataclass(frozen=True)
@@ -95,12 +88,15 @@ def propose(path: Path, config: Config) -> Proposal:
     """Read a file whatever its share of bad rows, and guess what it is for."""
     settings, found = _best(path, config)
     first = clusters([pair.messages[-2]["content"] for pair in found.pairs])
-    task, category = guess_task(Counter(p.category for p in found.pairs if p.category), config)
+    task, category = guesses.guess_task(
+        Counter(p.category for p in found.pairs if p.category), config
+    )
     rows = [pair for pair in found.pairs if category in (None, pair.category)]
-    parts = propose_parts(path, settings, {pair.split for pair in rows})
-    given = {parts.get(word, split) for word, split in _words(path, settings).items()}
+    splits = {pair.split for pair in rows}
+    parts = guesses.propose_parts(path, settings, splits)
+    given = set(parts.values()) if parts else splits
     tokens = _tokens(found, config)
-    max_length, lost = propose_length(tokens or [], config)
+    max_length, lost = guesses.propose_length(tokens or [], config)
     # A small part of the rows may lose more than all of them do.
     share = min(1.0, max(len(found.bad) / found.total, 1.5 * lost))
     return Proposal(
@@ -111,7 +107,7 @@ def propose(path: Path, config: Config) -> Proposal:
         near_duplicates=sum(count > 1 for count in Counter(first).values()),
         task=task,
         category=category,
-        split=propose_split(len(rows), given or {None}),
+        split=guesses.propose_split(len(rows), given),
         columns={name: value for name, value in vars(settings.columns).items() if value},
         parts=parts,
         tolerance=math.ceil(share * 100) / 100 if share > config.coverage.tolerance else None,
@@ -125,7 +121,7 @@ def _best(path: Path, config: Config) -> tuple[CoverageConfig, Found]:
     names = formats.columns(raws)
     tried: list[tuple[CoverageConfig, Found]] = []
     error: BadInput | None = None
-    for columns in _readings(raws, names):
+    for columns in guesses.readings(raws, names):
         settings = dataclasses.replace(
             config.coverage,
             kind="file",
@@ -137,7 +133,7 @@ def _best(path: Path, config: Config) -> tuple[CoverageConfig, Found]:
             repo=None,  # this and what follows only a hub data set has
             revision=None,
             subset=None,
-            parts={},
+            parts=dict.fromkeys(guesses.odd_words(raws, names, str(path))),
         )
         try:
             kind = formats.detect(names, str(path), given=settings.columns)
@@ -152,86 +148,26 @@ def _best(path: Path, config: Config) -> tuple[CoverageConfig, Found]:
             error = error or reason
             continue
         if 2 * len(tried[-1][1].pairs) > len(raws):
-            return tried[-1]
+            return _with_passages(tried[-1], raws, config)
     if not tried:
         assert error is not None, "a file that nothing reads has a reason"
         raise error
     return max(tried, key=lambda one: len(one[1].pairs))
 
 
-def _readings(raws: Sequence[Raw], names: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Which columns may hold what: the usual ones, a prompt in messages, then names that tell."""
-    yield {}
-    responses = [name for name in formats.RESPONSES if name in names]
-    for name in formats.MESSAGES:
-        if name in names and responses:
-            yield {"prompt": name, "response": responses[0]}
-    texts = [
-        name for name in names if any(isinstance((raw.values or {}).get(name), str) for raw in raws)
-    ]
-    sides = [
-        next((name for word in words for name in texts if word in name.casefold()), None)
-        for words in (_ASKS, _SAYS)
-    ]
-    if sides[0] and sides[1] and sides[0] != sides[1]:
-        yield {"prompt": sides[0], "response": sides[1]}
-
-
-def _words(path: Path, settings: CoverageConfig) -> dict[str, SplitName | None]:
-    """The words of a file's split column, and what they usually mean."""
-    raws = read_file(path)
-    name = formats.column("split", settings.columns.split, formats.columns(raws), str(path))
-    words = {str(raw.values[name]) for raw in raws if name and raw.values and raw.values.get(name)}
-    found: dict[str, SplitName | None] = {}
-    for word in sorted(words):
-        try:
-            found[word] = formats.split_of(word)
-        except formats.BadRow:
-            continue
-    return found
-
-
-def propose_parts(
-    path: Path, settings: CoverageConfig, given: set[SplitName | None]
-) -> dict[str, SplitName | None]:
-    """What a file's words for splits should mean where they lack train, validation or test.
-
-    What is missing is drawn from the train rows; without them, or without test, from all rows.
-    """
-    words = _words(path, settings)
-    if not words or None in given or {"train", "validation", "test"} <= given:
-        return {}
-    if "train" not in given:
-        return dict.fromkeys(words)
-    return {word: None if split == "train" else split for word, split in words.items()}
-
-
-def propose_length(tokens: list[int], config: Config) -> tuple[int | None, float]:
-    """The trainer's max_length where its own would lose many rows, and the share lost even so."""
-    own, most = config.trainer.max_length, config.model.context
-    lost = [sum(length > limit for length in tokens) / max(len(tokens), 1) for limit in (own, most)]
-    if lost[0] <= _MANY:
-        return None, 0.0
-    return (most if most > own else None), lost[1] if lost[1] > _MANY else 0.0
-
-
-def guess_task(categories: Counter[str], config: Config) -> tuple[str, str | None]:
-    """The task of the commonest category that names one; the category, if there are others."""
-    for category, _ in categories.most_common():
-        words = re.sub(r"[^a-z]", "", category.casefold())
-        for word, task in TASK_WORDS.items():
-            if word in words:
-                return task, category if len(categories) > 1 else None
-    return config.task.name, None
-
-
-def propose_split(rows: int, given: Collection[str | None]) -> Split:
-    """A fifth for testing and a tenth for validation, at most 200 and 100 rows; none twice."""
-    return Split(
-        validation=0 if "validation" in given else min(round(rows / 10), 100),
-        test=0 if "test" in given else max(1, min(round(rows / 5), 200)),
-        holdout=0,
-    )
+def _with_passages(
+    best: tuple[CoverageConfig, Found], raws: Sequence[Raw], config: Config
+) -> tuple[CoverageConfig, Found]:
+    """The same, where a column that nobody reads holds what the prompts are about."""
+    settings, found = best
+    columns = settings.columns
+    if found.format != "pairs" or columns.context is not None:
+        return best
+    for name in guesses.PASSAGES:
+        if 2 * found.columns.unread.get(name, 0) > len(raws):
+            settings = changed(settings, {"columns.context": name})
+            return settings, coverage.find(settings, config.task.name)
+    return best
 
 
 def _tokens(found: Found, config: Config) -> list[int] | None:
@@ -292,6 +228,7 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
         ("file", str(proposal.path)),
         ("format", found.format),
         ("columns read", ", ".join(found.columns.read)),
+        *([("taken for", _mapping(proposal.columns))] if proposal.columns else []),
         ("left aside", ", ".join(found.columns.aside) or "none"),
         (
             "not read",
@@ -313,7 +250,7 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
             "split",
             f"validation {split.validation:g}, test {split.test:g}, of {proposal.rows} rows; "
             + (
-                f"the file's own words for splits lack a part, so {_shown_parts(proposal.parts)}"
+                f"{_lacking(proposal)}: {_shown_parts(proposal.parts)}"
                 if proposal.parts
                 else "what the file says itself counts first"
             ),
@@ -321,8 +258,24 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
     ]
 
 
+def _mapping(columns: dict[str, str]) -> str:
+    return ", ".join(f"{leaf}: {name}" for leaf, name in columns.items())
+
+
+def _lacking(proposal: Proposal) -> str:
+    """What the file's own words for splits do not say."""
+    found = {pair.split for pair in proposal.found.pairs}
+    parts = [name for name in ("train", "validation", "test") if name not in found]
+    if not parts or None in found:
+        return "some words of the file's split column name no split"
+    return f"the file's split column names no {' and no '.join(parts)}, so that is drawn"
+
+
 def _shown_parts(parts: dict[str, SplitName | None]) -> str:
-    return ", ".join(f"{word} is {split or 'drawn from'}" for word, split in parts.items())
+    return ", ".join(
+        f"its rows of {word} " + (f"stay {split}" if split else "are divided")
+        for word, split in parts.items()
+    )
 
 
 def _counts(counter: Counter[str]) -> str:

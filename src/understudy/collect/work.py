@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from understudy.collect import fields, redact, rules
-from understudy.collect.formats import FORMATS, Format, recognise
+from understudy.collect import fields, opentelemetry, redact, rules
+from understudy.collect.formats import FORMATS, Format, recognise, records
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
 from understudy.data import formats
@@ -76,19 +76,22 @@ def of_block(block: Block, name: str, settings: CollectOptions, is_told: bool = 
     done, form = Done(), FORMATS[name]
     known = fields.known(form.group_names, settings.rules, settings.group)
     for raw in block.rows():
-        done.lines += 1
-        try:
-            if raw.values is None:
-                raise BadRow(raw.problem)
-            if not known.issuperset(raw.values):
-                done.unread.update(raw.values.keys() - known)
-            exchange, own = _whole(raw.values, form, raw.place, done, is_told)
-            if exchange is not None:
-                done.rows.append(row(exchange, own, settings, done.changed))
-        except NotWanted as reason:
-            done.skipped[str(reason)] += 1
-        except BadRow as reason:
-            done.add_broken(f"{raw.place} {reason}")
+        if raw.values is None:
+            done.lines += 1
+            done.add_broken(f"{raw.place} {raw.problem}")
+            continue
+        for values in records(raw.values):
+            done.lines += 1
+            try:
+                if not known.issuperset(values):
+                    done.unread.update(values.keys() - known)
+                exchange, own = _whole(values, form, raw.place, done, is_told)
+                if exchange is not None:
+                    done.rows.append(row(exchange, own, settings, done.changed))
+            except NotWanted as reason:
+                done.skipped[str(reason)] += 1
+            except BadRow as reason:
+                done.add_broken(f"{raw.place} {reason}")
     return done
 
 
@@ -97,14 +100,19 @@ def of_groups(groups: list[list[Half]], settings: CollectOptions) -> Done:
     done = Done()
     for group in groups:
         try:
-            parts = [
-                (unwrap(values, dialect), dialect)
-                for half in group
-                if (values := parsed(half.line, half.place).values) is not None
-                and (dialect := FORMATS[half.format].dialect) is not None
-            ]
             form = FORMATS[group[-1].format]
-            done.rows.append(row(join(parts), form, settings, done.changed))
+            held = [(parsed(half.line, half.place).values or {}, half.format) for half in group]
+            if form.read is not None:  # parts of one span
+                exchange = form.read(opentelemetry.merged([values for values, _ in held]))
+            else:
+                exchange = join(
+                    [
+                        (unwrap(values, dialect), dialect)
+                        for values, name in held
+                        if (dialect := FORMATS[name].dialect) is not None
+                    ]
+                )
+            done.rows.append(row(exchange, form, settings, done.changed))
         except NotWanted as reason:
             done.skipped[str(reason)] += 1
         except BadRow as reason:
@@ -118,11 +126,12 @@ def row(
     """Return the row of an exchange; NotWanted says why there is none."""
     exchange = _without_thoughts(exchange, changed)
     try:
-        messages = formats.conversation({"messages": exchange.messages}, "messages")
+        messages = formats.checked(exchange.messages)
     except BadRow as reason:  # whole, but no conversation to learn from
         raise NotWanted(str(reason)) from None
     rules.check(settings.rules, exchange)
     task = rules.task_of(settings.rules, exchange)
+    changed.update(exchange.left)
     redacted: Counter[str] = Counter()
     if settings.redact:
         messages = redact.redact(messages, settings.redact, redacted)
@@ -179,7 +188,17 @@ def _whole(
     """
     if form.dialect is None:
         assert form.read is not None, f"{form.name} has neither dialect nor reader"
-        return form.read(values), form
+        if form.name == "opentelemetry" and (key := opentelemetry.waits_for(values)):
+            line = json.dumps(values, default=str).encode()
+            done.halves.append(Half(form.name, place, line, key, None, True))
+            return None, form
+        try:
+            return form.read(values), form
+        except BadRow:
+            other = None if is_told else recognise(values)
+            if other in (None, form):
+                raise
+            return _whole(values, other, place, done, True)
     own: Format | None = form
     try:
         envelope = unwrap(values, form.dialect)

@@ -6,9 +6,7 @@ langsmith       runs of LangSmith: `run_type`, `inputs`, `outputs`
                 (docs.smith.langchain.com/reference/data_formats/run_data_format)
 tensorzero      inferences of TensorZero: `function_name`, `variant_name`, `input`, `output`
                 (tensorzero.com/docs/gateway/data-model)
-opentelemetry   spans with the GenAI attributes `gen_ai.input.messages`, `gen_ai.output.messages`
-                and `gen_ai.system_instructions`, plain or as OTLP writes them
-                (opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans)
+opentelemetry   spans of the GenAI conventions (collect/opentelemetry.py)
 LiteLLM, Helicone, OpenPipe and Portkey keep a service's request and response under names that
 services/providers/log.py knows.
 """
@@ -16,13 +14,11 @@ services/providers/log.py knows.
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.collect import langfuse
+from understudy.collect import langfuse, opentelemetry
 from understudy.collect.langfuse import loaded
 from understudy.data.formats import NotWanted
 from understudy.services.providers import log
 from understudy.services.providers.log import Dialect, LoggedExchange, Values
-
-_INPUT, _OUTPUT = "gen_ai.input.messages", "gen_ai.output.messages"
 
 
 def name_of(values: Values) -> str | None:
@@ -33,30 +29,8 @@ def name_of(values: Values) -> str | None:
         return "langsmith"
     if {"function_name", "variant_name", "input", "output"} <= values.keys():
         return "tensorzero"
-    is_traced = any(name.startswith("gen_ai.") for name in attributes(values))
-    return "opentelemetry" if is_traced else None
-
-
-def attributes(span: Values) -> Values:
-    """Return the attributes of a span, which OTLP writes as a list of keys and typed values."""
-    found = loaded(span.get("attributes"))
-    if isinstance(found, list):
-        pairs = (item for item in found if isinstance(item, dict))
-        return {str(pair.get("key")): _value(pair.get("value")) for pair in pairs}
-    return found if isinstance(found, dict) else span
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, dict):
-        if isinstance(listed := value.get("arrayValue"), dict):
-            return [_value(item) for item in log.listed(listed.get("values"), "values")]
-        if isinstance(pairs := value.get("kvlistValue"), dict):
-            items = [
-                item for item in log.listed(pairs.get("values"), "values") if isinstance(item, dict)
-            ]
-            return {str(item.get("key")): _value(item.get("value")) for item in items}
-        return next(iter(value.values()), None)
-    return value
+    is_span = "spanId" in values and "attributes" in values
+    return "opentelemetry" if is_span or opentelemetry.is_traced(values) else None
 
 
 def bedrock(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
@@ -119,23 +93,12 @@ def tensorzero(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
     return _traced(values, values.get("input"), made, None, dialects)
 
 
-def opentelemetry(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
-    """Return the exchange of a span."""
-    span = attributes(values)
-    if span.get("error.type"):
-        raise NotWanted(log.FAILED)
-    if span.get("gen_ai.operation.name", "chat") not in ("chat", "generate_content"):
-        raise NotWanted("not a generation but a step around it")
-    asked, system = loaded(span.get(_INPUT)), loaded(span.get("gen_ai.system_instructions"))
-    if system and isinstance(asked, list):
-        asked = [{"role": "system", "parts": system}, *asked]
+def spans(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
+    """Return the exchange of a span of OpenTelemetry."""
+    said, span = opentelemetry.heard(values), opentelemetry.attributes(values)
+    opentelemetry.check(values, said)
     model = log.first_text([span.get("gen_ai.response.model"), span.get("gen_ai.request.model")])
-    made = loaded(span.get(_OUTPUT))
-    turns = made if isinstance(made, list) else []
-    ends = [turn.get("finish_reason") for turn in turns if isinstance(turn, dict)]
-    if ends and ends[-1] in ("length", "content_filter", "error"):
-        raise NotWanted(log.CUT_OFF if ends[-1] == "length" else log.REFUSED)
-    return _traced(values, asked, span.get(_OUTPUT), model, dialects, span)
+    return _traced(values, said.asked, said.made, model, dialects, span)
 
 
 def _traced(
@@ -146,8 +109,7 @@ def _traced(
     dialects: Sequence[Dialect],
     *facts: Values,
 ) -> LoggedExchange:
-    asked = loaded(asked)
-    if asked in (None, "", [], {}) or made in (None, "", [], {}):
+    if loaded(asked) in (None, "", [], {}) or loaded(made) in (None, "", [], {}):
         raise NotWanted("without input or output")
     messages = langfuse.prompt(asked, dialects)
     turn = {"role": "assistant", "content": langfuse.answer(made, dialects)}

@@ -47,6 +47,9 @@ class Found(NamedTuple):
             lines.append(f"coverage: {self.not_coverage.total()} rows are not coverage: {reasons}")
         if self.bad:
             lines.append(f"coverage: {len(self.bad)} bad rows skipped; the first: {self.bad[0]}")
+        given = [pair.id for pair in self.pairs if pair.id is not None]
+        if len(set(given)) < len(given):
+            lines.append("coverage: ids repeat, so rows are named by what they hold")
         unknown = licence or "not given (coverage.licence=…)"
         licences = Counter(pair.licence or unknown for pair in self.pairs)
         named = ", ".join(f"{name} ({count} rows)" for name, count in sorted(licences.items()))
@@ -149,7 +152,7 @@ def _split(source: CoverageConfig, word: Any) -> SplitName | None:
 
 
 def _word(value: Any) -> str | None:
-    return None if value in (None, "") else str(value)
+    return None if formats.is_missing(value) else str(value)
 
 
 def _check_ids(where: str, name: str, pairs: list[FoundRow]) -> None:

@@ -2,7 +2,8 @@
 
 messages   `messages` or `conversations`, a list of {role, content} or, as ShareGPT has it, of
            {from, value}, or its text; the last turn is the assistant's; `system` if there is one.
-           In OpenAI's fine-tuning files a turn may have a `weight`: 0 is not to be learnt
+           In OpenAI's fine-tuning files a turn may have a `weight`, elsewhere `train` or `loss`: 0
+           or false is not to be learnt
 pairs      `prompt`, `instruction` or `question` (with an `input`, Dolly's `context` and Alpaca's
            `history`, if any), and `response`, `output`, `completion` or `answer`; `system` if there
            is one. Prompt and response may be lists of messages, as TRL has them
@@ -12,6 +13,7 @@ llamaduo   the published LlamaDuo schema: `generator, prompt_id, seed_prompt, me
 
 import ast
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 from understudy.config.source import Columns
 from understudy.data.reading import Raw
 from understudy.errors import BadInput
-from understudy.records import Message, SplitName
+from understudy.records import Message, SplitName, dumps
 
 MESSAGES = ("messages", "conversations")
 PROMPTS = ("prompt", "instruction", "question")
@@ -34,9 +36,12 @@ USUAL = {  # column for -> its usual names, the first one present counts
 HUMAN = "Human"
 USUAL_NAMES = Columns()
 _ROLES = {
-    **{"system": "system", "user": "user", "human": "user"},
-    **{"assistant": "assistant", "gpt": "assistant", "model": "assistant"},
+    **{"system": "system", "developer": "system", "user": "user", "human": "user"},
+    **{"assistant": "assistant", "ai": "assistant", "gpt": "assistant", "model": "assistant"},
 }
+_TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython")
+_WEIGHTS = ("weight", "train", "loss")  # of a turn
+_OF_TURN = {"role", "from", "content", "value", "id", "timestamp", "created_at"}
 # Known, and no part of a conversation: what `collect` and published sets write beside it.
 _ASIDE = {
     *("task", "source", "generator", "seed_prompt", "dataset", "model", "timestamp", "created_at"),
@@ -89,6 +94,11 @@ def detect(
     return fitting[0] if wanted == "auto" else wanted
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing; a data frame writes that as NaN."""
+    return value in (None, "", [], {}) or (isinstance(value, float) and math.isnan(value))
+
+
 def column(kind: str, given: str | None, names: Collection[str], where: str) -> str | None:
     """The column that holds `kind`: the given one, else the first usual name that is there."""
     if given is None:
@@ -120,14 +130,31 @@ def meaningful(rows: Iterable[Raw], kind: str) -> dict[str, str]:
 
     They are those that a reader of the format's main columns alone would drop.
     """
-    names = {name for row in rows for name, value in (row.values or {}).items() if value}
+    filled = ((row.values or {}).items() for row in rows)
+    names = {name for cells in filled for name, value in cells if not is_missing(value)}
     if kind == "pairs":
         return {name: name for name in ("context", "history") if name in names}
     found = {"system": "system"} if "system" in names else {}
-    turns = (value for row in rows for name in MESSAGES for value in [(row.values or {}).get(name)])
-    if any("weight" in turn for some in turns if isinstance(some, list) for turn in some):
-        found["weight"] = "weight"
+    of_turns = {name for row in rows for name in _turn_fields(row.values or {}, None)}
+    if told := next((name for name in _WEIGHTS if name in of_turns), None):
+        found["weight"] = told
     return found
+
+
+def _turn_fields(values: dict[str, Any], path: str | None) -> set[str]:
+    """The fields that any turn of a row has."""
+    place = path or next((name for name in MESSAGES if not is_missing(values.get(name))), None)
+    turns = value_of(values, place)
+    turns = loaded(turns) if isinstance(turns, str) else turns
+    if not isinstance(turns, list):
+        return set()
+    return {
+        str(name)
+        for turn in turns
+        if isinstance(turn, dict)
+        for name, value in turn.items()
+        if not is_missing(value)
+    }
 
 
 class ColumnUse(NamedTuple):
@@ -141,10 +168,7 @@ class ColumnUse(NamedTuple):
 def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -> ColumnUse:
     """Tell which columns are read; `others` are those read beside the conversation."""
     filled = Counter(
-        name
-        for row in rows
-        for name, value in (row.values or {}).items()
-        if value not in (None, "", [], {})
+        name for row in rows for name, value in (row.values or {}).items() if not is_missing(value)
     )
     told = [given.messages, given.prompt, given.response, given.system]
     told += [given.context, given.history, given.weight, *others]
@@ -157,7 +181,15 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
             read |= {name for name in names if _is_chosen(rows, names, name)}
         read |= {"input", "system"}
     else:
-        read |= set(_names(given.messages, MESSAGES, filled)[:1])
+        names = _names(given.messages, MESSAGES, filled)
+        read |= {name for name in names if _is_chosen(rows, names, name)}
+        turns = Counter(
+            f"{names[0]}[].{field}"
+            for row in rows
+            for field in _turn_fields(row.values or {}, given.messages)
+            if field not in _OF_TURN | {given.weight}
+        )
+        filled |= turns
     aside = _ASIDE | {name for usual in USUAL.values() for name in usual}
     aside |= {"prompt"} if kind == "llamaduo" else set()
     return ColumnUse(
@@ -171,8 +203,8 @@ def _is_chosen(rows: Sequence[Raw], names: Sequence[str], name: str) -> bool:
     """Whether any row's value comes from this one of several usual columns."""
     before = names[: names.index(name)]
     return any(
-        (row.values or {}).get(name) is not None
-        and all((row.values or {}).get(other) is None for other in before)
+        not is_missing((row.values or {}).get(name))
+        and all(is_missing((row.values or {}).get(other)) for other in before)
         for row in rows
     )
 
@@ -193,11 +225,16 @@ def conversation(values: dict[str, Any], kind: str, given: Columns = USUAL_NAMES
     if kind == "pairs":
         turns = _pair(values, given)
     else:
-        named = next((name for name in MESSAGES if name in values), MESSAGES[0])
+        named = next((name for name in MESSAGES if not is_missing(values.get(name))), MESSAGES[0])
         turns = _messages(value_of(values, given.messages or named), given.weight)
     system = value_of(values, given.system) if kind != "pairs" else None
-    if system and turns[:1] and turns[0]["role"] != "system":
+    if not is_missing(system) and turns[:1] and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": _text(system, given.system)}, *turns]
+    return checked(turns)
+
+
+def checked(turns: list[Message]) -> list[Message]:
+    """Return turns that can be learnt from; BadRow says what is wrong with others."""
     roles = [turn["role"] for turn in turns]
     if roles[-1:] != ["assistant"]:
         raise BadRow(f"ends with the turn of {roles[-1] if roles else 'nobody'}, not assistant")
@@ -212,9 +249,9 @@ def conversation(values: dict[str, Any], kind: str, given: Columns = USUAL_NAMES
 
 def split_of(value: Any) -> SplitName | None:
     """The split that a user's word for it means (`test_sft` is test); None stays None."""
-    if value is None:
+    if is_missing(value):
         return None
-    if (name := str(value).casefold().partition("_")[0]) not in _SPLITS:
+    if (name := str(value).strip().casefold().partition("_")[0]) not in _SPLITS:
         raise BadRow(f"has the split {value!r}, which is none of train, validation, test, holdout")
     return _SPLITS[name]
 
@@ -240,12 +277,15 @@ def _pair(values: dict[str, Any], given: Columns) -> list[Message]:
         for path, usual in ((given.prompt, PROMPTS), (given.response, RESPONSES))
     )
     turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    for more in (values.get("input"), value_of(values, given.context)):
-        if more and turns[-1:]:  # as in the Alpaca and the Dolly data
-            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{more}"
+    named = (given.prompt, given.response, given.context, given.history, given.system)
+    is_named = any(path is not None and path.partition(".")[0] == "input" for path in named)
+    beside = None if is_named else values.get("input")
+    for more in (beside, value_of(values, given.context)):
+        if not is_missing(more) and turns[-1:]:  # as in the Alpaca and the Dolly data
+            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{_written(more)}"
     turns = [*_history(value_of(values, given.history)), *turns]
     system = value_of(values, given.system or "system")
-    if system and turns[0]["role"] != "system":
+    if not is_missing(system) and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": str(system)}, *turns]
     answer = response if isinstance(response, list) else []
     if not isinstance(response, list):
@@ -255,18 +295,29 @@ def _pair(values: dict[str, Any], given: Columns) -> list[Message]:
 
 def _side(values: dict[str, Any], path: str | None, usual: Sequence[str]) -> str | list[Message]:
     """The prompt or the response of a pair, a text or messages."""
-    name = next((name for name in usual if values.get(name) is not None), usual[0])
+    name = next((name for name in usual if not is_missing(values.get(name))), usual[0])
     found = value_of(values, path or name)
     if isinstance(found, list) and found and isinstance(found[0], dict):
         return _messages(found, None)
     return _text(found, path or name)
 
 
+def _written(value: Any) -> str:
+    """What stands beside a prompt, as text: passages one after the other, other values in JSON."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n\n".join(value)
+    return dumps(value) if isinstance(value, list | dict) else str(value)
+
+
 def _history(value: Any) -> list[Message]:
     """The turns before, as the Alpaca data have them: [prompt, response] each."""
     value = loaded(value) if isinstance(value, str) else value
+    if is_missing(value):
+        return []
+    if not isinstance(value, list | tuple):
+        raise BadRow("has a history that is no list of [prompt, response]")
     turns = list[Message]()
-    for pair in value or ():
+    for pair in value:
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
             raise BadRow("has a history that is no list of [prompt, response]")
         turns.append({"role": "user", "content": str(pair[0])})
@@ -281,19 +332,7 @@ def _messages(value: Any, weight: str | None) -> list[Message]:
             raise BadRow("has messages that are neither a list nor JSON")
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise BadRow("has messages that are no list of {role, content}")
-    for turn in value:
-        role = turn.get("role", turn.get("from"))
-        if not isinstance(role, str) or role not in _ROLES:
-            raise BadRow(f"has a turn of role {role!r}; known are {', '.join(_ROLES)}")
-        if not isinstance(turn.get("content", turn.get("value")), str):
-            raise BadRow(f"has a {role} turn without text")
-    turns = [
-        {
-            "role": _ROLES[turn.get("role", turn.get("from"))],
-            "content": turn.get("content", turn.get("value")),
-        }
-        for turn in value
-    ]
+    turns = [_turn(turn) for turn in value]
     if weight is None:
         return turns
     wanted = [
@@ -304,6 +343,33 @@ def _messages(value: Any, weight: str | None) -> list[Message]:
     if not wanted:
         raise NotWanted(f"without an answer whose {weight} is not 0")
     return turns[: wanted[-1] + 1]
+
+
+def _turn(turn: dict[str, Any]) -> Message:
+    name = turn.get("role", turn.get("from"))
+    role = name.casefold() if isinstance(name, str) else None
+    if role in _TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
+        raise BadRow("has a turn that calls a tool or answers its call, which no stage trains on")
+    if role not in _ROLES:
+        raise BadRow(f"has a turn of role {name!r}; known are {', '.join(_ROLES)}")
+    content = turn.get("content", turn.get("value"))
+    if isinstance(content, list):
+        content = _joined(content, role)
+    if not isinstance(content, str):
+        raise BadRow(f"has a {role} turn without text")
+    return {"role": _ROLES[role], "content": content}
+
+
+def _joined(parts: list[Any], role: str) -> str:
+    """The text parts of a turn, as OpenAI and Anthropic have them."""
+    said = list[str]()
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) else part
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if kind != "text" or not isinstance(text, str):
+            raise BadRow(f"has a {role} turn that is not text alone: {kind}")
+        said.append(text)
+    return "".join(said)
 
 
 def _text(value: Any, name: str | None) -> str:

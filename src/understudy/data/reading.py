@@ -1,20 +1,20 @@
 """Rows of a file as they stand: JSON lines, JSON, CSV, TSV and parquet.
 
-The contents tell what a file is, its name only what is text in it: gzip and zstd are unpacked,
-other encodings become UTF-8 (data/encodings.py), a JSON list or objects over several lines are rows
-wherever they stand, and a table may be cut at commas, semicolons or tabs.
+The contents tell what a file is, its name only what is text in it: gzip, zstd, bzip2 and xz are
+unpacked, other encodings become UTF-8 (data/encodings.py), a JSON list or objects over several
+lines are rows wherever they stand, and a table may be cut at commas, semicolons, tabs or bars.
+A name that stands twice, in an object or a header, is told: it would hide what the first holds.
 A file is read in blocks, each small enough for one process to take; of files whose lines are rows
 a block is bytes, which nothing has parsed yet. `-` is standard input.
 """
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import os
+import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,11 +26,16 @@ from understudy.data import encodings
 from understudy.errors import BadInput
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-_PACKED = (".gz", ".zst", ".zstd")
+_PACKED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 STDIN = "-"
 _BYTES = 1 << 20
 _ROWS = 500
-_LISTS = ("data", "observations", "traces", "results", "responses")  # what an API calls its rows
+_LISTS = (  # what an API, or whoever writes a data set, calls its rows
+    *("data", "traces", "results", "responses", "rows", "items", "records", "examples"),
+    *("instances", "samples", "entries"),
+)
+_SPLITS = ("train", "validation", "valid", "val", "dev", "test", "holdout")
+_OF_ONE = ("request", "messages", "conversations", "prompt", "input")  # an object that is a row
 
 
 class Raw(NamedTuple):
@@ -58,10 +63,29 @@ class Block(NamedTuple):
                 yield parsed(line, f"{self.path}:{number}")
 
 
+class _Twice(ValueError):
+    """A name that an object has twice."""
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs; _Twice where a name has two values."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for name, value in pairs:
+            if made[name] != value:
+                raise _Twice(f"has two values of the name {name!r}")
+    return made
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object_of)
+
+
 def parsed(line: bytes, place: str) -> Raw:
     """Return the row in one line of JSON."""
     try:
-        return _row(json.loads(line.decode("utf-8-sig")), place)
+        return _row(_JSON.decode(line.decode().removeprefix("\ufeff")), place)
+    except _Twice as error:
+        return Raw(place, None, str(error))
     except json.JSONDecodeError as error:
         return Raw(place, None, f"is not JSON: {error.msg} (column {error.colno})")
     except UnicodeDecodeError as error:
@@ -122,10 +146,8 @@ def blocks(path: str, advance: Callable[[float], None] = lambda _: None) -> Iter
                     advance(raw.tell() - told)
                     told = raw.tell()
                 yield block
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadInput(f"{path} is no whole gzip file: {error}") from None
     except encodings.NotWhole as error:
-        raise BadInput(f"{path} is no whole zstd file: {error}") from None
+        raise BadInput(f"{path} {error}") from None
     except UnicodeDecodeError as error:
         name = error.encoding.upper()
         raise BadInput(f"{path} is not {name}: {error.reason} at byte {error.start}") from None
@@ -155,13 +177,17 @@ def _blocks(path: str, file: io.BufferedReader) -> Iterator[Block]:
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if _is_one_value(start, suffix, path):
         return _packed(path, _values(path, file))
-    if suffix == ".json" and start[:1] == b"{" and not parsed(_first_line(start), path).values:
+    if start[:1] == b"{" and _is_alone(start, suffix, path):
         return _packed(path, _object(path, file.read()))
     return _lines(path, file.read(_BYTES), file)
 
 
-def _first_line(start: bytes) -> bytes:
-    return start.split(b"\n", 1)[0]
+def _is_alone(start: bytes, suffix: str, path: str) -> bool:
+    """Whether an object is all of its file, and no line of several."""
+    first, _, rest = start.partition(b"\n")
+    if suffix == ".json":
+        return not rest.strip() or parsed(first, path).values is None
+    return parsed(first, path).values is None and _after_object(start) == ""
 
 
 def _is_one_value(start: bytes, suffix: str, path: str) -> bool:
@@ -173,15 +199,18 @@ def _is_one_value(start: bytes, suffix: str, path: str) -> bool:
     if start[:1] == b"[":
         is_row = parsed(first, path).problem.startswith("is a list") and bool(rest.strip())
         return not is_row or suffix == ".json"
-    if start[:1] != b"{" or parsed(first, path).values is not None:
-        return False
+    # One object alone in its file may be what an API answered, with the rows inside.
+    return parsed(first, path).values is None and bool(_after_object(start))
+
+
+def _after_object(start: bytes) -> str | None:
+    """What stands after an object over several lines; None where there is no such object."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(start)
         _, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        return False
-    # One object alone in its file may be what an API answered, with the rows inside.
-    return "\n" in text[:end] and bool(text[end:].strip())
+        return None
+    return text[end:].strip() if "\n" in text[:end] else None
 
 
 def _lines(path: str, piece: bytes, file: IO[bytes]) -> Iterator[Block]:
@@ -212,7 +241,7 @@ def _row(value: Any, place: str) -> Raw:
 
 def _values(path: str, file: IO[bytes]) -> Iterator[Raw]:
     """Yield the elements of a JSON list, or objects one after the other, a few at a time."""
-    decode, read = json.JSONDecoder().raw_decode, codecs.getincrementaldecoder("utf-8-sig")()
+    decode, read = _JSON.raw_decode, codecs.getincrementaldecoder("utf-8-sig")()
     text, number = read.decode(file.read(_BYTES)), 1
     at, lines = len(text) - len(text.lstrip().removeprefix("[")), 0  # lines before `text`
     is_list = text[:at].endswith("[")
@@ -234,46 +263,81 @@ def _values(path: str, file: IO[bytes]) -> Iterator[Raw]:
                 raise BadInput(f"{place} is not JSON: {error.msg}") from None
             lines += text.count("\n", 0, at)
             text, at = text[at:] + read.decode(more), 0
+        except _Twice as error:
+            raise BadInput(f"{path} row {number} {error}") from None
         except (ValueError, RecursionError):
             raise BadInput(f"{path} row {number} is nested too deep or has a huge number") from None
 
 
 def _object(path: str, content: bytes) -> Iterator[Raw]:
-    """Yield what a JSON object over several lines lists, else the object itself."""
+    """Yield what the one JSON object of a file lists, else the object itself."""
     row = parsed(content, path)
     if row.values is None:
         raise BadInput(f"{path} {row.problem}")
-    listed = next((row.values[name] for name in _LISTS if name in row.values), None)
-    values = listed if isinstance(listed, list) else [row.values]
-    return (_row(value, f"{path} row {number}") for number, value in enumerate(values, 1))
+    return (_row(value, f"{path} row {n}") for n, value in enumerate(_listed(row.values), 1))
 
 
-def _table(path: str, file: io.BufferedReader, delimiter: str) -> Iterator[Raw]:
+def _listed(values: dict[str, Any]) -> list[Any]:
+    """The rows in an object: its one known list, or a list for each split."""
+    if any(name in values for name in _OF_ONE):
+        return [values]
+    parts = [name for name in _SPLITS if _is_rows(values.get(name))]
+    if parts:
+        return [{"split": name} | row for name in parts for row in values[name]]
+    return next((values[name] for name in _LISTS if isinstance(values.get(name), list)), [values])
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value) and bool(value)
+
+
+def _table(path: str, file: io.BufferedReader, usual: str) -> Iterator[Raw]:
     csv.field_size_limit(sys.maxsize)
-    delimiter = _delimiter(file.peek(_BYTES), delimiter)
+    delimiter, skipped = _delimiter(file.peek(_BYTES), usual)
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-    reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-    line = 2
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    line = 1
     try:
-        for row in reader:
+        for _ in range(skipped):
+            next(reader)
+        header = next(reader, [])
+        names, line = _distinct(header), reader.line_num + 1
+        for cells in reader:
             place, line = f"{path}:{line}", reader.line_num + 1
-            if None in row:
-                yield Raw(place, None, "has more fields than the header")
-            elif None in row.values():
-                yield Raw(place, None, "has fewer fields than the header")
+            if not any(cells):
+                continue  # as a spreadsheet writes the empty rows below its last one
+            if cells == header:
+                yield Raw(place, None, "repeats the header")
+            elif len(cells) != len(names):
+                more = "more" if len(cells) > len(names) else "fewer"
+                yield Raw(place, None, f"has {more} fields than the header")
             else:
-                yield Raw(place, {key: value or None for key, value in row.items()})
+                yield Raw(place, {n: cell or None for n, cell in zip(names, cells, strict=True)})
     except csv.Error as error:
         raise BadInput(f"{path}:{line} is not CSV: {error}") from None
     finally:
         text.detach()  # its end must not close the file
 
 
-def _delimiter(head: bytes, usual: str) -> str:
-    """What cuts the header into most fields, the usual character where several do."""
-    header = next(iter(head.decode("utf-8-sig", errors="ignore").splitlines()), "")
-    counts = {sign: len(next(csv.reader([header], delimiter=sign), ())) for sign in ",;\t"}
-    return max(counts, key=lambda sign: (counts[sign], sign == usual))
+def _distinct(header: list[str]) -> list[str]:
+    """The names of columns: one without a name is told by its number, as is one that repeats."""
+    names = list[str]()
+    for number, name in enumerate(map(str.strip, header), 1):
+        names.append(f"{name or 'column'} {number}" if not name or name in names else name)
+    return names
+
+
+def _delimiter(head: bytes, usual: str) -> tuple[str, int]:
+    """What cuts the header into most fields, and the lines before it: Excel's `sep=;`.
+
+    Where several signs cut as often, it is the usual one.
+    """
+    lines = head.decode("utf-8-sig", errors="ignore").split("\n", 1)
+    if told := re.fullmatch(r'"?sep=(.)"?', lines[0].strip()):
+        return told[1], 1
+    header = lines[0].rstrip("\r")
+    counts = {sign: len(next(csv.reader([header], delimiter=sign), ())) for sign in ",;\t|"}
+    return max(counts, key=lambda sign: (counts[sign], sign == usual)), 0
 
 
 def _parquet(path: str) -> Iterator[Raw]:

@@ -20,10 +20,12 @@ from understudy.config import Config
 from understudy.errors import BadInput
 from understudy.records import Key, R, dumps, read_rows
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and compact separators; floats by repr, so 1e-4 equals 0.0001."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def fingerprint(document: Any) -> str:

@@ -49,12 +49,20 @@ _TEXT_PARTS = {"text", "input_text", "output_text"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
 _TOOL_PARTS = {"tool_use", "tool_result", "server_tool_use", "tool_call", "tool-call"}
 _TOOL_PARTS |= {"tool_call_response", "function_call", "function_response"}
+_TOOL_KEYS = {  # of parts without a type: Converse's and Gemini's
+    *("toolUse", "toolResult", "functionCall", "functionResponse", "function_call"),
+    "function_response",
+}
 _KEYS = ("custom_id", "request_id", "requestId", "key", "call_id")
 _REQUESTS = ("request", "body", "params", "kwargs", "request_body", "requestBody", "reqPayload")
 _RESPONSES = (
     *("response", "result", "chunk", "event", "data", "chunks", "events", "completion"),
     *("response_body", "responseBody", "respPayload"),
 )
+_LEFT = {  # of a request
+    **dict.fromkeys(("tools", "functions"), "kept without the tools that the request offers"),
+    "response_format": "kept without the form that the request asks of the answer",
+}
 _FIELDS = ("data", "event", "id", "retry")  # of an event stream
 _STARTS = (":", "\ufeff", *(f"{field}:" for field in _FIELDS))
 _NO_ANSWER = "a request without its answer"
@@ -76,6 +84,7 @@ class LoggedExchange(NamedTuple):
     model: str | None
     terms: str | None  # of whom; null = not known
     facts: tuple[Values, ...]  # where to look for ratings, tags and ids
+    left: tuple[str, ...] = ()  # what of the request a conversation cannot hold
 
 
 class Dialect(NamedTuple):
@@ -163,6 +172,7 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
         model=first_text([answer.model or request.get("model")]),
         terms=answered.terms,
         facts=(*(part.values for part, _ in parts), request, bodies[-1]),
+        left=tuple({what for name, what in _LEFT.items() if _asks_for(request.get(name))}),
     )
 
 
@@ -215,9 +225,10 @@ def turns(messages: Any) -> list[Message]:
 
 def has_tool_call(turn: Values) -> bool:
     """Whether a turn, in OpenAI's form, calls a tool."""
+    if turn.get("tool_calls") or turn.get("function_call"):
+        return True
     more = turn.get("additional_kwargs")  # LangChain's
-    is_below = isinstance(more, dict) and has_tool_call(more)
-    return bool(turn.get("tool_calls") or turn.get("function_call")) or is_below
+    return isinstance(more, dict) and has_tool_call(more)
 
 
 def with_system(system: str, messages: list[Message]) -> list[Message]:
@@ -246,6 +257,10 @@ def find(facts: Iterable[Values], path: str) -> Any:
             else:
                 return value
     return None
+
+
+def _asks_for(value: Any) -> bool:
+    return bool(value) and not (isinstance(value, dict) and value.get("type") == "text")
 
 
 def _request(value: Any) -> Values | None:
@@ -364,10 +379,11 @@ def _step(value: Any, step: str) -> Any:
 def _part(part: Any) -> str:
     if isinstance(part, str):
         return part
-    kind = str(mapping(part, "a part of a turn").get("type", "text"))
-    if kind in _THOUGHTS:
+    part = mapping(part, "a part of a turn")
+    kind = str(part.get("type", part.get("block_type", "text")))
+    if kind in _THOUGHTS or "reasoningContent" in part:
         return ""
-    if kind in _TOOL_PARTS:
+    if kind in _TOOL_PARTS or not _TOOL_KEYS.isdisjoint(part):
         raise NotWanted(TOOL_PROMPT)
     if kind not in _TEXT_PARTS:
         raise NotWanted(NOT_TEXT)
