@@ -10,6 +10,7 @@ import pytest
 
 from support import grid_runs
 from understudy.errors import BadInput
+from understudy.report import page
 from understudy.report.page import load_analysis
 
 SIZES = (0, 250, 1000, 4000)
@@ -159,3 +160,9 @@ def test_a_choice_keeps_what_it_names(root: Path, tmp_path: Path) -> None:
     local = table[table["role"] == "local"]
     assert set(local["trainer"]) == {"lora"}
     assert set(local["seed"]) == {1}
+
+
+@pytest.mark.xfail(strict=True, reason="one line is drawn through all of them")
+def test_a_curve_of_unlike_runs_is_refused_with_what_differs(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"grid-00 and grid-20 would be one point .* trainer\.kind"):
+        page.curve(root, "grid-*", tmp_path / "curve.svg")
