@@ -9,6 +9,7 @@ from typing import Any
 _MODULES = {
     "write_curve": "assemble",
     "write_report": "assemble",
+    "write_sweep": "sweep_page",
     "fig_routing": "routing",
     "table_routing": "routing",
 }

@@ -23,6 +23,7 @@ from . import (
     frame,
     labels,
     sections,
+    setups,
     sources,
     table_bridge,
     table_cost,
@@ -47,7 +48,7 @@ def write_report(run: RunRecord, out: Path) -> Path:
     assumptions = table_cost.assumptions(data, [])
     bridge = list(table_bridge.bridges(data))
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
-    page = _template().render(
+    page = template("report.html.j2").render(
         run=run,
         decision=sections.decision(run, stages),
         thresholds=thresholds,
@@ -82,6 +83,7 @@ def write_curve(root: Path, names: list[str], out: Path) -> Path:
     points = curve_order(pd.concat(scores)) if scores else pd.DataFrame()
     if points.empty:
         raise BadInput(f"none of the runs {', '.join(names)} has a finished evaluation yet")
+    _check_unmixed(points, {run.name: run for run in records})
     absent = {run.name: absent_share(*frame.references(run)) for run in records}
     out.parent.mkdir(parents=True, exist_ok=True)
     rehearsal = any(run.rehearsal for run in records)
@@ -90,7 +92,21 @@ def write_curve(root: Path, names: list[str], out: Path) -> Path:
     return out
 
 
-def _template() -> Any:
+def _check_unmixed(points: pd.DataFrame, runs: dict[str, RunRecord]) -> None:
+    """Raise BadInput where one curve would be drawn through points of unlike runs."""
+    for (task, *_), rows in points.groupby(["task", "judge", "is_base", "data_size"]):
+        names = list(dict.fromkeys(rows["run"]))
+        if len(names) > 1:
+            leaves = setups.config_differences([runs[name] for name in names])
+            raise BadInput(
+                f"{names[0]} and {names[-1]} would be one point of {task}, and these differ: "
+                f"{', '.join(leaves) or 'nothing'}; give a pattern of fewer runs, or draw a curve "
+                "of each with python -m analysis.fig_scaling"
+            )
+
+
+def template(name: str) -> Any:
+    """Return a page's template; what a model wrote is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # answers are text that a model wrote
@@ -98,7 +114,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _groups(scores: pd.DataFrame, run: RunRecord) -> list[dict[str, Any]]:

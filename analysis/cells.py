@@ -92,7 +92,10 @@ def _main(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table.to_dict("records"):
         names = {name: row[name] for name in ("task", "model", "teacher", "data_size", "judge")}
         is_local = row["role"] == "local" and row["trainer"]
-        variant = f"{row['trainer']}, seed {float(row['seed']):.0f}" if is_local else ""
+        seed = row["seed"] and f"{float(row['seed']):.0f}"
+        parts = [row["trainer"], f"seed {seed or row.get('seeds')}"] if is_local else []
+        parts += [value for key, value in row.items() if str(key).startswith("leaf.") and value]
+        variant = ", ".join(parts)
         for metric in METRICS:
             for statistic in (*scores.STATISTICS, "service_ratio"):
                 ends = [row[f"{metric}.{statistic}.{part}"] for part in scores.PARTS]
@@ -113,7 +116,8 @@ def _scaling(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         names = {name: row[name] for name in ("task", "model", "teacher", "judge", "metric")}
         ends = [row[f"expected.{part}"] for part in scores.PARTS]
         head = {"place": "Figure 2", "statistic": "expected", "data_size": row["doubling"]}
-        yield head | names | {"variant": ""} | _bounds(ends)
+        parts = [value for key, value in row.items() if str(key).startswith("leaf.") and value]
+        yield head | names | {"variant": ", ".join(parts)} | _bounds(ends)
 
 
 def _steps(table: pd.DataFrame) -> Iterator[dict[str, Any]]:

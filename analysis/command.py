@@ -29,6 +29,13 @@ def parser(
         help="a run (name, pattern or path), a sweep, a file of published evaluations, or "
         "hub:OWNER/NAME; TASK=FILE says a file's task",
     )
+    made.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only these, by what the runs differ in: a leaf or group, seed, judge … (again: and)",
+    )
     made.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     made.add_argument(
         "--out", type=Path, required=out is None, default=out, metavar="DIR", help="where files go"
@@ -42,9 +49,9 @@ def run(made: argparse.ArgumentParser, build: Build, arguments: Sequence[str] | 
     Returns 0, or 2 after one sentence where the input is bad.
     """
     options = vars(made.parse_args(arguments))
-    named, root, out = (options.pop(name) for name in ("sources", "root", "out"))
+    named, root, out, only = (options.pop(name) for name in ("sources", "root", "out", "only"))
     try:
-        for path in build(sources.load(named, runs_root(root)), out, **options):
+        for path in build(sources.load(named, runs_root(root), only), out, **options):
             print(path)
     except UnderstudyError as error:
         print(error, file=sys.stderr)

@@ -3,10 +3,11 @@
 import io
 import math
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -20,6 +21,7 @@ from understudy.errors import BadInput
 
 from .labels import DATA_SIZE, FAINT, INK, JUDGES, MARKERS, METRICS, REHEARSAL, number
 
+_BARS = "bars: 95 % over prompts, of one training"
 _RC = {
     "text.parse_math": False,  # a $ in a name is a dollar sign
     "text.color": INK,
@@ -34,8 +36,59 @@ _RC = {
 }
 
 
+DASHES = ("-", "--", ":", "-.")
+
+
+class Style(NamedTuple):
+    """How one series is drawn, in colour and without."""
+
+    colour: str
+    marker: str
+    dashes: str
+
+
+def style(place: int) -> Style:
+    """The style of the series at this place; the first differ in all three."""
+    colours = len(JUDGES)
+    dashes = DASHES[(place % colours + place // colours) % len(DASHES)]
+    return Style(JUDGES[place % colours], MARKERS[place % len(MARKERS)], dashes)
+
+
+def handle(style: Style, name: str) -> Any:
+    """A series in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=style.colour, marker=style.marker, ls=style.dashes, label=name)
+
+
+def legend(figure: Any, handles: Sequence[Any], title: str | None = None) -> None:
+    """A legend below all panels, in as many columns as its names leave room for."""
+    names = [handle.get_label() for handle in handles]
+    characters = 15 * figure.get_size_inches()[0]  # of 8 points
+    longest = max((len(name) + 8 for name in names), default=1)
+    columns = int(min(max(len(names), 1), 4, max(1, characters // longest)))
+    figure.legend(
+        handles=handles, labels=names, loc="outside lower center", ncols=columns, fontsize=8,
+        title=title, title_fontsize=7,
+    )  # fmt: skip
+
+
+def wrapped(name: str, width: int = 38) -> str:
+    """A long name on several lines."""
+    return textwrap.fill(name, width, break_on_hyphens=False)
+
+
+def mixed(colour: str, share: float) -> Any:
+    """So much of a colour on white: darker with the share, in grey as well."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+
+
 @contextmanager
-def canvas(panels: int, columns: int, title: str, rehearsal: bool) -> Iterator[tuple[Any, Any]]:
+def canvas(
+    panels: int, columns: int, title: str, rehearsal: bool, height: float = 3.1
+) -> Iterator[tuple[Any, Any]]:
     """A themed figure with `panels` axes; afterwards its title and, in a rehearsal, the word."""
     rows = math.ceil(panels / columns)
     with (
@@ -43,7 +96,7 @@ def canvas(panels: int, columns: int, title: str, rehearsal: bool) -> Iterator[t
         sns.plotting_context("notebook", font_scale=0.85),
         matplotlib.rc_context(_RC),
     ):
-        figure = Figure(figsize=(3.6 * columns + 0.4, 3.1 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=(3.6 * columns + 0.4, height * rows + 0.5), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for unused in axes[panels:]:
             unused.remove()
@@ -90,8 +143,8 @@ def scores_figure(
             _size_axis(ax, local["data_size"])
             ax.set(title=METRICS[metric].label + (" (%)" if metric == "rule" else ""))
             ax.set_ylim(-2, 102)
-        axes[0].legend(loc="lower right", fontsize=8)
         figure.supxlabel(DATA_SIZE, fontsize=9, color=INK)
+        legend(figure, axes[0].get_legend_handles_labels()[0], _BARS)
     return figure
 
 
@@ -112,11 +165,15 @@ def training_figure(training: pd.DataFrame, rehearsal: bool) -> Any | None:
                 )  # fmt: skip
             best = part["best_step"].iloc[0]
             if best == best:
-                ax.axvline(best, color=INK, ls=":", lw=1.2, label=f"best step ({best:.0f})")
+                ax.axvline(best, color=INK, ls=":", lw=1.2, label="best step")
             rows = number(part["data_size"].iloc[0], 0)
-            ax.set(title=f"Round {step:.0f}: {rows} synthetic rows", xlabel="step", ylabel="loss")
+            kept = f", best step {best:.0f}" if best == best else ""
+            title = f"Round {step:.0f}: {rows} synthetic rows{kept}"
+            ax.set(title=title, xlabel="step", ylabel="loss")
             ax.set_ylim(bottom=0)
-            ax.legend(fontsize=8)
+        found = [ax.get_legend_handles_labels() for ax in axes]
+        names = {name: one for ones in found for one, name in zip(*ones, strict=True)}
+        legend(figure, list(names.values()))
     return figure
 
 
@@ -139,8 +196,7 @@ def curve_figure(points: pd.DataFrame, rehearsal: bool) -> Any:
             _size_axis(ax, here["data_size"])
             ax.set(title=task, xlabel=DATA_SIZE)
             ax.set_ylim(-2, 102)
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
+        legend(figure, axes[0].get_legend_handles_labels()[0], _BARS)
     return figure
 
 

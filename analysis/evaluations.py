@@ -1,8 +1,8 @@
 """Evaluations of systems as arrays: who answered, who judged, every score."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,17 @@ from .frame import UNCOUNTED, Contamination
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Names = NDArray[np.str_]
+Leaves = Mapping[str, str]  # dotted name -> value, of one stage
+
+
+class Setting(NamedTuple):
+    """A leaf, or a group that was typed, and its value."""
+
+    name: str
+    value: str
+
+
+Setup = tuple[Setting, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +49,10 @@ class System:
     k: Codes  # (A,)
     length: Floats  # (A,) log of (1 + words) over (1 + the reference's words)
     contamination: Contamination = UNCOUNTED
+    leaves: Mapping[str, Leaves] = field(default_factory=dict)  # by stage that it was made by
+    typed: Leaves = field(default_factory=dict)  # the overrides of its run
+    setup: Setup = ()  # what tells it from others of its task, model and teacher
+    place: int = 0  # of its setup among the others
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -48,6 +63,7 @@ class System:
             self.role != "baseline",
             labels.rank(self.model),
             labels.rank(self.teacher),
+            self.place,
             (self.trainer != "none", size, self.seed or 0, self.run),
         )
 
@@ -65,6 +81,8 @@ class Evaluation:
     repeat: Codes  # (V,)
     similarity: Floats  # (V,) NaN = not scored
     precision: Floats
+    leaves: Leaves = field(default_factory=dict)  # that its stage has read
+    setup: Setup = ()  # what tells it from others of its judge
 
     def scores(self, metric: str) -> Floats:
         """The verdicts on one metric."""
@@ -87,9 +105,20 @@ class Data:
         )
 
 
+def judge_name(one: Evaluation, with_order: bool = True) -> str:
+    """Return the judge, and how it was asked where that is not the usual way, or not always so."""
+    unusual = [one.prompt_variant] if one.prompt_variant not in ("default", "unknown") else []
+    if with_order and one.order not in ("reference_first", "unknown"):
+        unusual.append(one.order.replace("_", " "))
+    unusual += [f"{name.rpartition('.')[2]} {value}" for name, value in one.setup]
+    return f"{one.judge} ({', '.join(unusual)})" if unusual else one.judge
+
+
 def ordered(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """In the order of tables."""
-    return sorted(evaluations, key=lambda one: (one.system.key, labels.rank(one.judge)))
+    return sorted(
+        evaluations, key=lambda one: (one.system.key, labels.rank(one.judge), judge_name(one))
+    )
 
 
 def log_ratio(texts: Sequence[str], references: Sequence[str]) -> Floats:

@@ -41,8 +41,9 @@ def figure(found: Mapping[str, Assumption], rehearsal: bool) -> Any:
             ax.set_ylabel("USD so far" if ax is axes[0] else "")
             ax.set_ylim(bottom=0)
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        handles, names = axes[0].get_legend_handles_labels()
-        drawn.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
+        draw.legend(
+            drawn, axes[0].get_legend_handles_labels()[0], "grey: the middle 95 % of the break-even"
+        )
     return drawn
 
 

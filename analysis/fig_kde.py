@@ -3,25 +3,64 @@
 python -m analysis.fig_kde RUN… --out DIR [--bandwidth 4]
 
 The density is a histogram of answers smoothed by a Gaussian that is reflected at 0 and 100, so no
-mass leaks off the scale, with one bandwidth for all panels, so that they can be compared.
+mass leaks off the scale, with one bandwidth for all panels, so that they can be compared. Where
+half of all answers lie in a corner, both axes are stretched there (logarithms of the distance to
+the corner), and the bandwidth is a share of the stretched axis. A panel holds one model, all seeds
+of it, and the service as dashed contours.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from understudy.errors import BadInput
 
-from . import command, draw, labels, scores
-from .evaluations import Data, Evaluation, Floats, System
+from . import command, draw, labels, scores, setups
+from .evaluations import Data, Evaluation, Floats, Setup, System, judge_name
 
 BANDWIDTH = 4.0  # points
 BINS = 200  # half a point each
+MOST = 12  # panels for one judge
 _MASS = (0.9, 0.6, 0.3)  # share of the answers inside each contour
-_MOST = 4  # systems in one panel
+_CORNER = 80.0  # points; where half of the answers lie beyond on both scales, axes are stretched
+_SOFT = 4.0  # points from the corner up to which a stretched axis is about linear
+_TICKS = (0, 50, 80, 90, 95, 100)
+
+
+class Panel(NamedTuple):
+    """One model under one judge, an evaluation per seed, and the service beside it."""
+
+    judge: str
+    name: str
+    evaluations: list[Evaluation]
+    service: Evaluation | None
+
+
+class Axis(NamedTuple):
+    """From a score to its place on an axis of 0 to 100."""
+
+    corner: str  # "none" | "high" | "low"
+
+    def place(self, score: Any) -> Floats:
+        """Where a score lies."""
+        score = np.asarray(score, dtype=float)
+        if self.corner == "none":
+            return np.array(score, dtype=np.float64)
+        if self.corner == "low":
+            return np.asarray(100 - Axis("high").place(100 - score))
+        whole = np.log((100 + _SOFT) / _SOFT)
+        return np.asarray(100 * (1 - np.log((100 - score + _SOFT) / _SOFT) / whole))
+
+    @property
+    def ticks(self) -> Sequence[int]:
+        """The scores that are marked."""
+        if self.corner == "none":
+            return range(0, 101, 20)
+        return _TICKS if self.corner == "high" else [100 - tick for tick in _TICKS]
 
 
 def density(similarity: Floats, precision: Floats, bandwidth: float = BANDWIDTH) -> Floats:
@@ -56,85 +95,171 @@ def build(data: Data, out: Path, bandwidth: float = BANDWIDTH) -> list[Path]:
 
 
 def figures(data: Data, bandwidth: float = BANDWIDTH) -> Iterator[tuple[str, Any]]:
-    """Each task with its figure: a panel per judge, a colour per system."""
-    for task in dict.fromkeys(one.system.task for one in data.evaluations):
-        here = [one for one in data.evaluations if one.system.task == task]
-        names = [_name(system) for system in _final([one.system for one in here])]
-        shown: dict[str, dict[str, Evaluation]] = {}
-        for one in here:
-            if _name(one.system) in names:
-                panel = shown.setdefault(scores.judge_name(one), {})
-                panel.setdefault(_name(one.system), one)
-        yield task, _figure(data, task, shown, names, bandwidth)
+    """Each task with its figure: a row of panels per judge, a panel per model.
 
-
-def _final(systems: Sequence[System]) -> list[System]:
-    """Each trained model at its largest size, and the first service; at most four.
-
-    Where there is neither, the untrained models.
+    Raises BadInput where a judge has more panels than a figure can hold.
     """
-    local: dict[tuple[str, str | None], System] = {}
-    service: dict[str, System] = {}
+    for task, panels in shown(data).items():
+        yield task, _figure(data, task, panels, bandwidth)
+
+
+def shown(data: Data) -> dict[str, list[Panel]]:
+    """By task the panels, judge after judge: models at their largest size, with every seed.
+
+    Where no model was trained, the untrained ones; where there is no model, the services.
+    """
+    tasks: defaultdict[str, list[Evaluation]] = defaultdict(list)
+    for one in data.evaluations:
+        tasks[one.system.task].append(one)
+    return {task: _panels(here) for task, here in tasks.items()}
+
+
+def _panels(here: Sequence[Evaluation]) -> list[Panel]:
+    final = _final([one.system for one in here])
+    found: defaultdict[tuple[str, str], list[Evaluation]] = defaultdict(list)
+    for one in here:
+        if (name := _name(one.system)) in final:
+            found[judge_name(one), name].append(one)
+    judges = list(dict.fromkeys(judge for judge, _ in found))
+    panels = []
+    for judge in judges:
+        for name in final:
+            if mine := found.get((judge, name)):
+                is_local = mine[0].system.role == "local"
+                service = scores.service_of(mine[0], here) if is_local else None
+                panels.append(Panel(judge, name, _per_seed(mine), service))
+    if len(final) > MOST:
+        kinds = list(final.values())
+        raise BadInput(setups.sentence(kinds, "densities", MOST))
+    return panels
+
+
+def _per_seed(mine: Sequence[Evaluation]) -> list[Evaluation]:
+    """One of each seed; sets that say no seed and hold the same answers are one."""
+    return list({one.system.seed: one for one in reversed(mine)}.values())[::-1]
+
+
+def _final(systems: Sequence[System]) -> dict[str, Setup]:
+    """The names of the panels, each with its setup."""
+    local: dict[tuple[str, str | None, Setup], System] = {}
     for system in systems:  # in the order of tables: sizes rise
-        if system.role == "baseline":
-            service.setdefault(system.model, system)
-        elif system.trainer != "none":
-            local[system.model, system.teacher] = system
-    taught = {model for model, teacher in local if teacher is not None}
+        if system.role == "local" and system.trainer != "none":
+            local[system.model, system.teacher, system.setup] = system
+    taught = {model for model, teacher, _ in local if teacher is not None}
     trained = [
         system
-        for (model, teacher), system in local.items()
+        for (model, teacher, _), system in local.items()
         if teacher is not None or model not in taught
     ]
     trained.sort(key=lambda system: system.key)
-    found = [*list(service.values())[: max(1, _MOST - len(trained))], *trained]
-    return (found or list(systems))[:_MOST]
+    untrained = [system for system in systems if system.role == "local"]
+    return {_name(system): system.setup for system in trained or untrained or systems}
 
 
 def _name(system: System) -> str:
-    if system.role == "baseline":
-        return f"{labels.label(system.model)} (service)"
-    if system.data_size != system.data_size:
-        return labels.label(system.model)
-    by = f" by {labels.label(system.teacher)}" if system.teacher else ""
-    return f"{labels.label(system.model)}, {labels.count(system.data_size)} rows{by}"
+    name = labels.label(system.model)
+    parts = [f"{name} (service)" if system.role == "baseline" else name]
+    if system.data_size == system.data_size:
+        by = f" by {labels.label(system.teacher)}" if system.teacher else ""
+        parts.append(f"{labels.count(system.data_size)} rows{by}")
+    if system.setup:
+        parts.append(setups.words(system.setup))
+    return ", ".join(parts)
 
 
-def _figure(
-    data: Data,
-    task: str,
-    shown: dict[str, dict[str, Evaluation]],
-    names: Sequence[str],
-    bandwidth: float,
-) -> Any:
+def _answers(one: Evaluation) -> tuple[Floats, Floats]:
+    """Similarity and precision of the answers that have both."""
+    similarity, precision = (scores.answer_means(one, m) for m in ("similarity", "precision"))
+    both = ~np.isnan(similarity + precision)
+    return similarity[both], precision[both]
+
+
+def _corner(panels: Sequence[Panel]) -> str:
+    """The corner that half of the answers of the models lie in."""
+    points = np.hstack([_answers(one) for panel in panels for one in panel.evaluations])
+    if points.size and (points > _CORNER).all(0).mean() >= 0.5:
+        return "high"
+    return "low" if points.size and (points < 100 - _CORNER).all(0).mean() >= 0.5 else "none"
+
+
+def _figure(data: Data, task: str, panels: Sequence[Panel], bandwidth: float) -> Any:
     from matplotlib.lines import Line2D
 
-    colours = dict(zip(names, labels.JUDGES, strict=False))
-    centres = (np.arange(BINS) + 0.5) * 100 / BINS
+    names = dict.fromkeys(panel.name for panel in panels)
+    colours = {name: labels.JUDGES[n % len(labels.JUDGES)] for n, name in enumerate(names)}
+    axis = Axis(_corner(panels))
+    columns = len(names) if 1 < len(names) <= 4 else min(3, len(panels))
     title = f"{labels.label(task)}: precision × similarity"
-    held = ", ".join(f"{100 * share:g}" for share in _MASS)
-    note = f"contours hold {held} % of the answers; Gaussian of {bandwidth:g} points"
-    with draw.canvas(len(shown), min(3, len(shown)), title, data.is_rehearsal) as (figure, axes):
-        for ax, (judge, systems) in zip(axes, shown.items(), strict=True):
-            for name, one in systems.items():
-                means = [scores.answer_means(one, metric) for metric in ("similarity", "precision")]
-                both = ~np.isnan(means[0] + means[1])
-                if not both.any():
-                    continue
-                values = density(means[0][both], means[1][both], bandwidth)
-                cuts = levels(values)
-                ax.contour(centres, centres, values.T, levels=cuts, colors=colours[name],
-                           linewidths=np.linspace(0.8, 1.8, len(cuts)))  # fmt: skip
-                ax.contourf(centres, centres, values.T, levels=[*cuts, np.inf], alpha=0.15,
-                            colors=[colours[name]] * len(cuts))  # fmt: skip
-            ax.set(title=f"judge {labels.label(judge)}", xlabel="similarity", ylabel="precision")
-            ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-        handles = [Line2D([], [], color=colours[name], label=name) for name in names]
-        figure.legend(
-            handles=handles, title=note, loc="outside lower center", ncols=min(2, len(shown)),
-            fontsize=8, title_fontsize=7,
-        )  # fmt: skip
+    with draw.canvas(len(panels), columns, title, data.is_rehearsal) as (figure, axes):
+        for ax, panel in zip(axes, panels, strict=True):
+            _draw(ax, panel, axis, bandwidth, colours[panel.name])
+            ax.set_title(f"{draw.wrapped(panel.name)}\njudge {labels.label(panel.judge)}")
+            ax.title.set_fontsize(8)
+        handles = [Line2D([], [], color=labels.INK, lw=1.6, label="model, densest part filled")]
+        if any(panel.service for panel in panels):
+            rivals = {labels.label(p.service.system.model) for p in panels if p.service}
+            name = f"{', '.join(sorted(rivals))} (service)"
+            handles.append(Line2D([], [], color=labels.INK, lw=1.1, ls="--", label=name))
+        seeds = max(len(panel.evaluations) for panel in panels)
+        if seeds > 1:
+            handles += [
+                Line2D([], [], color=labels.INK, lw=1, ls=":", label="one seed each, 60 %"),
+                Line2D([], [], color=labels.INK, marker="+", ls="none",
+                       label="mean of seeds, 95 % between them"),
+            ]  # fmt: skip
+        held = ", ".join(f"{100 * share:g}" for share in _MASS)
+        unit = "points" if axis.corner == "none" else "% of the stretched axes"
+        together = " of all seeds" if seeds > 1 else ""
+        note = f"contours hold {held} % of the answers{together}; Gaussian of {bandwidth:g} {unit}"
+        draw.legend(figure, handles, note)
     return figure
+
+
+def _draw(ax: Any, panel: Panel, axis: Axis, bandwidth: float, colour: str) -> None:
+    """Filled contours of the model, thin ones of its seeds, dashed ones of the service."""
+    centres = (np.arange(BINS) + 0.5) * 100 / BINS
+
+    def contours(ones: Sequence[Evaluation], shares: Sequence[float]) -> tuple[Floats, list[float]]:
+        points = np.hstack([_answers(one) for one in ones])
+        similarity, precision = axis.place(points)
+        values = density(similarity, precision, bandwidth)
+        return values.T, levels(values, shares)
+
+    def has_answers(one: Evaluation) -> bool:
+        return bool(len(_answers(one)[0]))
+
+    mine = [one for one in panel.evaluations if has_answers(one)]
+    if mine:
+        values, cuts = contours(mine, _MASS)
+        shades = [draw.mixed(colour, share) for share in np.linspace(0.25, 0.75, len(cuts))]
+        ax.contourf(centres, centres, values, levels=[*cuts, np.inf], colors=shades)
+        ax.contour(centres, centres, values, levels=cuts, colors=colour, linewidths=1.2)
+    if len(mine) > 1:
+        for one in mine:
+            values, cuts = contours([one], _MASS[1:2])
+            ax.contour(centres, centres, values, levels=cuts, colors=labels.INK,
+                       linewidths=1, linestyles=":")  # fmt: skip
+        _cross(ax, mine, axis)
+    if panel.service and has_answers(panel.service):
+        values, cuts = contours([panel.service], _MASS[:2])
+        ax.contour(centres, centres, values, levels=cuts, colors=labels.INK,
+                   linewidths=1.1, linestyles="--")  # fmt: skip
+    ticks = list(axis.ticks)
+    ax.set_xticks(axis.place(ticks), ticks, fontsize=7)
+    ax.set_yticks(axis.place(ticks), ticks, fontsize=7)
+    ax.set(xlabel="similarity", ylabel="precision", xlim=(0, 100), ylim=(0, 100), aspect="equal")
+
+
+def _cross(ax: Any, mine: Sequence[Evaluation], axis: Axis) -> None:
+    """The mean of the seeds, and its interval between them on both scales."""
+    ends = []
+    for metric in ("similarity", "precision"):
+        means = [scores.statistic(one, metric, "mean").mean for one in mine]
+        found = scores.on_scale(scores.between([mean for mean in means if mean is not None]))
+        ends.append(axis.place([np.nan if end is None else end for end in found[:3]]))
+    (x, left, right), (y, low, high) = ends
+    ax.errorbar(x, y, xerr=[[x - left], [right - x]], yerr=[[y - low], [high - y]],
+                color=labels.INK, marker="+", ms=6, lw=1.2, capsize=2, zorder=4)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

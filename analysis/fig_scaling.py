@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from understudy.errors import BadInput
 from understudy.evaluation.scores import METRICS
 
-from . import command, draw, labels, scaling, scores, shapes, tables
-from .evaluations import Data
+from . import command, draw, labels, scaling, scores, setups, shapes, tables
+from .evaluations import Data, Setup
 from .frame import ledger, usd_per_row
-from .scaling import Curve, Fit
+from .scaling import Curve, Fit, Series
 from .tables import Column, Table
 
+MOST = len(labels.JUDGES) * len(draw.DASHES)  # curves of one figure
 PAPER_BAR = 90.0  # LlamaDuo's thresholds, in its code and all its configs
+_LINES = 6  # above a panel
 _STATISTICS = {
     **{"mean": "mean score", "coverage@50": "share ≥ 50 (%)", "coverage@70": "share ≥ 70 (%)"}
 }
@@ -38,6 +42,7 @@ def build(
     data: Data, out: Path, bar: float | None = None, row_usd: float | None = None
 ) -> list[Path]:
     """Write a figure per task and metric, and the table of all fits."""
+    check(data)
     aim, found = goal(data, bar, row_usd), fitted(data)
     paths = [
         path
@@ -53,6 +58,17 @@ def build(
     if not rows:
         return []
     return paths + tables.write(_table(data, pd.DataFrame(rows), aim.bars), out)
+
+
+def check(data: Data) -> None:
+    """Raise BadInput where a task has more curves than a figure can tell apart."""
+    lines: dict[str, dict[str, Setup]] = {}
+    for one in scaling.series(data):
+        if len({point.system.data_size for point in one.points}) > 1:
+            lines.setdefault(one.task, {})[_hue(one)] = one.setup
+    for here in lines.values():
+        if len(here) > MOST:
+            raise BadInput(setups.sentence(list(here.values()), "curves", MOST))
 
 
 def goal(data: Data, bar: float | None = None, row_usd: float | None = None) -> Goal:
@@ -72,7 +88,11 @@ def fitted(data: Data) -> dict[str, Pairs]:
 
 
 def figures(data: Data, found: dict[str, Pairs], aim: Goal) -> Iterator[tuple[str, str, Any]]:
-    """Task, metric and figure; a task with one size only has no curve and none of them."""
+    """Task, metric and figure; a task with one size only has no curve and none of them.
+
+    Raises BadInput where a task has more curves than a figure can tell apart.
+    """
+    check(data)
     for metric, pairs in found.items():
         for task in dict.fromkeys(curve.task for curve, _ in pairs):
             here = [pair for pair in pairs if pair[0].task == task]
@@ -90,6 +110,9 @@ def _bar(data: Data, metric: str) -> float:
 def _row(curve: Curve, fit: Fit | None, aim: Goal) -> dict[str, Any]:
     bar, price = aim.bars[curve.metric], aim.row_usd
     head = {name: getattr(curve, name) for name in ("task", "model", "teacher", "judge")}
+    head |= {f"leaf.{one.name}": one.value for one in curve.setup}
+    if curve.is_repeated:
+        head["seeds"] = ", ".join(map(str, curve.seeds))
     head |= {"metric": curve.metric, "sizes": len(curve.sizes)}
     head |= {"largest": curve.sizes[-1], "score": curve.values[-1], "doubling": 2 * curve.sizes[-1]}
     head |= {"chance": fit.chance(bar) if fit else None, "usd": price * float(curve.sizes[-1])}
@@ -101,7 +124,9 @@ def _row(curve: Curve, fit: Fit | None, aim: Goal) -> dict[str, Any]:
 
 def _table(data: Data, frame: pd.DataFrame, bars: dict[str, float]) -> Table:
     columns = [
-        *(tables.words(name, name.capitalize()) for name in ("task", "model", "teacher", "judge")),
+        *(tables.words(name, name.capitalize()) for name in ("task", "model", "teacher")),
+        *tables.settings(frame),
+        tables.words("judge", "Judge"),
         Column("Metric", lambda row: str(row["metric"]), is_number=False),
         Column("Rows", lambda row: labels.count(row["largest"])),
         tables.value("score", "Score"),
@@ -145,11 +170,7 @@ def _figure(
 ) -> Any:
     """Rows: mean and coverages, columns: judges (one judge: one row); colours: who learned."""
     judges = sorted({curve.judge for curve, _ in pairs}, key=labels.rank)
-    hues = {_hue(curve): None for curve, _ in pairs}
-    colours = {
-        hue: (labels.JUDGES[n % len(labels.JUDGES)], labels.MARKERS[n % len(labels.MARKERS)])
-        for n, hue in enumerate(sorted(hues))
-    }
+    styles = {hue: draw.style(n) for n, hue in enumerate(dict.fromkeys(_hue(c) for c, _ in pairs))}
     title = f"{labels.label(task)}: {metric} against data size"
     panels = len(_STATISTICS) * len(judges)
     columns = len(judges) if len(judges) > 1 else panels
@@ -159,57 +180,65 @@ def _figure(
             judge = judges[place % len(judges)]
             here = [p for p in pairs if (p[0].judge, p[0].statistic) == (judge, statistic)]
             for curve, fit in here:
-                _draw(ax, curve, fit, *colours[_hue(curve)])
+                _draw(ax, curve, fit, styles[_hue(curve)])
             if statistic == "mean":
                 ax.axhline(bar, color=labels.INK, ls="--", lw=1, zorder=1)
-                ax.set_title(f"judge {labels.label(judge)}")
-                _say_chance(ax, here, colours, bar, price)
+                ax.annotate(f"bar {bar:g}", (1.01, bar), xycoords=ax.get_yaxis_transform(),
+                            va="center", fontsize=7, annotation_clip=False)  # fmt: skip
+                lines = _chances(here, list(styles), bar, price)
+                ax.set_title("\n".join([f"judge {labels.label(judge)}", *lines]))
+                ax.title.set_fontsize(10 if not lines else 8)
             _axis(ax, [curve for curve, _ in here])
             ax.set_ylim(-2, 102)
             ax.set_ylabel(_STATISTICS[statistic] if place % len(judges) == 0 else "")
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8)
+        names = [f"{n}. {hue}" if len(styles) > 1 else hue for n, hue in enumerate(styles, 1)]
+        handles = [draw.handle(*one) for one in zip(styles.values(), names, strict=True)]
+        note = "bars: 95 % over prompts, of one training"
+        if any(curve.is_repeated for curve, _ in pairs):
+            note = "bars: 95 % between seeds (t); thin: single seeds"
+        draw.legend(figure, handles, title=note)
         for ax in axes[-columns:]:
             ax.set_xlabel("synthetic rows; below: optimiser steps")
     return figure
 
 
-def _hue(curve: Curve) -> str:
-    taught = f", rows by {labels.label(curve.teacher)}" if curve.teacher else ""
-    return f"{labels.label(curve.model)}{taught}"
+def _hue(curve: Curve | Series) -> str:
+    taught = [f"rows by {labels.label(curve.teacher)}"] if curve.teacher else []
+    setup = [setups.words(curve.setup)] if curve.setup else []
+    return ", ".join([labels.label(curve.model), *taught, *setup])
 
 
-def _draw(ax: Any, curve: Curve, fit: Fit | None, colour: str, marker: str) -> None:
-    bars = [(curve.values - curve.low).clip(0), (curve.high - curve.values).clip(0)]
+def _draw(ax: Any, curve: Curve, fit: Fit | None, style: draw.Style) -> None:
+    if curve.is_repeated:
+        for seed in curve.of_seeds:
+            known = seed == seed
+            ax.plot(curve.sizes[known], seed[known], color=style.colour, lw=0.7, alpha=0.6,
+                    ls=style.dashes, marker=".", ms=3, zorder=2)  # fmt: skip
+    bars = [np.nan_to_num((curve.values - curve.low).clip(0)),
+            np.nan_to_num((curve.high - curve.values).clip(0))]  # fmt: skip
     ax.errorbar(
-        curve.sizes, curve.values, yerr=bars, color=colour, marker=marker, ms=5, capsize=3,
-        ls="none" if fit else "-", lw=1.2, elinewidth=1, label=_hue(curve), zorder=3,
+        curve.sizes, curve.values, yerr=bars, color=style.colour, marker=style.marker, ms=5,
+        capsize=3, ls="none" if fit else style.dashes, lw=1.6, elinewidth=1, zorder=3,
     )  # fmt: skip
     if fit:
-        ax.plot(fit.at, fit.centre, color=colour, lw=1.4)
-        ax.fill_between(fit.at, fit.low, fit.high, color=colour, alpha=0.18, lw=0)
+        ax.plot(fit.at, fit.centre, color=style.colour, lw=1.4, ls=style.dashes)
+        ax.fill_between(fit.at, fit.low, fit.high, color=style.colour, alpha=0.18, lw=0)
 
 
-def _say_chance(
-    ax: Any,
-    here: Sequence[tuple[Curve, Fit | None]],
-    colours: dict[str, tuple[str, str]],
-    bar: float,
-    price: float,
-) -> None:
-    fitted = [(curve, fit) for curve, fit in here if fit]
-    for line, (curve, fit) in enumerate(fitted):
+def _chances(
+    here: Sequence[tuple[Curve, Fit | None]], hues: Sequence[str], bar: float, price: float
+) -> list[str]:
+    """A line per fitted curve, for the space above its panel; the table has them all."""
+    lines = []
+    for curve, fit in here:
+        if fit is None:
+            continue
         cost = f", for ${labels.number(price * fit.doubling / 2, 2)}" if price == price else ""
         chance = fit.chance(bar)
         said = "unknown: the last step may be the largest" if chance is None else _equal(chance)
-        ax.annotate(
-            f"P({labels.count(fit.doubling)} rows ≥ {bar:g}) {said}{cost}",
-            (0.98, 0.04 + 0.06 * line),
-            xycoords="axes fraction",
-            color=colours[_hue(curve)][0],
-            ha="right",
-            fontsize=7,
-        )
+        which = f"{hues.index(_hue(curve)) + 1}. " if len(hues) > 1 else ""
+        lines.append(f"{which}P({labels.count(fit.doubling)} rows ≥ {bar:g}) {said}{cost}")
+    return lines if len(lines) <= _LINES else []
 
 
 def _equal(chance: float) -> str:

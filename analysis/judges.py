@@ -187,8 +187,7 @@ def _figure(data: Data, found: dict[tuple[str, str], dict[str, Any]]) -> Any:
             ax.set_yticks(range(len(judges)), [look.label for look in judges.values()])
             ax.set(title=metric, xlabel="points above the panel's mean")
             ax.set_ylim(len(judges) - 0.4, -0.6)  # the first judge on top
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+        draw.legend(figure, axes[0].get_legend_handles_labels()[0], "bars: 95 % over prompts")
     return figure
 
 

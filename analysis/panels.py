@@ -11,9 +11,8 @@ from understudy.evaluation.reliability import report
 from understudy.evaluation.scores import METRICS
 from understudy.evaluation.statistics.intervals import DRAWS
 
-from . import labels
-from .evaluations import Codes, Data, Evaluation, Names, System
-from .scores import judge_name
+from . import labels, setups
+from .evaluations import Codes, Data, Evaluation, Names, System, judge_name
 
 # Published averages do not say in which order the judge read; it was the paper's one order.
 _ORDERS = {"reference_first": ("reference_first", "unknown"), "swapped": ("candidate_first",)}
@@ -61,7 +60,7 @@ def panel(evaluations: Sequence[Evaluation], metric: str, order: str) -> Panel |
 def system_name(system: System) -> str:
     """Published sets of several judges hold the same answers, and are one system."""
     size = "" if system.data_size != system.data_size else f"{system.data_size:.0f}"
-    parts = [system.model, size, system.teacher, system.trainer]
+    parts = [system.model, size, system.teacher, system.trainer, setups.words(system.setup)]
     parts += [] if system.seed is None else [str(system.seed)]
     return " ".join(part for part in parts if part)
 

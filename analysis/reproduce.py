@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from understudy.config.compose import runs_root
-from understudy.errors import UnderstudyError
+from understudy.errors import BadInput, UnderstudyError
 
 from . import (
     cells,
@@ -28,6 +28,7 @@ from . import (
     judges,
     labels,
     made_set,
+    setups,
     sources,
     table_bridge,
     table_cost,
@@ -43,19 +44,15 @@ _OUT = Path("runs/analysis")
 
 
 def build(data: Data, out: Path) -> list[Path]:
-    """Write everything that these evaluations have something for."""
-    return [
-        *table_main.build(data, out),
-        *table_differences.build(data, out),
-        *tables.write(_steps(data), out),
-        *fig_scaling.build(data, out),
-        *fig_kde.build(data, out),
-        *table_cost.build(data, out),
-        *fig_cost.build(data, out),
-        *judges.build(data, out),
-        *table_bridge.build(data, out),
-        *fig_rounds.build(data, out),
-    ]
+    """Write everything that these evaluations have something for; say what was refused."""
+    paths = [*table_main.build(data, out), *table_differences.build(data, out)]
+    paths += tables.write(_steps(data), out)
+    for part in (fig_scaling, fig_kde, table_cost, fig_cost, judges, table_bridge, fig_rounds):
+        try:
+            paths += part.build(data, out)
+        except BadInput as error:
+            print(error, file=sys.stderr)
+    return paths
 
 
 def compare(data: Data, out: Path, expected: Path | None) -> pd.DataFrame:
@@ -72,7 +69,9 @@ def _steps(data: Data) -> Table:
     for one in data.evaluations:
         system = one.system
         if system.steps == system.steps:
-            variant = f"{system.trainer}, seed {system.seed}"
+            variant = ", ".join(
+                filter(None, [system.trainer, f"seed {system.seed}", setups.words(system.setup)])
+            )
             key = system.task, system.model, system.teacher, system.data_size, variant
             systems[key] = system.steps
     names = ("task", "model", "teacher", "data_size", "variant")
@@ -166,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if expected is not None and not given.accept:
             cells.expected(expected)  # refused before anything is drawn
         named = given.sources or [str(path) for path in made_set.write(given.out / "made_set")]
-        data = sources.load(named, runs_root(given.root))
+        data = sources.load(named, runs_root(given.root), given.only)
         for path in build(data, given.out):
             print(path)
         if given.accept and expected is not None:

@@ -1,7 +1,8 @@
 """Score against data size: its points, a band around them, and what the next doubling is worth.
 
 A draw takes clusters of prompts with replacement, the same for all sizes, so that what the sizes
-share (hard prompts) does not blur how they differ. The curves are those of `shapes`.
+share (hard prompts) does not blur how they differ. Where seeds repeat a size, the point is their
+mean and its interval is between them. The curves are those of `shapes`.
 """
 
 from collections import defaultdict
@@ -13,8 +14,8 @@ import numpy as np
 from understudy.evaluation.scores import COVERAGE_AT
 from understudy.evaluation.statistics.intervals import CONFIDENCE, cluster_draws
 
-from . import scores, shapes
-from .evaluations import Data, Evaluation, Floats, Names
+from . import scores, setups, shapes
+from .evaluations import Data, Evaluation, Floats, Names, Setup, judge_name
 from .frame import UNCOUNTED, Contamination
 
 DRAWS = 1999
@@ -24,7 +25,7 @@ _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 class Curve(NamedTuple):
-    """One judge on the models of one name that learned from one teacher; S sizes."""
+    """One judge on the models of one name, teacher and setup; S sizes, R seeds."""
 
     task: str
     model: str
@@ -39,6 +40,14 @@ class Curve(NamedTuple):
     high: Floats
     drawn: Floats  # (draws, S)
     contamination: Contamination = UNCOUNTED  # of the largest size
+    setup: Setup = ()
+    seeds: tuple[int, ...] = ()
+    of_seeds: Floats = np.empty((0, 0))  # (R, S) NaN where a seed lacks a size
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a size has several seeds, and so an interval between them."""
+        return bool((~np.isnan(self.of_seeds)).sum(0).max(initial=0) > 1)
 
 
 class Fit(NamedTuple):
@@ -62,26 +71,54 @@ class Fit(NamedTuple):
         return None if self.is_steepest_last else float((self.ahead >= bar).mean())
 
 
-def curves(data: Data, metric: str) -> list[Curve]:
-    """Every curve, for the mean and each coverage; a size judged under several seeds is one point.
+class Series(NamedTuple):
+    """The points of one curve."""
 
-    The model without synthetic rows is the first point of every teacher's curve.
-    """
+    task: str
+    model: str
+    teacher: str | None
+    judge: str
+    setup: Setup
+    points: list[Evaluation]
+
+
+def series(data: Data) -> list[Series]:
+    """What is a curve each; the model without synthetic rows begins every one that it fits."""
     found: defaultdict[tuple[str, str, str], list[Evaluation]] = defaultdict(list)
     for one in data.evaluations:
         system = one.system
         is_point = system.role == "local" and system.trainer != "none"
         if is_point and system.data_size == system.data_size:
-            found[system.task, system.model, scores.judge_name(one)].append(one)
-    made = []
-    for (task, model, judge), group in found.items():
-        teachers = {one.system.teacher for one in group if one.system.data_size > 0} or {None}
-        for teacher in sorted(teachers, key=lambda name: name or ""):
-            mine = [one for one in group if one.system.teacher in (teacher, None)]
-            for statistic in ("mean", *(f"coverage@{cut}" for cut in COVERAGE_AT)):
-                head = (task, model, teacher, judge, metric, statistic)
-                made.append(_curve(head, mine))
-    return made
+            found[system.task, system.model, judge_name(one)].append(one)
+    return [
+        Series(task, model, teacher, judge, setup, mine)
+        for (task, model, judge), group in found.items()
+        for (teacher, setup), mine in _series(group).items()
+    ]
+
+
+def curves(data: Data, metric: str) -> list[Curve]:
+    """Every curve, for the mean and each coverage; the seeds of a size are one point."""
+    return [
+        _curve((*one[:4], metric, statistic), one.points)._replace(setup=one.setup)
+        for one in series(data)
+        for statistic in ("mean", *(f"coverage@{cut}" for cut in COVERAGE_AT))
+    ]
+
+
+def _series(group: Sequence[Evaluation]) -> dict[tuple[str | None, Setup], list[Evaluation]]:
+    """The points of each curve by teacher and setup, in the order of tables."""
+    found: dict[tuple[str | None, Setup], list[Evaluation]] = {}
+    for one in group:
+        if one.system.data_size > 0:
+            found.setdefault((one.system.teacher, one.system.setup), []).append(one)
+    for one in group:
+        if one.system.data_size > 0:
+            continue
+        at = [key for key in found if setups.fits(one.system.setup, key[1])]
+        for key in at or [(None, one.system.setup)]:
+            found.setdefault(key, []).append(one)
+    return dict(sorted(found.items(), key=lambda pair: pair[0][0] or ""))
 
 
 def _curve(head: tuple[str, str, str | None, str, str, str], group: Sequence[Evaluation]) -> Curve:
@@ -90,6 +127,7 @@ def _curve(head: tuple[str, str, str | None, str, str, str], group: Sequence[Eva
     for one in group:
         by_size[one.system.data_size].append(one)
     sizes = sorted(by_size)
+    seeds, of_seeds = _of_seeds(group, sizes, metric, statistic)
     # Clusters of all sizes under one numbering, so that a draw takes the same ones everywhere.
     clusters = np.unique(np.concatenate([one.system.cluster for one in group]))
     weights = cluster_draws(len(clusters), DRAWS, 0)
@@ -106,12 +144,32 @@ def _curve(head: tuple[str, str, str | None, str, str, str], group: Sequence[Eva
     ends = np.nanquantile(drawn, _TAILS, axis=0)
     if len(clusters) < 2:
         ends = np.full_like(ends, np.nan)
-    if all(len(by_size[size]) == 1 for size in sizes):  # then the table's own interval
-        table = [scores.statistic(by_size[size][0], metric, statistic) for size in sizes]
-        ends = np.array([[np.nan if v is None else v for v in one[1:3]] for one in table]).T
+    for place, size in enumerate(sizes):
+        repeated = of_seeds[~np.isnan(of_seeds[:, place]), place]
+        if len(repeated) > 1:
+            found = scores.on_scale(scores.between(repeated.tolist()))
+        elif len(by_size[size]) == 1:  # then the table's own interval
+            found = scores.statistic(by_size[size][0], metric, statistic)
+        else:
+            continue
+        centre[place], *ends[:, place] = [np.nan if end is None else end for end in found[:3]]
     steps = [_mean_known([one.system.steps for one in by_size[size]]) for size in sizes]
     largest = by_size[sizes[-1]][0].system.contamination
-    return Curve(*head, np.array(sizes), steps, centre, ends[0], ends[1], drawn, largest)
+    made = Curve(*head, np.array(sizes), steps, centre, ends[0], ends[1], drawn, largest)
+    return made._replace(seeds=seeds, of_seeds=of_seeds)
+
+
+def _of_seeds(
+    group: Sequence[Evaluation], sizes: Sequence[float], metric: str, statistic: str
+) -> tuple[tuple[int, ...], Floats]:
+    """The seeds, and (R, S): the score of each at every size."""
+    seeds = sorted({one.system.seed for one in group if one.system.seed is not None})
+    found = np.full((len(seeds), len(sizes)), np.nan)
+    for one in group:
+        mean = scores.statistic(one, metric, statistic).mean
+        if one.system.seed is not None and mean is not None:
+            found[seeds.index(one.system.seed), sizes.index(one.system.data_size)] = mean
+    return tuple(seeds), found
 
 
 def _mean_known(values: Sequence[float]) -> float:

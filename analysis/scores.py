@@ -5,6 +5,8 @@ prompts of both. `P-Match` is the paper's: of a column (task, judge, metric, sta
 local model over the best service. Both are in % and end at 0 and 1000; where the service is near 0
 they say nothing, and the tables warn.
 
+Seeds are replicates: a row each, and one of them all, whose interval is between seeds.
+
 The numbers are those of `understudy.evaluation.scores`: repeats are averaged first, then the
 samples of a prompt; clusters are `group_id`s.
 """
@@ -13,13 +15,14 @@ import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from understudy.evaluation.scores import COVERAGE_AT, METRICS
 from understudy.evaluation.statistics.intervals import (
+    CONFIDENCE,
     RATIO_MOST,
     SCORES,
     Interval,
@@ -28,7 +31,7 @@ from understudy.evaluation.statistics.intervals import (
     ratio_of_means,
 )
 
-from .evaluations import Data, Evaluation, Floats, Names
+from .evaluations import Data, Evaluation, Floats, Names, judge_name
 
 NEAR_ZERO = 5.0  # points, or % of coverage
 PARTS = ("mean", "low", "high")
@@ -96,8 +99,23 @@ def service_ratio(local: Evaluation, service: Evaluation, metric: str) -> Interv
     return ratio_of_means(ours.mean[a], theirs.mean[b], ours.cluster[a])
 
 
+def between(values: Sequence[float]) -> Interval:
+    """The mean of replicates with Student's t interval; without limits below two of them."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, None, None)
+    from scipy.stats import t
+
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half, error, len(values), "between seeds")
+
+
 def service_of(local: Evaluation, evaluations: Sequence[Evaluation]) -> Evaluation | None:
-    """What a local model is compared with: its teacher where the judge saw it, else the first."""
+    """What a local model is compared with: its teacher where the judge saw it, else the first.
+
+    Of several on other data or asked in another way, the one made most like it.
+    """
     system = local.system
     rivals = [
         other
@@ -107,34 +125,92 @@ def service_of(local: Evaluation, evaluations: Sequence[Evaluation]) -> Evaluati
         and np.isin(other.system.prompt, system.prompt).any()
     ]
     taught = [other for other in rivals if other.system.model == system.teacher]
-    return next(iter(taught or rivals), None)
+    return min(taught or rivals, key=lambda other: _unlike(local, other), default=None)
+
+
+def _unlike(one: Evaluation, other: Evaluation) -> int:
+    """How many leaves both have read and found different."""
+    mine, theirs = (
+        {
+            name: text
+            for some in (*e.system.leaves.values(), e.leaves)
+            for name, text in some.items()
+        }
+        for e in (one, other)
+    )
+    return sum(theirs.get(name, text) != text for name, text in mine.items())
 
 
 def table(data: Data) -> pd.DataFrame:
-    """One row per system and judge: every number of Table 1, with the limits beside it."""
-    rows = []
-    for one in data.evaluations:
-        system = one.system
-        row = identity(one) | {
-            "prompts": len(np.unique(system.prompt)),
-            "answers": len(system.prompt),
-            "verdicts": len(one.answer),
-            "unscored": int(np.isnan(one.precision).sum()),
-            **system.contamination._asdict(),
-        }
-        service = service_of(one, data.evaluations) if system.role == "local" else None
-        row["service"] = service.system.model if service else None
-        for metric in METRICS:
-            for name in STATISTICS:
-                row |= _flat(f"{metric}.{name}", statistic(one, metric, name))
-            nothing = Interval(None, None, None)
-            ratio = service_ratio(one, service, metric) if service else nothing
-            row |= _flat(f"{metric}.service_ratio", ratio)
-            row[f"{metric}.near_zero"] = service is not None and is_near_zero(
-                statistic(service, metric, "mean")
+    """One row per system and judge: every number of Table 1, with the limits beside it.
+
+    Where seeds repeat a system, `seeds` names them, and a row of all follows those of each.
+    """
+    rows = [_row(one, data) for one in data.evaluations]
+    groups: defaultdict[tuple[object, ...], list[dict[str, Any]]] = defaultdict(list)
+    for one, row in zip(data.evaluations, rows, strict=True):
+        row["seeds"] = "" if one.system.seed is None else str(one.system.seed)
+        groups[replicate_of(one)].append(row)
+    if all(len({row["seed"] for row in group}) < 2 for group in groups.values()):
+        for row in rows:
+            del row["seeds"]
+        return pd.DataFrame(rows)
+    found = []
+    for group in groups.values():
+        found += group
+        if len({row["seed"] for row in group}) > 1:
+            found.append(_together(group))
+    return pd.DataFrame(found)
+
+
+def replicate_of(one: Evaluation) -> tuple[object, ...]:
+    """What evaluations have in common that differ in their seed only."""
+    system = one.system
+    size = None if system.data_size != system.data_size else system.data_size
+    head = (system.task, system.role, system.model, system.trainer, system.teacher, size)
+    alone = system.run if system.seed is None else None  # nobody knows of what it is a replicate
+    return (*head, system.setup, judge_name(one), alone)
+
+
+def _row(one: Evaluation, data: Data) -> dict[str, Any]:
+    system = one.system
+    row: dict[str, Any] = identity(one) | {
+        "prompts": len(np.unique(system.prompt)),
+        "answers": len(system.prompt),
+        "verdicts": len(one.answer),
+        "unscored": int(np.isnan(one.precision).sum()),
+        **system.contamination._asdict(),
+    }
+    service = service_of(one, data.evaluations) if system.role == "local" else None
+    row["service"] = service.system.model if service else None
+    for metric in METRICS:
+        for name in STATISTICS:
+            row |= _flat(f"{metric}.{name}", statistic(one, metric, name))
+        nothing = Interval(None, None, None)
+        ratio = service_ratio(one, service, metric) if service else nothing
+        row |= _flat(f"{metric}.service_ratio", ratio)
+        row[f"{metric}.near_zero"] = service is not None and is_near_zero(
+            statistic(service, metric, "mean")
+        )
+    return row
+
+
+def _together(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of all seeds: means of theirs, each with its spread and interval between seeds."""
+    row = dict(group[0])
+    seeds = sorted({int(one["seed"]) for one in group})
+    row |= {"seed": None, "seeds": ", ".join(map(str, seeds))}
+    for name in ("verdicts", "unscored", "answers"):
+        row[name] = sum(one[name] for one in group)
+    for metric in METRICS:
+        for name in (*STATISTICS, "service_ratio"):
+            values = [v for one in group if (v := one[f"{metric}.{name}.mean"]) is not None]
+            found = between(values) if values else Interval(None, None, None)
+            row |= _flat(
+                f"{metric}.{name}", on_scale(found, RATIO_MOST if "ratio" in name else 100)
             )
-        rows.append(row)
-    return pd.DataFrame(rows)
+            row[f"{metric}.{name}.sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return row
 
 
 def is_near_zero(service: Interval) -> bool:
@@ -206,15 +282,8 @@ def identity(one: Evaluation) -> dict[str, object]:
         **{"task": system.task, "role": system.role, "model": system.model},
         **{"trainer": system.trainer, "teacher": system.teacher, "data_size": system.data_size},
         **{"seed": system.seed, "judge": judge_name(one)},
+        **{f"leaf.{setting.name}": setting.value for setting in system.setup},
     }
-
-
-def judge_name(one: Evaluation, with_order: bool = True) -> str:
-    """Return the judge, and how it was asked where that is not the usual way."""
-    unusual = [one.prompt_variant] if one.prompt_variant not in ("default", "unknown") else []
-    if with_order and one.order not in ("reference_first", "unknown"):
-        unusual.append(one.order.replace("_", " "))
-    return f"{one.judge} ({', '.join(unusual)})" if unusual else one.judge
 
 
 def _flat(name: str, found: Interval) -> dict[str, float | None]:

@@ -198,12 +198,12 @@ def reach(intervals: list[Values], at_least: float = 1.0) -> float:
     return 1.05 * max([at_least, *ends])
 
 
-def costs(run: RunRecord) -> list[Values]:
+def costs(*runs: RunRecord) -> list[Values]:
     """By kind of stage: time, calls, tokens, dollars; None where nothing was paid for."""
     kinds: dict[str, Values] = {}
     seen = set()
-    for stage in frame.finished(run):
-        if stage.directory.path in seen:  # a directory shared by two rounds was filled once
+    for stage in (stage for run in runs for stage in frame.finished(run)):
+        if stage.directory.path in seen:  # shared by two rounds or runs, it was filled once
             continue
         seen.add(stage.directory.path)
         made = frame.meta(stage.directory)

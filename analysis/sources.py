@@ -24,7 +24,7 @@ from understudy.pipeline.record import RunRecord, find_run, run_files
 from understudy.records import Answer, Coverage, read_rows
 from understudy.store.artifacts import StageDir
 
-from . import frame, labels
+from . import frame, labels, setups
 from .evaluations import Codes, Data, Evaluation, System, log_ratio, ordered
 
 _BLOCK = 1 << 25  # bytes that the reader takes at once; no row is longer
@@ -39,8 +39,11 @@ _REHEARSAL_OWNER = "rehearsal"
 _UNKNOWN = "unknown"
 
 
-def load(sources: Sequence[str], root: Path) -> Data:
-    """Read all sources; runs are looked for below `root`. BadInput where none is evaluated."""
+def load(sources: Sequence[str], root: Path, only: Sequence[str] = ()) -> Data:
+    """Read all sources; runs are looked for below `root`. BadInput where none is evaluated.
+
+    `only` chooses among what they differ in, as KEY=VALUE.
+    """
     evaluations: list[Evaluation] = []
     known: dict[Path, System] = {}  # equal stages of several runs are one system
     seen: set[Path] = set()
@@ -58,7 +61,12 @@ def load(sources: Sequence[str], root: Path) -> Data:
     kinds = {one.system.is_rehearsal for one in evaluations}
     if len(kinds) > 1:
         raise BadInput("some of these are rehearsals and some are not; they never share a table")
-    return Data(ordered(evaluations), found)
+    return gathered(setups.choose(setups.named(evaluations), only), found)
+
+
+def gathered(evaluations: Sequence[Evaluation], runs: list[RunRecord]) -> Data:
+    """What was found, with what tells it apart, in the order of tables."""
+    return Data(ordered(setups.named(evaluations)), runs)
 
 
 def _find(root: Path, source: str) -> list[RunRecord]:
@@ -120,6 +128,8 @@ def _run_system(
         length=log_ratio(
             [row.text for row in rows], [wanted[row.prompt_id].response for row in rows]
         ),
+        leaves=setups.upstream(StageDir(answers), run.root),
+        typed=setups.typed(run),
     )
 
 
@@ -169,6 +179,7 @@ def _run_evaluation(stage: frame.Planned, system: System) -> Evaluation:
         repeat=repeat,
         similarity=columns["similarity"],
         precision=columns["precision"],
+        leaves=setups.leaves_of(stage.directory),
     )
 
 

@@ -19,7 +19,7 @@ from understudy.evaluation.statistics.bias import shifts
 from understudy.evaluation.statistics.intervals import Interval
 
 from . import command, labels, scores, tables
-from .evaluations import Data, Evaluation
+from .evaluations import Data, Evaluation, judge_name
 from .panels import panel
 from .tables import Column, Row, Table
 
@@ -48,10 +48,8 @@ def bridges(data: Data) -> Iterator[Bridge]:
         dict.fromkeys(one.system.task for one in data.evaluations), METRICS
     ):
         here = [one for one in data.evaluations if one.system.task == task]
-        old = {scores.judge_name(one, with_order=False): None for one in here if _is_published(one)}
-        new = {
-            scores.judge_name(one, with_order=False): None for one in here if not _is_published(one)
-        }
+        old = {judge_name(one, with_order=False): None for one in here if _is_published(one)}
+        new = {judge_name(one, with_order=False): None for one in here if not _is_published(one)}
         both = panel(here, metric, "reference_first")
         for before, after in product(old, new):
             if both is None or after not in both.judges:  # asked in the other order

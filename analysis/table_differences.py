@@ -77,6 +77,7 @@ def _table(data: Data, frame: pd.DataFrame) -> Table:
     columns = [
         tables.words("task", "Task"),
         Column("Model", model, is_number=False),
+        *tables.settings(frame),
         tables.words("service", "Service"),
         tables.words("judge", "Judge"),
         Column("Metric", lambda row: str(row["metric"]), is_number=False),

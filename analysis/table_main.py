@@ -15,6 +15,7 @@ from . import command, labels, scores, tables
 from .evaluations import Data
 from .tables import Column, Row, Table
 
+_SEEDS = "; in a row of several seeds: their mean, and Student's 95 % interval between them"
 _SHORT = {"similarity": "Sim.", "precision": "Prec."}
 
 
@@ -31,6 +32,7 @@ def table(data: Data, frame: pd.DataFrame) -> Table:
     columns = [
         tables.words("task", "Task"),
         Column("Model", model, is_number=False),
+        *tables.settings(frame),
         tables.words("judge", "Judge"),
         *(
             _value(metric, name)
@@ -47,8 +49,8 @@ def table(data: Data, frame: pd.DataFrame) -> Table:
         "Similarity and precision by judge: mean over prompts, share of answers whose mean over "
         f"verdicts is at least 50 and 70 (M = {_repeats(data)} verdicts), mean over the service's "
         f"in %.{compared} "
-        "In brackets: 95 % interval over prompts, clustered, conditional on the trained weights. "
-        f"{labels.CONTAMINATED}"
+        "In brackets: 95 % interval over prompts, clustered, conditional on the trained weights"
+        f"{_SEEDS if 'seeds' in frame else ''}. {labels.CONTAMINATED}"
     )
     return Table("table_main", caption, frame, columns, data.is_rehearsal)
 
@@ -102,7 +104,7 @@ def model(row: Row) -> str:
         parts.append(f"{labels.count(row['data_size'])} rows")
     if not tables.missing(row["teacher"]):
         parts.append(f"by {labels.label(row['teacher'])}")
-    if not tables.missing(row["seed"]) and row["seed"]:
+    if "seeds" not in row and not tables.missing(row["seed"]) and row["seed"]:
         parts.append(f"seed {row['seed']:.0f}")
     return f"{name}, {' '.join(parts)}" if parts else name
 

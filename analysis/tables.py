@@ -1,4 +1,4 @@
-"""The one writer of tables: CSV with every digit, Markdown and LaTeX (booktabs) for reading."""
+"""The one writer of tables: CSV with every digit, Markdown and LaTeX for reading."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,14 +8,8 @@ import pandas as pd
 
 from understudy.store.artifacts import write_atomically
 
-from . import labels
-
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "κ": r"$\kappa$", "α": r"$\alpha$"},
-    **{"×": r"$\times$", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "@": "@"},
-}
+from . import labels, latex
+from .latex import escape as escape
 
 Row = dict[str, Any]
 
@@ -48,7 +42,7 @@ def write(table: Table, out: Path) -> list[Path]:
     texts = {
         ".csv": table.frame.to_csv(index=False, lineterminator="\n"),
         ".md": markdown(table, rows),
-        ".tex": latex(table, rows),
+        ".tex": latex.longtable(table.name, caption(table), *_cells(table, rows)),
     }
     paths = [out / f"{table.name}{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
@@ -69,45 +63,35 @@ def markdown(table: Table, rows: Sequence[Row]) -> str:
         f"| {' | '.join('---:' if column.is_number else '---' for column in table.columns)} |",
     ]
     for row in rows:
-        cells = [column.text(row).replace("|", "\\|") for column in table.columns]
+        cells = [" ".join(column.text(row).replace("|", "\\|").split()) for column in table.columns]
         if table.red(row):
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
     return f"{caption(table)}\n\n" + "\n".join(lines) + "\n"
 
 
-def latex(table: Table, rows: Sequence[Row]) -> str:
-    r"""A booktabs table; needs \usepackage{booktabs,xcolor}."""
-    kinds = "".join("r" if column.is_number else "l" for column in table.columns)
+def _cells(table: Table, rows: Sequence[Row]) -> tuple[list[latex.Column], list[list[str]]]:
+    """The columns and the cells of LaTeX's table; what is red is so there, too."""
     body = []
     for row in rows:
-        cells = [escape(column.text(row)) for column in table.columns]
-        if table.red(row):
-            cells = [f"\\textcolor{{red}}{{{cell}}}" if cell else "" for cell in cells]
-        body.append(f"{' & '.join(cells)} \\\\")
-    heading = " & ".join(escape(column.heading) for column in table.columns)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            f"\\caption{{{escape(caption(table))}}}",
-            f"\\label{{tab:{table.name}}}",
-            r"\centering\small",
-            f"\\begin{{tabular}}{{{kinds}}}",
-            r"\toprule",
-            f"{heading} \\\\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+        cells = [column.text(row) for column in table.columns]
+        red = table.red(row)
+        body.append([latex.red(cell) if red and cell else latex.escape(cell) for cell in cells])
+    heads = [latex.Column(latex.escape(c.heading), c.is_number) for c in table.columns]
+    return heads, body
 
 
-def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+def settings(frame: pd.DataFrame) -> list[Column]:
+    """A column for each leaf that the runs differ in, and one for seeds that repeat a system."""
+    names = [str(name) for name in frame.columns if str(name).startswith("leaf.")]
+
+    def of(name: str, heading: str) -> Column:
+        return Column(
+            heading, lambda row: labels.MISSING if missing(row[name]) else str(row[name]), False
+        )
+
+    found = [of(name, name.removeprefix("leaf.")) for name in names]
+    return [*found, of("seeds", "Seed")] if "seeds" in frame else found
 
 
 def words(name: str, heading: str) -> Column:

@@ -1,11 +1,13 @@
 """What the figures draw: the curve through the sizes and the density on a scale that ends."""
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 
+from support import judged_runs
 from understudy.report.page import load_analysis
 
 SIZES = np.array([0.0, 250.0, 1000.0, 4000.0, 16000.0])
@@ -14,6 +16,13 @@ SIZES = np.array([0.0, 250.0, 1000.0, 4000.0, 16000.0])
 def module(name: str) -> Any:
     load_analysis()
     return import_module(f"understudy_analysis.{name}")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("runs")
+    judged_runs.write(root, [0, 250, 1000], prompts=6)
+    return module("sources").load(["big"], root)
 
 
 def curve(values: Any, spread: float = 1.0, statistic: str = "mean") -> Any:
@@ -107,3 +116,54 @@ def test_judges_order_colours_and_names_come_from_one_table() -> None:
     assert looks["gpt-4o"].label == "GPT-4o"
     assert len({look.colour for look in looks.values()}) == 3
     assert module("labels").canonical("claude-3-sonnet-20240229") == "claude-3-sonnet"
+
+
+@pytest.mark.parametrize("corner", ["none", "high", "low"])
+def test_a_stretched_axis_runs_from_0_to_100_and_gives_the_corner_room(corner: str) -> None:
+    places = module("fig_kde").Axis(corner).place(np.linspace(0, 100, 101))
+    assert places[[0, -1]] == pytest.approx([0, 100], abs=1e-9)
+    assert (np.diff(places) > 0).all()
+    room = {"none": (10, 10), "high": (None, 35), "low": (35, None)}[corner]
+    for found, least in ((places[10], room[0]), (100 - places[90], room[1])):
+        assert least is None or found >= least - 1e-9
+
+
+def test_axes_are_stretched_where_half_of_the_answers_crowd_into_a_corner(data: Any) -> None:
+    kde = module("fig_kde")
+    (panels,) = kde.shown(data).values()
+    assert kde._corner(panels) == "none"
+    high = [
+        panel._replace(evaluations=[
+            replace(one, similarity=0 * one.similarity + 95, precision=0 * one.precision + 99)
+            for one in panel.evaluations
+        ])
+        for panel in panels
+    ]  # fmt: skip
+    assert kde._corner(high) == "high"
+
+
+def test_series_can_be_told_apart_in_grey() -> None:
+    styles = [module("draw").style(n) for n in range(module("fig_scaling").MOST)]
+    assert len(set(styles)) == len(styles) == 24
+    assert len({(one.marker, one.dashes) for one in styles[:12]}) == 12
+    shades = [sum(module("draw").mixed("#0173b2", share)) for share in (0.25, 0.5, 0.75)]
+    assert shades == sorted(shades, reverse=True)
+
+
+def test_every_legend_is_outside_of_the_data_and_says_what_its_bars_are(data: Any) -> None:
+    scaling, kde = module("fig_scaling"), module("fig_kde")
+    curves = scaling.figures(data, scaling.fitted(data), scaling.goal(data))
+    drawn = [figure for *_, figure in curves] + [figure for _, figure in kde.figures(data)]
+    drawn.append(module("judges")._figure(data, module("panels").reports(data, 50)))
+    assert len(drawn) == 4
+    for figure in drawn:
+        (legend,) = figure.legends
+        assert all(ax.get_legend() is None for ax in figure.axes)
+        figure.draw_without_rendering()
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(ax.get_window_extent()) for ax in figure.axes)
+        assert any(
+            word in legend.get_title().get_text() for word in ("bars: 95 %", "contours hold")
+        )
+    bars = [text.get_text() for ax in drawn[0].axes for text in ax.texts]
+    assert any(text.startswith("bar ") for text in bars)

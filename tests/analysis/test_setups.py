@@ -24,9 +24,7 @@ def module(name: str) -> Any:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    grid_runs.write(
-        root, grid_runs.grid(trainer=("tiny", "lora"), seed=(0, 1, 2), data_size=SIZES)
-    )
+    grid_runs.write(root, grid_runs.grid(trainer=("tiny", "lora"), seed=(0, 1, 2), data_size=SIZES))
     return root
 
 
@@ -35,7 +33,6 @@ def data(root: Path) -> Any:
     return module("sources").load(["grid"], root)
 
 
-@pytest.mark.xfail(strict=True, reason="recipes are mixed in silence")
 def test_two_recipes_are_two_curves_whose_bars_are_between_their_seeds(data: Any) -> None:
     curves = [c for c in module("scaling").curves(data, "precision") if c.statistic == "mean"]
     assert sorted(module("setups").words(c.setup) for c in curves) == [
@@ -49,7 +46,6 @@ def test_two_recipes_are_two_curves_whose_bars_are_between_their_seeds(data: Any
         assert curve.high - curve.values == pytest.approx(half, rel=1e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="recipes are mixed in silence")
 def test_the_table_has_a_row_per_seed_and_one_of_all_seeds(data: Any) -> None:
     table = module("scores").table(data)
     local = table[(table["role"] == "local") & (table["data_size"] == 1000)]
@@ -61,7 +57,6 @@ def test_the_table_has_a_row_per_seed_and_one_of_all_seeds(data: Any) -> None:
     assert mine.loc["0, 1, 2", "precision.mean.sd"] == pytest.approx(single.std())
 
 
-@pytest.mark.xfail(strict=True, reason="rows of two recipes cannot be told apart")
 def test_printed_rows_of_a_grid_are_all_different(root: Path, tmp_path: Path) -> None:
     assert module("table_main").main(["grid", "--root", str(root), "--out", str(tmp_path)]) == 0
     lines = (tmp_path / "table_main.md").read_text().splitlines()
@@ -71,7 +66,6 @@ def test_printed_rows_of_a_grid_are_all_different(root: Path, tmp_path: Path) ->
     assert len(set(names)) == len(names) == 1 + 2 * 4 * len(SIZES)
 
 
-@pytest.mark.xfail(strict=True, reason="the first system of a name is drawn, the others are not")
 def test_the_density_has_a_panel_per_recipe_and_every_seed_in_it(data: Any) -> None:
     (panels,) = module("fig_kde").shown(data).values()
     assert [(p.name, [one.system.seed for one in p.evaluations]) for p in panels] == [
@@ -80,7 +74,6 @@ def test_the_density_has_a_panel_per_recipe_and_every_seed_in_it(data: Any) -> N
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="other leaves are mixed as well")
 @pytest.mark.parametrize(
     ("axes", "said"),
     [
@@ -104,7 +97,6 @@ def test_any_leaf_that_differs_is_a_column(
     assert found == said
 
 
-@pytest.mark.xfail(strict=True, reason="evaluations of one judge asked in two ways are one")
 @pytest.mark.parametrize(
     ("key", "values", "names"),
     [
@@ -122,20 +114,18 @@ def test_one_judge_asked_in_two_ways_is_two_judges(
     assert len(table) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="nothing is ever refused")
 def test_more_curves_than_can_be_told_apart_are_refused_with_what_differs(tmp_path: Path) -> None:
     rates = [n / 100 for n in range(1, 31)]
     grid_runs.write(tmp_path, grid_runs.grid(**{"trainer.lr": rates}, data_size=(0, 9)), prompts=2)
     data = module("sources").load(["grid"], tmp_path)
-    with pytest.raises(BadInput, match=r"these differ: trainer\.lr; choose with --only trainer\.lr="):
-        list(module("fig_scaling").figures(data, module("fig_scaling").fitted(data),
-                                           module("fig_scaling").goal(data)))  # fmt: skip
+    sentence = r"these differ: trainer\.lr; choose with --only trainer\.lr="
+    with pytest.raises(BadInput, match=sentence):
+        module("fig_scaling").build(data, tmp_path)
     few = module("sources").load(["grid"], tmp_path, ["trainer.lr=0.01,0.02"])
     curves = {curve.setup for curve in module("scaling").curves(few, "precision")}
     assert len(curves) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="there is no --only")
 @pytest.mark.parametrize(
     ("only", "sentence"),
     [
@@ -152,7 +142,6 @@ def test_a_choice_that_cannot_be_made_is_one_sentence(
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.xfail(strict=True, reason="there is no --only")
 def test_a_choice_keeps_what_it_names(root: Path, tmp_path: Path) -> None:
     words = ["grid", "--root", str(root), "--out", str(tmp_path), "--only", "trainer=lora"]
     assert module("table_main").main([*words, "--only", "seed=1"]) == 0
@@ -162,7 +151,6 @@ def test_a_choice_keeps_what_it_names(root: Path, tmp_path: Path) -> None:
     assert set(local["seed"]) == {1}
 
 
-@pytest.mark.xfail(strict=True, reason="one line is drawn through all of them")
 def test_a_curve_of_unlike_runs_is_refused_with_what_differs(root: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"grid-00 and grid-20 would be one point .* trainer\.kind"):
         page.curve(root, "grid-*", tmp_path / "curve.svg")

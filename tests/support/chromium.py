@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+READY = "document.querySelector('#filters')?.dataset.ready === 'true'"
 SECONDS = 60  # that anything may take
 
 
@@ -74,7 +75,9 @@ class Tab:
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
 
-    def open(self, path: Path, hash: str = "", dark: bool = False, width: int = 1200) -> None:
+    def open(
+        self, path: Path, hash: str = "", dark: bool = False, width: int = 1200, ready: str = READY
+    ) -> None:
         """Load a file in a window of this width and wait until its rows can be filtered."""
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
@@ -84,7 +87,7 @@ class Tab:
         )  # fmt: skip
         self.call("Page.navigate", url="about:blank")  # a new hash alone would load nothing
         self.call("Page.navigate", url=path.as_uri() + hash)
-        self.wait("document.querySelector('#filters')?.dataset.ready === 'true'")
+        self.wait(ready)
 
     def value(self, expression: str) -> Any:
         """The value of an expression in the page."""

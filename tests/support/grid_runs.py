@@ -105,6 +105,7 @@ def _run(
         (shared if kind == "baseline" else stages)[kind] = answers
         if kind == "inference":
             line = {"judge": "offline", "role": "local", "precision": summary["precision"]}
+            line |= {"p_match": None}
             table = [{**line, "similarity": summary["similarity"]}]
             stages["gate"] = made("gate", {"a": of}, [], summary={"table": table})
     config = {

@@ -10,7 +10,7 @@ def register(verbs: Any) -> None:
     """Add `status` and `report` to the verbs."""
     for name, verb, help_ in (
         ("status", _status, "show what a run has done, and how to go on"),
-        ("report", _report, "write a run's report: one self-contained HTML page"),
+        ("report", _report, "write the report of a run or a sweep: one self-contained HTML page"),
     ):
         sub = verbs.add_parser(name, help=help_, description=help_)
         sub.set_defaults(verb=verb)
@@ -37,17 +37,19 @@ def _status(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from understudy.config.compose import runs_root
     from understudy.pipeline.record import find_run
-    from understudy.report.page import report
+    from understudy.report.page import report, sweep_report
 
     root = runs_root(arguments.root)
-    if (found := _sweep(root, arguments.run)) is not None:
-        from understudy.sweep.record import SweepRecord
+    if (found := _sweep(root, arguments.run)) is None:
+        print(f"report: {report(find_run(root, arguments.run))}")
+        return
+    from understudy.sweep.record import SweepRecord
 
-        runs = SweepRecord.read(found).begun
-    else:
-        runs = [find_run(root, arguments.run)]
-    for run_json in runs:
-        print(f"report: {report(run_json)}")
+    for run_json in SweepRecord.read(found).begun:
+        page = run_json.with_name("report.html")
+        if not page.is_file() or page.stat().st_mtime_ns < run_json.stat().st_mtime_ns:
+            report(run_json)  # what the sweep's page links to
+    print(f"report: {sweep_report(found)}")
 
 
 def _sweep(root: Path, name: str | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""`understudy report`: the page of one run, and the figure that compares several.
+"""`understudy report`: the page of a run or a sweep, and the figure that compares several runs.
 
 The drawing code is the repository's `analysis/` package, loaded from the checkout or the wheel:
 
@@ -42,6 +42,12 @@ def report(run_json: Path) -> Path:
     """Write `report.html` beside `run.json`."""
     run = RunRecord.read(run_json)
     page: Path = load_analysis().write_report(run, run.path.parent / "report.html")
+    return page
+
+
+def sweep_report(sweep_json: Path) -> Path:
+    """Write `report.html` beside `sweep.json`."""
+    page: Path = load_analysis().write_sweep(sweep_json, sweep_json.with_name("report.html"))
     return page
 
 

@@ -4,6 +4,7 @@ Only `SweepRecord` reads and writes the file. A sweep with one rehearsal among i
 `rehearsal/`, but its runs are named from `paths.root`, since each has a tree of its own.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -51,6 +52,19 @@ class SweepRecord:
     def files(self) -> list[Path]:
         """The run.json of each cell, which is there once the cell has begun."""
         return [self.root / cell.run / "run.json" for cell in self.cells]
+
+    @property
+    def values(self) -> list[dict[str, str]]:
+        """The value of every axis in each cell; none where the cells are no grid of the axes."""
+        terms = ([term.partition("=")[2] for term in given] for given in self.axes.values())
+        grid = [dict(zip(self.axes, one, strict=True)) for one in itertools.product(*terms)]
+        labels = [cell.label for cell in self.cells]
+        if [" ".join(values.values()) for values in grid] == labels:
+            return grid
+        words = (label.split(" ") for label in labels)
+        return [
+            dict(zip(self.axes, w, strict=True)) if len(w) == len(self.axes) else {} for w in words
+        ]
 
     @property
     def begun(self) -> list[Path]:

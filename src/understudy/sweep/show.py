@@ -15,9 +15,15 @@ from understudy.sweep.record import CellRecord, SweepRecord
 class Line(NamedTuple):
     """What is known of a cell."""
 
+    place: int  # among the cells
+    path: Path  # of its run.json, which is there once it has begun
     cell: CellRecord
+    values: dict[str, str]  # by axis
     run: RunRecord | None  # None: not begun
     scores: list[Mapping[str, Any]]  # of the local model by judge, from the gate shown here
+    word: str  # its decision, or how far it is
+    reason: str  # why it does not go on
+    is_failed: bool
 
     @property
     def is_decided(self) -> bool:
@@ -27,20 +33,7 @@ class Line(NamedTuple):
     @property
     def order(self) -> tuple[bool, tuple[float, ...]]:
         """Failures last, the others by precision, then similarity, each the mean of the judges."""
-        failed = not self.is_decided and self.cell.failed is not None
-        return failed, tuple(-_mean(self.scores, metric) for metric in reversed(METRICS))
-
-    def words(self, standings: Standings) -> tuple[str, str]:
-        """Return its decision, or how far it is, and the reason why it does not go on."""
-        if self.run is not None and self.run.decision is not None:
-            decision = self.run.decision
-            return f"passed in round {decision.round}" if decision.passed else "not passed", ""
-        if self.cell.failed:
-            return "failed", f"failed: {self.cell.failed}"
-        if self.run is None:
-            return "not begun", ""
-        state, _, reason = standings.outline(self.run.stage_paths).partition(": ")
-        return state, reason
+        return self.is_failed, tuple(-_mean(self.scores, metric) for metric in reversed(METRICS))
 
     def score(self, metric: str) -> str:
         """Return a metric with its interval, a line per judge."""
@@ -49,6 +42,14 @@ class Line(NamedTuple):
             (f"{row['judge']}: " if several else "") + _score(row[metric] or {})
             for row in self.scores
         )
+
+
+def lines(record: SweepRecord) -> list[Line]:
+    """Return all cells, the best first and those that failed last."""
+    standings = Standings(record.path.parents[2])
+    cells = zip(record.cells, record.files, record.values, strict=True)
+    found = [_line(n, *cell, standings) for n, cell in enumerate(cells)]
+    return sorted(found, key=lambda line: line.order)
 
 
 def show(sweep_json: Path) -> None:
@@ -60,20 +61,16 @@ def show(sweep_json: Path) -> None:
     console.print(f"[bold]{escape(record.name)}[/]{rehearsal_mark(record.rehearsal)}")
     console.print(escape(str(sweep_json.parent)), soft_wrap=True)
     table = plain_table(None, "cell", "rounds", *METRICS, "decision", "run")
-    lines = sorted(map(_line, record.cells, record.files), key=lambda line: line.order)
-    standings = Standings(sweep_json.parents[2])
-    reasons = list[str]()
-    for line in lines:
+    found = lines(record)
+    for line in found:
         rounds = "" if line.run is None else str(len(line.run.rounds))
-        scores = map(line.score, METRICS)
-        run = Path(line.cell.run).name
-        word, reason = line.words(standings)
-        table.add_row(*map(escape, (line.cell.label, rounds, *scores, word, run)))
-        reasons += [f"{line.cell.label} {reason}"] if reason else []
+        cells = (line.cell.label, rounds, *map(line.score, METRICS), line.word)
+        table.add_row(*map(escape, (*cells, Path(line.cell.run).name)))
     console.print(table)
-    for reason in reasons:  # below the table, whose columns would break paths and names
-        console.print(escape(reason), soft_wrap=True)
-    if not all(line.is_decided for line in lines):
+    for line in found:  # below the table, whose columns would break paths and names
+        if line.reason:
+            console.print(escape(f"{line.cell.label} {line.reason}"), soft_wrap=True)
+    if not all(line.is_decided for line in found):
         print(f"to go on: {record.command}")
 
 
@@ -82,24 +79,50 @@ def objective(run_json: Path) -> float:
 
     Where no judge measures precision it is similarity; NaN where nothing is scored.
     """
-    scores = _line(CellRecord("", ""), run_json).scores
+    scores = _scores(RunRecord.read(run_json)) if run_json.is_file() else []
     means = (_mean(scores, metric) for metric in reversed(METRICS))
     return next((mean for mean in means if mean >= 0), math.nan)
 
 
-def _line(cell: CellRecord, run_json: Path) -> Line:
-    """Read a cell's run, and the gate of the round that passed, else of the last that is done."""
-    if not run_json.is_file():
-        return Line(cell, None, [])
-    run = RunRecord.read(run_json)
+def _line(
+    place: int, cell: CellRecord, path: Path, values: dict[str, str], standings: Standings
+) -> Line:
+    run = RunRecord.read(path) if path.is_file() else None
+    word, reason, is_failed = _standing(cell, run, standings)
+    scores = [] if run is None else _scores(run)
+    return Line(place, path, cell, values, run, scores, word, reason, is_failed)
+
+
+def _standing(
+    cell: CellRecord, run: RunRecord | None, standings: Standings
+) -> tuple[str, str, bool]:
+    """Return a cell's decision or how far it is, why it does not go on, and whether it failed."""
+    if run is not None and run.decision is not None:
+        decision = run.decision
+        word = f"passed in round {decision.round}" if decision.passed else "not passed"
+        return word, "", False
+    if cell.failed:
+        return "failed", f"failed: {cell.failed}", True
+    if run is None:
+        return "not begun", "", False
+    state, _, reason = standings.outline(run.stage_paths).partition(": ")
+    states = {path: standings.of(path).state for path in run.stage_paths}
+    is_failed = not {"failed", "cancelled", "blocked"}.isdisjoint(states.values())
+    running = (path for path, state in states.items() if state == "running")
+    losses = filter(None, map(standings.losses, running))
+    return "\n".join([state, *losses]), reason, is_failed
+
+
+def _scores(run: RunRecord) -> list[Mapping[str, Any]]:
+    """Read the gate of the round that passed, else of the last that is done."""
     gates = {step.round: run.stage(step.stages.get("gate", "gate/none")) for step in run.rounds}
     done = [index for index, gate in gates.items() if gate.is_done]
-    passed = run.decision.round if run.decision is not None else None
     if not done:
-        return Line(cell, run, [])
+        return []
+    passed = run.decision.round if run.decision is not None else None
     chosen = passed if passed in done else max(done)
     table = gates[chosen].read("out/summary.json")["table"]
-    return Line(cell, run, [row for row in table if row["role"] == "local"])
+    return [row for row in table if row["role"] == "local"]
 
 
 def _mean(rows: list[Mapping[str, Any]], metric: str) -> float:
