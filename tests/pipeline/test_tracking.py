@@ -11,13 +11,21 @@ from support.files import evaluated, write
 from understudy.cli.main import main
 from understudy.config import TrackingConfig
 from understudy.errors import BadInput
+from understudy.pipeline import tracking as tracking_room
+from understudy.pipeline.standing import Standings
 from understudy.pipeline.tracking import open_tracker
+from understudy.store.artifacts import StageDir
+from understudy.store.progress import Loss, latest_loss, note_loss
 
 
 def tracking(kind: str, mode: str = "offline") -> TrackingConfig:
     return TrackingConfig(kind=kind, project="understudy", mode=mode)  # type: ignore[arg-type]
 
 
+VALUES = {
+    **{"task": {"name": "closed_qa"}, "model": {"name": "tiny"}, "trainer": {"kind": "full"}},
+    "rehearsal": True,
+}
 SCORES = {"mean": 61.5, "low": 58.25, "high": 64.0}
 LINE = {
     **{"judge": "strict", "role": "local", "generator": "local", "n_prompts": 4, "n_unscored": 0},
@@ -105,3 +113,51 @@ def test_the_cells_of_a_sweep_are_a_group_and_the_same_sweep_adds_nothing(tmp_pa
             gate = json.loads((cell / "run.json").read_text())["rounds"][0]["stages"]["gate"]
             assert sweep.name.encode() in file.read_bytes()
             assert gate.encode() in file.read_bytes()
+
+
+@pytest.mark.slow
+def test_losses_are_sent_while_a_fine_tuning_goes_on_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setattr(tracking_room, "_POLL_S", 0.05)
+    stage = StageDir(tmp_path / "finetune" / "f0")
+    scratch = stage.path / "attempts/a/scratch"
+    scratch.mkdir(parents=True)
+    curve = write(tmp_path / "curve.jsonl", [
+        {"step": n, "train_loss": 3.0 - n, "validation_loss": None, "lr": 0.1} for n in (1, 2, 3)
+    ])  # fmt: skip
+    sent = list[dict[str, float]]()
+    with open_tracker(tracking("wandb"), tmp_path / "run", "demo", VALUES, "sizes") as tracker:
+        run = tracker._opened()
+        log = run.log
+        monkeypatch.setattr(run, "log", lambda values: (sent.append(values), log(values)))
+        with tracker.following(stage, "round 0"):
+            for number in (1, 2):
+                note_loss(scratch, Loss(number, 3, "train_loss", 3.0 - number))
+            end = time.monotonic() + 20
+            while len(sent) < 2 and time.monotonic() < end:
+                time.sleep(0.02)
+            assert [values["round 0/step"] for values in sent] == [1, 2]
+        tracker.log_curve("finetune/f0", curve, "round 0")
+        assert [values["round 0/step"] for values in sent] == [1, 2, 3]
+        assert (run.job_type, set(run.tags)) == ("cell", {"closed_qa", "tiny", "full", "rehearsal"})
+    (written,) = (tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb")
+    content = written.read_bytes()
+    for text in (b"round 0/step", b"round 0/train_loss", b"local/*", b"data_size"):
+        assert text in content, text
+
+
+def test_status_names_the_step_and_the_loss_of_a_fine_tuning_that_goes_on(tmp_path: Path) -> None:
+    stage = StageDir(tmp_path / "finetune" / "f0")
+    assert latest_loss(stage) == ""
+    scratch = stage.path / "attempts/a/scratch"
+    scratch.mkdir(parents=True)
+    for step, name, value in ((1, "train_loss", 2.5), (1, "validation_loss", 2.75),
+                              (2, "train_loss", 2.25)):  # fmt: skip
+        note_loss(scratch, Loss(step, 40, name, value))
+    with (scratch / "live.jsonl").open("a") as file:
+        file.write('[3, 40, "train')  # half a line
+    assert latest_loss(stage) == "step 2 of 40, loss 2.250, validation 2.750 at step 1"
+    assert Standings(tmp_path).losses("finetune/f0") == latest_loss(stage)
+    assert Standings(tmp_path).losses("inference/f0") == ""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,16 @@ def test_hydra_s_sweeper_gets_the_score_of_a_cell(tmp_path: Path) -> None:
     compose.multirun(words, None, tmp_path / "hydra", lambda *_: objective(next(left)))
     assert hydra_jobs.Returned.values == [61.5, 83.25]
     assert math.isnan(objective(tmp_path / "nothing" / "run.json"))
+
+
+def test_an_interval_without_a_search_is_refused_with_the_way_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "trainer.lr=interval(0.1,0.2)"]) == 2
+    assert "-m hydra/sweeper=optuna" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("optuna") is not None, reason="the extra optuna is installed")
+def test_a_search_without_optuna_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "-m", "hydra/sweeper=optuna", "seed=0,1"]) == 2
+    assert "pip install 'understudy[optuna]'" in capsys.readouterr().err

@@ -90,6 +90,8 @@ def _multirun(arguments: argparse.Namespace) -> int:
     from understudy.sweep import cells as sweep_cells
     from understudy.sweep.show import objective
 
+    if composing.is_search(arguments.overrides):
+        return _search(arguments)
     grid = composing.grid(arguments.overrides, arguments.config_dir)
     cells = sweep_cells.expand(grid, composing.Composer(arguments.config_dir))
     if (kind := cells.cells[0].config.cluster.kind) != "local":
@@ -115,3 +117,52 @@ def _multirun(arguments: argparse.Namespace) -> int:
     composing.multirun(arguments.overrides, arguments.config_dir, root / "hydra" / cells.name, job)
     print(f"cells: {len(cells.cells)}, stages run: {sum(run.computed for run in runs)}")
     return max(codes)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    """Let a sweeper choose cell after cell by the scores so far; say which was the best."""
+    from understudy import config
+    from understudy.config import compose as composing
+    from understudy.config.command_line import command
+    from understudy.pipeline import run as pipeline
+    from understudy.sweep import show
+    from understudy.sweep.trials import Trials
+
+    keys, fixed = composing.searched(arguments.overrides, arguments.config_dir)
+    first = config.build(composing.compose(fixed, arguments.config_dir))
+    if first.cluster.kind != "local":
+        kind = first.cluster.kind
+        raise BadInput(f"-m runs cell after cell on this machine; leave it out with cluster={kind}")
+    trials = Trials(first, keys, _typed(arguments, [*arguments.overrides, "-m"]))
+    codes = [0]
+
+    def job(overrides: list[str], values: dict[str, Any]) -> float | None:
+        label = trials.label(overrides)
+        try:
+            one = trials.config(values, label)
+            trials.begin(label, pipeline.run_root(one) / "run" / pipeline.run_name(one))
+            run = pipeline.Run(one, _typed(arguments, overrides))
+            run.execute()
+            score = show.objective(run.record.path)
+        except UnderstudyError as error:
+            codes.append(error.exit_code)
+            trials.fail(label, error)
+            print(f"understudy: trial {label} failed. {error}", file=sys.stderr)
+            return None  # the plugin takes no NaN
+        trials.end(label, score, run.record.config, overrides)
+        return None if math.isnan(score) else score
+
+    place = pipeline.run_root(first) / "hydra" / trials.record.name
+    given = [*composing.SEARCH, *arguments.overrides]
+    try:
+        composing.multirun(given, arguments.config_dir, place, job)
+    except ValueError:  # Optuna's, where no trial has a score
+        if trials.best is not None:
+            raise
+    show.show(trials.record.path)
+    if (best := trials.best) is None:
+        return max(codes)
+    print(f"best cell: {best.label}, score {best.score:.1f}")
+    print(f"its config: {best.path}")
+    print(f"to run it: {command(*_typed(arguments, best.overrides)[1:])}")
+    return 0

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,11 +160,38 @@ def grid(overrides: list[str], config_dir: str | None) -> Grid:
     return Grid(terms, axes, {group: sorted(known[group]) for group in known})
 
 
+# Of hydra/sweeper=optuna: our scores are better the higher, and a failed cell ends no search.
+SEARCH = ("hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1")
+
+
+def is_search(overrides: list[str]) -> bool:
+    """Return whether Hydra is to choose the cells, by a sweeper of another kind than its own."""
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("hydra/sweeper=")]
+    return bool(chosen) and chosen[-1] != "basic"
+
+
+def searched(overrides: list[str], config_dir: str | None) -> tuple[list[str], list[str]]:
+    """Return the keys that a search chooses, and the overrides that it leaves as they are."""
+    overrides = command_line.as_typed(overrides)
+    if "hydra/sweeper=optuna" in overrides and find_spec("optuna") is None:
+        raise BadInput(
+            "hydra/sweeper=optuna needs Hydra's plugin: pip install 'understudy[optuna]'"
+        )
+    with _hydra(config_dir) as hydra:
+        given = _parse(overrides, config_dir, hydra, may_search=True)
+        fixed = [override.input_line for override in given if not override.is_sweep_override()]
+        params = _sweeper_params([*fixed, *_searchpath(config_dir)])
+    keys = [*params, *(o.get_key_element() for o in given if o.is_sweep_override())]
+    given_keys = {o.get_key_element() for o in given if not o.is_sweep_override()}
+    plain = [word for word in fixed if not word.startswith("hydra")]
+    return [key for key in dict.fromkeys(keys) if key not in given_keys], plain
+
+
 def multirun(
     overrides: list[str],
     config_dir: str | None,
     directory: Path,
-    job: Callable[[list[str], dict[str, Any]], float],
+    job: Callable[[list[str], dict[str, Any]], float | None],
 ) -> None:
     """Let Hydra sweep; `job` gets the overrides and values of a cell, and returns its score.
 
@@ -171,13 +199,13 @@ def multirun(
     """
     overrides = command_line.as_typed(overrides)
 
-    def task(composed: Any) -> float:
+    def task(composed: Any) -> float | None:
         return job([_cell_s(word) for word in HydraConfig.get().overrides.task], _plain(composed))
 
     modes = ("run", "sweep")
     places = [command_line.override(f"hydra.{mode}.dir", str(directory)) for mode in modes]
     with _hydra(config_dir) as hydra:
-        _parse(overrides, config_dir, hydra)
+        _parse(overrides, config_dir, hydra, may_search=is_search(overrides))
         given = [*overrides, *_searchpath(config_dir), *places]
         hydra.multirun("config", task, given, with_log_configuration=False)
 
@@ -263,7 +291,9 @@ def _leaves_of(path: Path) -> list[str]:
     return list(flat(content if isinstance(content, dict) else {}))
 
 
-def _parse(overrides: list[str], config_dir: str | None, hydra: Any) -> list[Any]:
+def _parse(
+    overrides: list[str], config_dir: str | None, hydra: Any, may_search: bool = False
+) -> list[Any]:
     """The parsed overrides; one sentence for what Hydra would answer with a page."""
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     known = groups(config_dirs(config_dir))
@@ -276,7 +306,10 @@ def _parse(overrides: list[str], config_dir: str | None, hydra: Any) -> list[Any
         except HydraException as error:  # also the parent of OverrideParseException
             message = str(error).splitlines()[0]
             raise BadInput(f"{text} cannot be read as key=value: {message}") from None
-        _check(override, known)
+        if not (may_search and override.is_interval_sweep()):
+            _check(override, known)
+        elif not _is_known(override.key_or_group, config.LEAVES):
+            raise BadInput(f"{text}: {override.key_or_group} is no leaf, so it has no interval")
         parsed.append(override)
     return parsed
 
@@ -286,7 +319,10 @@ def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
     key, text = override.key_or_group, override.input_line
     values = [override.value()]
     if override.is_interval_sweep():
-        raise BadInput(f"{text}: an interval has no cells; use range() or choice()")
+        raise BadInput(
+            f"{text}: an interval has no cells; use range() or choice(), "
+            "or search it with -m hydra/sweeper=optuna"
+        )
     if override.is_sweep_override():
         values = _values(override)
         if not values:

@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,7 +182,8 @@ class Run:
         record.update({role: stage.path for role, stage in plan.items()})
         self.record.write()
         for role, stage in plan.items():
-            yield from self._stage(role, stage)
+            with self._followed(role, stage):
+                yield from self._stage(role, stage)
             if role == "split":
                 for line in self._power(stage):
                     self.say(line)
@@ -189,6 +191,13 @@ class Run:
                 curve = self.root / stage.path / "out" / "curve.jsonl"
                 name = f"round {self.record.rounds[-1].round}"
                 self.tracker.log_curve(stage.path, curve, name)
+
+    def _followed(self, role: str, stage: Stage) -> AbstractContextManager[None]:
+        """While a fine-tuning goes on, its losses go to the tracker."""
+        if role != "finetune" or not self.record.rounds:
+            return nullcontext()
+        name = f"round {self.record.rounds[-1].round}"
+        return self.tracker.following(StageDir(self.root / stage.path), name)
 
     def _power(self, split: Stage) -> list[str]:
         """What a decision can show, before anything is bought for it."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from understudy.errors import EnvironmentFailed
 from understudy.store import locks
 from understudy.store.artifacts import StageDir
+from understudy.store.progress import latest_loss
 
 STATES = ("done", "running", "queued", "failed", "cancelled", "blocked", "missing")
 # Why a job waits, in Slurm's words, where waiting helps; of any other reason somebody must hear.
@@ -62,6 +63,10 @@ class Standings:
         if stage not in self._known:
             self._known[stage] = self._look(stage)
         return self._known[stage]
+
+    def losses(self, stage: str) -> str:
+        """Return the step and losses of a fine-tuning that goes on; "" of any other stage."""
+        return latest_loss(StageDir(self._root / stage)) if stage.startswith("finetune/") else ""
 
     def outline(self, stages: Iterable[str]) -> str:
         """Return how many are in which state, and the first reason why one failed or waits."""

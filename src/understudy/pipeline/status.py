@@ -123,6 +123,8 @@ def _states(standings: Standings, stages: Mapping[str, str]) -> str:
         by_state[standing.state].append(escape(name))
         if standing.reason:
             reasons[escape(standing.reason)] = None
+        if standing.state == "running" and (losses := standings.losses(path)):
+            reasons[escape(f"{name}: {losses}")] = None
     lines = [f"{state}: {', '.join(names)}" for state, names in by_state.items() if names]
     return "\n".join([*lines, *reasons])
 

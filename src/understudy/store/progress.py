@@ -1,11 +1,58 @@
-"""Progress of a stage: a rich bar on a terminal, one plain line every few seconds elsewhere."""
+"""Progress of a stage: a rich bar on a terminal, one plain line every few seconds elsewhere.
 
+A fine-tuning also notes its losses in `scratch/live.jsonl` of its attempt, for whoever watches; the
+file goes with the attempt, and curve.jsonl is what stays.
+"""
+
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from understudy.store.artifacts import StageDir
+
+_LIVE = "live.jsonl"
 
 _PLAIN_EVERY_S = 10.0
+
+
+class Loss(NamedTuple):
+    """A loss that a fine-tuning has measured."""
+
+    step: int
+    total: int  # steps of the whole training
+    name: str  # "train_loss" | "validation_loss"
+    value: float
+
+
+def note_loss(scratch: Path, loss: Loss) -> None:
+    """Append a loss to what is noted of an attempt."""
+    with (scratch / _LIVE).open("a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(loss)}\n")
+
+
+def noted_losses(stage: StageDir) -> list[Loss]:
+    """Return the losses of the newest attempt at a stage so far; steps come again at a resume."""
+    files = list(stage.path.glob(f"attempts/*/scratch/{_LIVE}"))
+    try:
+        newest = max(files, key=lambda path: path.stat().st_mtime)
+        lines = newest.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be half a line
+        return [Loss(*json.loads(line)) for line in lines]
+    except (ValueError, OSError):  # none yet, or the attempt has just ended
+        return []
+
+
+def latest_loss(stage: StageDir) -> str:
+    """Return the step and losses that a fine-tuning has reached, "" where none is noted."""
+    last = {loss.name: loss for loss in noted_losses(stage)}
+    train, held = last.get("train_loss"), last.get("validation_loss")
+    if train is None:
+        return ""
+    validation = "" if held is None else f", validation {held.value:.3f} at step {held.step}"
+    return f"step {train.step} of {train.total}, loss {train.value:.3f}{validation}"
 
 
 @contextmanager

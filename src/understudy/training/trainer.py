@@ -20,6 +20,7 @@ from understudy.config import Config
 from understudy.config.accelerate import AccelerateConfig, split_batch
 from understudy.errors import Internal
 from understudy.models import load, ranks
+from understudy.store.progress import Loss, note_loss
 from understudy.training import checkpoints as saved
 from understudy.training.checkpoints import check_finite, chosen, is_stale
 from understudy.training.data import IGNORED, Conversation, Encoded, StepPlan, conversations
@@ -133,6 +134,11 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         check_finite(state.log_history[-1], self._recipe.lr, has_scaler=args.fp16)
         if "loss" in logs:
             self._advance(1, f"loss {logs['loss']:.3f}")
+        if ranks.rank() == 0:
+            for key, name in (("loss", "train_loss"), ("eval_loss", "validation_loss")):
+                if key in logs:
+                    loss = Loss(state.global_step, self.steps.total, name, float(logs[key]))
+                    note_loss(Path(args.output_dir).parent, loss)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         ranks.barrier()  # every rank has written its part
