@@ -36,7 +36,9 @@ soak: .venv/.installed ## 119 more kills, 20 interruptions on Slurm, the wheel o
 	UNDERSTUDY_PYTHONS="3.12 3.13" $(BIN)/pytest -m slow tests/test_wheel.py
 	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/pipeline/test_crashes.py tests/services/test_paid_runs.py
 	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/sweep/test_slurm.py
+	UNDERSTUDY_DRAWS=200 $(BIN)/pytest -m slow tests/evaluation/test_world_rows.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_worlds.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_intervals.py
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
 	for script in tests/benchmarks/bench_*.py; do PYTHONPATH=.:tests $(BIN)/python "$$script" || exit 1; done

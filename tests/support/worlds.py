@@ -13,12 +13,17 @@ A child (prompt of a group, answer of a prompt, verdict on an answer) has the ma
 parent and correlates with its siblings: 0.5 in a group, 0.5 in a prompt, 0.8 in an answer. Gaussian
 values are sums of shares; all others copy the parent with probability sqrt(correlation), so the
 mean and the law of one verdict are the same in all worlds of one kind.
+
+`draw` makes the mean of an answer's M verdicts at once, by how many of them copy, win or lose;
+`verdicts` makes them one by one. Both have the same law.
 """
 
 import zlib
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from understudy.evaluation import decision
 from understudy.evaluation.statistics import intervals
@@ -54,6 +59,10 @@ class World(NamedTuple):
         return zlib.crc32(self.name.encode())
 
     @property
+    def judges(self) -> int:
+        return 3 if self.missing == "judge" else 1
+
+    @property
     def sizes(self) -> Any:
         """Prompts of each cluster, (G,)."""
         kind, count = self.prompts[0], int(self.prompts[1:])
@@ -84,26 +93,104 @@ def grid() -> list[World]:
 
 
 def draw(world: World, loops: int, rng: Any, mean: float = -MARGIN) -> Scores:
-    """So many samples of the world whose true difference is `mean`."""
-    sizes = world.sizes
-    cluster = np.repeat(np.arange(len(sizes)), sizes)
-    judges = 3 if world.missing == "judge" else 1
-    rows = (loops, len(cluster))
-    found = _fresh(world, (loops, len(sizes)), rng, mean)[:, cluster]
-    if len(cluster) > len(sizes):
-        found = _children(world, found, rows, GROUP, rng, mean)
-    found = found[..., None]
-    if world.k > 1:
-        found = _children(world, found, (*rows, world.k), PROMPT, rng, mean)
-    found = found[..., None]
-    if world.m * judges > 1:
-        shape = (*rows, world.k, judges)
-        said = [_children(world, found, shape, ANSWER, rng, mean) for _ in range(world.m)]
-        sides = [_sides(world, one) for one in said]
-        local, service = (sum(side) / world.m for side in zip(*sides, strict=True))
+    """So many samples of the world whose true difference is `mean`; scores are means over M."""
+    answers = _answers(world, loops, rng, mean)
+    if world.m == 1 and world.judges == 1:
+        local, service = _sides(world, answers)
     else:
-        local, service = _sides(world, found)
-    return Scores(*_lose(world, local, service, rng), cluster)
+        local, service = _verdict_means(world, answers, rng, mean)
+    return _scores(world, *_lose(world, local, service, rng))
+
+
+def verdicts(world: World, loops: int, rng: Any, mean: float = -MARGIN) -> Scores:
+    """The same with each verdict by itself: (loops, prompts, K, judges, M)."""
+    found = _answers(world, loops, rng, mean)
+    if world.m * world.judges > 1:
+        found = _children(world, found, (world.m, *found.shape), ANSWER, rng, mean)
+    else:
+        found = found[None]
+    local, service = _sides(world, found)
+    gone = [np.isnan(side) for side in _lose(world, local.mean(0), service.mean(0), rng)]
+    return _scores(world, np.where(gone[0], np.nan, local), np.where(gone[1], np.nan, service))
+
+
+def _scores(world: World, local: Any, service: Any) -> Scores:
+    """The axes in their order; they are drawn the other way round, as sums are faster so."""
+    ahead = local.ndim - 2
+    axes = (ahead, ahead + 1, *reversed(range(ahead)))
+    return Scores(local.transpose(axes), service.transpose(axes), _cluster(world))
+
+
+def _cluster(world: World) -> Any:
+    return np.repeat(np.arange(len(world.sizes)), world.sizes)
+
+
+def _answers(world: World, loops: int, rng: Any, mean: float) -> Any:
+    """Differences of answers, (judges, K, loops, prompts): equal for all judges."""
+    cluster = _cluster(world)
+    found = _fresh(world, (loops, len(world.sizes)), rng, mean)
+    if len(cluster) > len(world.sizes):
+        shape = (loops, len(cluster))
+        found = _children(world, found[:, cluster], shape, GROUP, rng, mean)
+    found = found[None]
+    if world.k > 1:
+        found = _children(world, found, (world.k, *found.shape[1:]), PROMPT, rng, mean)
+    return np.broadcast_to(found, (world.judges, *found.shape))
+
+
+def _verdict_means(world: World, answers: Any, rng: Any, mean: float) -> tuple[Any, Any]:
+    """Means of local model and service over the M verdicts on each answer.
+
+    A verdict is a copy, or fresh; a fresh one of 0/100 scores is a win, a loss or a tie, one of
+    ties is a loss or a tie, and the sum of so many fresh exponentials is one of a gamma law.
+    """
+    m, copy = world.m, np.sqrt(ANSWER)
+    if world.values == "gaussian":
+        fresh = 15 * np.sqrt((1 - ANSWER) / m) * rng.standard_normal(answers.shape)
+        return _sides(world, mean + copy * (answers - mean) + fresh)
+    wins = SHARES.get(world.values, 0.0)
+    losses = {"skew": 1.0, "ties": 0.4}.get(world.values, wins - mean / 100)
+    shares = (copy, (1 - copy) * losses, (1 - copy) * wins)
+    copies, lost, won = _counts(m, shares, answers, rng)
+    if world.values == "skew":
+        total = copies * answers + lost * (mean + 15) - 15 * _gamma(lost, rng)
+        return _sides(world, total / m)
+    size = 100 * lost if world.values in SHARES else -mean / 0.4 * _gamma(lost, rng)
+    local = 100 + (copies * np.minimum(answers, 0) - size) / m
+    if not wins:
+        return local, np.full(local.shape, 100.0)
+    return local, 100 - (copies * np.maximum(answers, 0) + 100 * won) / m
+
+
+BINS = 1 << 13
+
+
+def _counts(m: int, shares: tuple[float, ...], like: Any, rng: Any) -> list[Any]:
+    """How many of m fall to each share, arrays like `like`; the rest fall to none."""
+    outcomes = [one for one in product(range(m + 1), repeat=len(shares)) if sum(one) <= m]
+    whole = np.array([(*one, m - sum(one)) for one in outcomes])
+    rest = max(1 - sum(shares), 0.0)
+    chances = stats.multinomial.pmf(whole, m, np.array([*shares, rest]) / (sum(shares) + rest))
+    order = np.argsort(-chances)[: np.count_nonzero(chances > 1e-12)]
+    ends = np.cumsum(chances[order])
+    ends[-1] = 1.0
+    # Most bins of the unit interval are within one outcome; only in the others is it searched.
+    first, last = (
+        ends.searchsorted((np.arange(BINS) + one) / BINS, "right") for one in (0, 1 - 1e-9)
+    )
+    uniform = rng.random(like.shape)
+    bins = (uniform * BINS).astype(np.intp)
+    place = first[bins]
+    mixed = (first != last)[bins]
+    place[mixed] = ends.searchsorted(uniform[mixed], "right")
+    return [column.astype(float)[place] for column in whole[order, : len(shares)].T]
+
+
+def _gamma(shape: Any, rng: Any) -> Any:
+    found = np.zeros(shape.shape)
+    some = shape > 0
+    found[some] = rng.standard_gamma(shape[some])
+    return found
 
 
 def _fresh(world: World, shape: Any, rng: Any, mean: float) -> Any:
@@ -139,18 +226,16 @@ def _sides(world: World, difference: Any) -> tuple[Any, Any]:
 
 
 def _lose(world: World, local: Any, service: Any, rng: Any) -> tuple[Any, Any]:
-    """Take the scores out that this world does not show."""
+    """Take the scores (judges, K, loops, prompts) out that this world does not show."""
     if world.missing == "judge":
         silent = np.zeros(local.shape, bool)
-        silent[..., -1] = rng.random(local.shape[:2])[..., None] < 0.5
+        silent[-1] = rng.random(local.shape[2:]) < 0.5
         return np.where(silent, np.nan, local), np.where(silent, np.nan, service)
     share = {"none": 0.0, "some": 0.05, "local": 0.3}[world.missing]
     if share:
-        gone = (local < BAD) & (rng.random(local.shape) < share)
-        local = np.where(gone, np.nan, local)
+        local = np.where((local < BAD) & (rng.random(local.shape) < share), np.nan, local)
     if world.missing == "some":
-        gone = (service < BAD) & (rng.random(service.shape) < share)
-        service = np.where(gone, np.nan, service)
+        service = np.where((service < BAD) & (rng.random(service.shape) < share), np.nan, service)
     return local, service
 
 
@@ -160,14 +245,19 @@ def differences(scores: Scores) -> tuple[Any, Any]:
     As `decision.pair` makes them: samples are averaged within a judge, then judges that scored both
     sides; a prompt that no judge scored on both is NaN in the first.
     """
+    gone = [np.isnan(side) for side in scores[:2]]
+    if not gone[0].any() and not gone[1].any():
+        whole = (scores.local - scores.service).mean(-1).mean(-1)
+        return whole, whole
     local, service = (_known_mean(side, -2) for side in scores[:2])
     panel = _known_mean(local - service, -1)
-    worst = np.where(np.isnan(scores.local), 0.0, scores.local)
-    worst = worst - np.where(np.isnan(scores.service), 100.0, scores.service)
-    return panel, worst.mean((-2, -1))
+    worst = np.where(gone[0], 0.0, scores.local) - np.where(gone[1], 100.0, scores.service)
+    return panel, worst.mean(-1).mean(-1)
 
 
 def _known_mean(values: Any, axis: int) -> Any:
+    if values.shape[axis] == 1:
+        return np.take(values, 0, axis)
     known = ~np.isnan(values)
     count = known.sum(axis)
     total = np.where(known, values, 0.0).sum(axis)
@@ -184,6 +274,21 @@ def totals(values: Any, cluster: Any) -> tuple[Any, Any]:
     )
 
 
+class Totals(NamedTuple):
+    """Sums and counts over the clusters of many samples, (loops, G) each."""
+
+    panel: tuple[Any, Any]
+    worst: tuple[Any, Any]
+
+
+def totals_of(scores: Scores) -> Totals:
+    """The sums that a decision is made of."""
+    panel, worst = differences(scores)
+    found = totals(worst, scores.cluster)
+    return Totals(found if panel is worst else totals(panel, scores.cluster), found)
+
+
+PART = 4000  # samples that are decided at once
 DRAWS = 1999  # of the bootstrap; a decision has 9,999, and the level is the same to .002
 
 
@@ -191,25 +296,38 @@ def migrates(
     world: World, loops: int, mean: float = -MARGIN, level: float = 0.05, seed: int = 0
 ) -> int:
     """How many of so many samples say MIGRATE at this level: `decide`'s rule, on arrays."""
-    if len(world.sizes) < decision.MIN_CLUSTERS or world.sizes.sum() < decision.MIN_PROMPTS:
-        return 0
     rng = np.random.default_rng((world.seed, seed))
-    chunk = max(1, min(loops, 1_000_000 // (int(world.sizes.sum()) * world.k)))
-    said = 0
-    for start in range(0, loops, chunk):
-        scores = draw(world, min(chunk, loops - start), rng, mean)
-        said += int(yes(scores, level).sum())
+    chunk, said = max(1, 250_000 // (int(world.sizes.sum()) * world.k * world.judges)), 0
+    for start in range(0, loops, PART):
+        left = min(PART, loops - start)
+        sizes = [min(chunk, left - at) for at in range(0, left, chunk)]
+        found = [totals_of(draw(world, size, rng, mean)) for size in sizes]
+        said += int(yes(_joined(found), level).sum())
     return said
 
 
-def yes(scores: Scores, level: float, draws: int = DRAWS) -> Any:
+def _joined(parts: list[Totals]) -> Totals:
+    panel, worst = (
+        tuple(np.concatenate(side) for side in zip(*of, strict=True))
+        for of in zip(*parts, strict=True)
+    )
+    return Totals(panel, worst)
+
+
+def yes(found: Totals, level: float, draws: int = DRAWS) -> Any:
     """(loops,): whether both the mean and the mean at worst are shown to be above the margin."""
-    panel, worst = (totals(one, scores.cluster) for one in differences(scores))
-    found = intervals.exceeds(*worst, -MARGIN, level, draws, decision.SCALE)
-    # What is complete needs no second test; a cluster without any score leaves the mean.
-    left = found & (np.abs(panel[0] - worst[0]).sum(-1) > 1e-9)
-    for loop in np.flatnonzero(left):
-        keep = panel[1][loop] > 0
-        one = (side[loop : loop + 1, keep] for side in panel)
-        found[loop] = intervals.exceeds(*one, -MARGIN, level, draws, decision.SCALE)[0]
-    return found
+
+    def shown(top: Any, bottom: Any) -> Any:
+        bottom = bottom[0] if len(bottom) and (bottom == bottom[0]).all() else bottom
+        return intervals.exceeds(top, bottom, -MARGIN, level, draws, decision.SCALE)
+
+    kept = found.panel[1] > 0  # a cluster without any score leaves the mean
+    clusters = kept.sum(-1)
+    said = (clusters >= decision.MIN_CLUSTERS) & (found.panel[1].sum(-1) >= decision.MIN_PROMPTS)
+    said[said] = shown(*(side[said] for side in found.worst))
+    # What is complete needs no second test.
+    left = said & (np.abs(found.panel[0] - found.worst[0]).sum(-1) > 1e-9)
+    for size in np.unique(clusters[left]):
+        at = left & (clusters == size)
+        said[at] = shown(*(side[at][kept[at]].reshape(-1, size) for side in found.panel))
+    return said

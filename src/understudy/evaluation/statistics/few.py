@@ -10,7 +10,8 @@ with mean mu, and mass may be given to the end of the scale although no cluster 
 
 (Owen 1988, Biometrika 75:237, for the weights). For 0/100 scores of single prompts this is
 Tango's score test of paired proportions (1998, Statist. Med. 17:891). z is compared with t.
-Besides, seeing no failure at all must be rarer than the level where failures alone make mu.
+Besides, where failures alone make mu, seeing as few of them must be rarer than the level: for 0/100
+scores of a service that is always right the level is then exact.
 
 x_c is the mean of a cluster, and G the number of equal clusters that are worth as much as these,
 (sum n_c)^2 / sum n_c^2 (Kish 1965): one conversation that holds a fifth of the prompts can lose
@@ -44,7 +45,7 @@ def failing(values: Floats, weights: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         carried = below.sum(-1) ** 2 / squares
     found: Floats = np.where(known, carried, 0.0) * effective(weights) / values.shape[-1]
-    return found
+    return np.round(found, 9)  # eleven equal failures are eleven, in whatever order they are added
 
 
 def above(values: Floats, weights: Floats, bound: Floats | float, end: float, tail: float) -> Mask:
@@ -52,7 +53,7 @@ def above(values: Floats, weights: Floats, bound: Floats | float, end: float, ta
 
     Takes the means of clusters (..., G) and their weights, also as (G,); `end` is the least value.
     """
-    from scipy.special import stdtrit
+    from scipy.special import betainc, stdtrit
 
     size = effective(weights)
     mean = (values * weights).sum(-1) / weights.sum(-1)
@@ -64,10 +65,17 @@ def above(values: Floats, weights: Floats, bound: Floats | float, end: float, ta
     found = (z > -stdtrit(np.maximum(size - 1, 1), tail)) & (mean > bounds) & (reach > 0)
     # A world whose values are the usual ones, but for failures at the end of the scale that bring
     # its mean down to the bound, shows no failure at all in this share of samples.
-    usual = np.minimum(np.median(values, axis=-1), mean)
+    median = np.median(values, axis=-1)
+    usual = np.minimum(median, mean)
     rate = np.clip((usual - bounds) / np.maximum(usual - end, 1e-12), 0, 1)
     unseen = (1 - rate) ** size > tail
-    answer: Mask = found & ~unseen
+    # And one whose failures are more, but else as these, shows so few in this share. Squares count
+    # a failure at the end as one, and what falls a little short as next to nothing.
+    short, whole = np.maximum(median[..., None] - values, 0), np.maximum(median - end, 1e-12)
+    lost = (short**2 * weights).sum(-1) / weights.sum(-1) / whole  # points of the mean
+    rate, seen = np.clip((mean + lost - bounds) / whole, 0, 1), size * lost / whole
+    often = betainc(np.maximum(size - seen, 1e-9), seen + 1, 1 - rate) > tail
+    answer: Mask = found & ~unseen & ~often
     return answer
 
 

@@ -143,17 +143,27 @@ def cluster_rate(passed: Sequence[bool] | Mask, groups: ArrayLike) -> Interval:
     clusters = len(top)
     if clusters < 2:
         return Interval(float(data.mean()), None, None, None, clusters)
+    low, high = rate_limits(top, bottom)
+    rate, error = map(float, ratio_and_error(top, bottom))
+    return Interval(rate, float(low), float(high), error, clusters, EXACT_FORM)
+
+
+def rate_limits(top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
+    """The limits of `cluster_rate` from the hits and trials of each cluster (..., G)."""
     from scipy.special import betaincinv, stdtrit
 
-    rate, error = map(float, ratio_and_error(top, bottom))
-    size = min(len(data), rate * (1 - rate) / error**2) if error > 0 else clusters
-    tail = (1 - CONFIDENCE) / 2
-    if size > clusters:
-        size *= float(stdtrit(size - 1, tail) / stdtrit(clusters - 1, tail)) ** 2
+    clusters, tail = top.shape[-1], (1 - CONFIDENCE) / 2
+    rate, error = ratio_and_error(top, bottom)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.minimum(bottom.sum(-1), rate * (1 - rate) / error**2)
+    size = np.where(error > 0, size, clusters)
+    shrunk = (stdtrit(np.maximum(size, 2) - 1, tail) / stdtrit(clusters - 1, tail)) ** 2
+    size = np.where(size > clusters, size * shrunk, size)
     hits = rate * size
-    low = float(betaincinv(hits, size - hits + 1, tail)) if rate > 0 else 0.0
-    high = float(betaincinv(hits + 1, size - hits, 1 - tail)) if rate < 1 else 1.0
-    return Interval(rate, low, high, error, clusters, EXACT_FORM)
+    low = np.where(rate > 0, betaincinv(np.maximum(hits, 1e-9), size - hits + 1, tail), 0.0)
+    missed = np.maximum(size - hits, 1e-9)
+    high = np.where(rate < 1, betaincinv(hits + 1, missed, 1 - tail), 1.0)
+    return low, high
 
 
 def cluster_totals(groups: ArrayLike, *values: ArrayLike) -> list[Floats]:
@@ -203,22 +213,29 @@ def limits(
 def exceeds(
     top: Floats, bottom: Floats, bound: float, tail: float, draws: int, scale: Scale
 ) -> Mask:
-    """(...,): whether the lower limit is above the bound, without the search for that limit."""
+    """(...,): whether the lower limit is above the bound, without the search for that limit.
+
+    No limit is above t's, so draws are made only where t's is above the bound.
+    """
     means = top / bottom
     weights = np.broadcast_to(bottom, means.shape)
-    low, _, margin, _ = _wider(top, bottom, tail, draws, 0, scale)
-    found: Mask = low > bound
-    few = score.failing(means, weights) < scale.few
-    t = np.asarray(top.sum(-1) / bottom.sum(-1)) - margin
+    ratio, _, margin = _t(top, bottom, tail, scale)
+    found: Mask = np.asarray(ratio - margin > bound)
+    few, drawn = np.zeros_like(found), np.zeros_like(found)
+    few[found] = score.failing(means[found], weights[found]) < scale.few
+    drawn[found] = ~few[found]
     found[few] = score.above(means[few], weights[few], bound, scale.least, tail)
-    found &= t > bound
+    if drawn.any():
+        shared = bottom if bottom.ndim == 1 else bottom[drawn]
+        low = _wider(top[drawn], shared, tail, draws, 0, scale)[0]
+        found[drawn] = low > bound
     return found
 
 
-def _wider(
-    top: Floats, bottom: Floats, tail: float, draws: int, seed: int, scale: Scale | None
-) -> tuple[Floats, Floats, Floats, Codes]:
-    """The wider of t and the studentised bootstrap on each side, t's own reach, and the form."""
+def _t(
+    top: Floats, bottom: Floats, tail: float, scale: Scale | None
+) -> tuple[Floats, Floats, Floats]:
+    """R, its error, and the distance of t's limits from it."""
     from scipy.special import stdtrit
 
     clusters = top.shape[-1]
@@ -229,7 +246,15 @@ def _wider(
         freedom = np.maximum(size - 1, 1)
         scatter = ((top / bottom - ratio[..., None]) ** 2).sum(-1) / (clusters - 1)
         error = np.maximum(error, np.sqrt(scatter / size))
-    margin = np.asarray(-stdtrit(freedom, tail) * error)
+    return ratio, error, np.asarray(-stdtrit(freedom, tail) * error)
+
+
+def _wider(
+    top: Floats, bottom: Floats, tail: float, draws: int, seed: int, scale: Scale | None
+) -> tuple[Floats, Floats, Floats, Codes]:
+    """The wider of t and the studentised bootstrap on each side, t's own reach, and the form."""
+    clusters = top.shape[-1]
+    ratio, error, margin = _t(top, bottom, tail, scale)
     low, high = np.array(ratio - margin), np.array(ratio + margin)
     form = np.zeros(ratio.shape, dtype=np.intp)
     if clusters in BOOTSTRAP_CLUSTERS:
@@ -254,18 +279,25 @@ def _studentised(
     counts = cluster_draws(clusters, draws, seed).T  # (G, draws)
     whole = bottom @ counts
     with np.errstate(divide="ignore", invalid="ignore"):
-        shift = (residuals @ counts) / whole
-        squares = residuals**2 @ counts - 2 * shift * ((residuals * bottom) @ counts)
-        squares += shift**2 * (bottom**2 @ counts)
+        studentised = (residuals @ counts) / whole
+        squares, cross = residuals**2 @ counts, (residuals * bottom) @ counts
+        # In place, as these are large where many samples are drawn for at once.
+        cross *= 2 * studentised
+        squares -= cross
+        np.multiply(studentised, studentised, out=cross)
+        cross *= bottom**2 @ counts
+        squares += cross
         # A draw of equal clusters has no spread; rounding must not make one up.
         scale = (residuals**2).sum(-1, keepdims=True)
-        least = _LEAST_SPREAD**2 * scale
-        squares = np.where(squares > 1e-12 * scale, np.maximum(squares, least), 0.0)
+        equal = squares <= 1e-12 * scale
+        np.maximum(squares, _LEAST_SPREAD**2 * scale, out=squares)
+        squares[equal] = 0.0
         squares *= clusters / (clusters - 1)
-        studentised = shift * np.abs(whole) / np.sqrt(squares)
+        studentised *= np.abs(whole)
+        studentised /= np.sqrt(squares, out=squares)
     ends = place, draws - 1 - place
-    ordered = np.partition(studentised, ends, axis=-1)  # NaN comes last
-    return ordered[..., ends[0]], ordered[..., ends[1]]
+    studentised.partition(ends, axis=-1)  # NaN comes last
+    return studentised[..., ends[0]], studentised[..., ends[1]]
 
 
 @lru_cache(maxsize=2)
