@@ -52,6 +52,7 @@ END
   done
   echo "PartitionName=main Nodes=n[1-$nodes] Default=YES PriorityTier=10"
   echo "PartitionName=low Nodes=n[1-$nodes] PriorityTier=1 GraceTime=30"
+  echo "${DEV_CLUSTER_MORE:-}"
 }
 
 up() {

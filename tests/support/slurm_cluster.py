@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,18 @@ SMALL = [  # so that a node of two cores takes two jobs
 ]
 
 
+TINY = [
+    *("coverage.rows=24", "coverage.split.test=4", "coverage.split.validation=4"),
+    *("inference.k=1", "inference.max_new_tokens=8", "evaluation.m=1"),
+]
+
+
 @contextmanager
-def running() -> Iterator[None]:
-    """The cluster, in the environment of this process; skips where it cannot be started."""
+def running(more: str = "") -> Iterator[None]:
+    """The cluster, in the environment of this process; skips where it cannot be started.
+
+    `more` are further lines of its slurm.conf.
+    """
     for program in ("slurmctld", "slurmd", "munged", "squeue"):
         if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
             pytest.skip(f"{program} is not installed: apt-get install -y slurm-wlm munge")
@@ -29,6 +39,7 @@ def running() -> Iterator[None]:
     old = dict(os.environ)
     port = 20000 + 8 * (os.getpid() % 5000)
     os.environ |= {"DEV_CLUSTER": str(state), "DEV_CLUSTER_PORT": str(port)}
+    os.environ["DEV_CLUSTER_MORE"] = more
     os.environ["SLURM_CONF"] = str(state / "slurm.conf")
     try:
         up = subprocess.run([str(SCRIPT), "up"], capture_output=True, text=True)
@@ -38,6 +49,18 @@ def running() -> Iterator[None]:
         subprocess.run([str(SCRIPT), "down"], capture_output=True)
         os.environ.clear()
         os.environ.update(old)
+
+
+def understudy(*words: str, code: int = 0, cwd: Path | None = None, **more: str) -> str:
+    """What a command of ours says, in this environment and with `more` of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "understudy", *words],
+        **{"capture_output": True, "text": True, "timeout": 300},
+        cwd=cwd,
+        env=os.environ | more,
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    return done.stdout + done.stderr
 
 
 def ask(*argv: str) -> str:

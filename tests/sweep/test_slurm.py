@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 
 from support import slurm_cluster as slurm
+from support.slurm_cluster import understudy
 from support.training_curves import assert_equal_within_tolerance
 
 pytestmark = pytest.mark.slow
 INTERRUPTIONS = int(os.environ.get("UNDERSTUDY_INTERRUPTIONS", "5"))  # four kinds, then any
-TINY = [
-    *("coverage.rows=24", "coverage.split.test=4", "coverage.split.validation=4"),
-    *("inference.k=1", "inference.max_new_tokens=8", "evaluation.m=1"),
-]
+TINY = slurm.TINY
 SHORT = ["trainer.max_steps=2", "trainer.evaluations=1"]
 
 
@@ -29,14 +27,6 @@ SHORT = ["trainer.max_steps=2", "trainer.evaluations=1"]
 def cluster() -> Iterator[None]:
     with slurm.running():
         yield
-
-
-def understudy(*words: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "understudy", *words], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stderr + done.stdout
-    return done.stdout + done.stderr
 
 
 def run(root: Path, *words: str, code: int = 0) -> str:
