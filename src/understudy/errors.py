@@ -58,6 +58,12 @@ def from_system(error: BaseException, place: Path) -> EnvironmentFailed | None:
                     f"{os.fsdecode(error.filename)} is gone from a finished stage; remove {stage} "
                     "and run the same command: it is made again, of the replies that were paid for"
                 )
+    if isinstance(error, PermissionError) and error.filename:
+        path = Path(os.fsdecode(error.filename))
+        return EnvironmentFailed(
+            f"this user may not write or read {path}; where several users share a root, its owner "
+            f"lets the group with chmod -R g+rwX {path.parent}"
+        )
     words = f"{error} {error.__cause__ or ''} {error.__context__ or ''}".lower()
     if isinstance(error, MemoryError) or "out of memory" in words:
         return EnvironmentFailed(f"out of memory in {place}; lower the batch size and go on")

@@ -12,7 +12,6 @@ from support import slurm_cluster as slurm
 from support.slurm_cluster import understudy
 
 pytestmark = pytest.mark.slow
-SEEN = pytest.mark.xfail(strict=True, reason="seen on a real Slurm, to be mended")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,7 +25,6 @@ def words(root: Path) -> list[str]:
     return [*given, f"paths.root={root}"]
 
 
-@SEEN
 def test_what_does_not_fit_into_the_queue_follows_by_itself(tmp_path: Path) -> None:
     began = time.monotonic()
     told = understudy(*words(tmp_path))
@@ -37,7 +35,6 @@ def test_what_does_not_fit_into_the_queue_follows_by_itself(tmp_path: Path) -> N
     slurm.wait_until(lambda: json.loads(place.read_text())["decision"] is not None, "it stands")
 
 
-@SEEN
 def test_a_queue_without_any_room_is_said_at_once(tmp_path: Path) -> None:
     slurm.wait_for_all()
     time.sleep(4)  # until the ended ones are forgotten

@@ -18,7 +18,6 @@ from support.slurm_cluster import understudy
 pytestmark = pytest.mark.slow
 ONE = ["data_size=0", "trainer=none"]  # seven stages
 COLLEAGUE = "nobody"
-SEEN = pytest.mark.xfail(strict=True, reason="seen on a real Slurm, to be mended")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +50,6 @@ def stage_jobs() -> list[str]:
 # --- a clean environment --------------------------------------------------------------------------
 
 
-@SEEN
 def test_a_site_that_hands_jobs_no_environment_loses_nothing(tmp_path: Path) -> None:
     here, root = tmp_path / "here", tmp_path / "there"
     (here / "mine/local").mkdir(parents=True)
@@ -74,7 +72,6 @@ def test_a_site_that_hands_jobs_no_environment_loses_nothing(tmp_path: Path) -> 
 # --- other runs -----------------------------------------------------------------------------------
 
 
-@SEEN
 def test_what_another_run_has_cancelled_is_submitted_anew_by_the_planning_job(
     tmp_path: Path,
 ) -> None:
@@ -139,7 +136,6 @@ def colleague(root: Path, *given: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-@SEEN
 def test_two_users_of_one_root_submit_every_stage_once(shared: Path) -> None:
     with slurm.nothing_starts():
         understudy(*words(shared, "ours"))
@@ -171,7 +167,6 @@ def test_two_users_of_one_root_submit_every_stage_once(shared: Path) -> None:
 # --- settings that were wrong ---------------------------------------------------------------------
 
 
-@SEEN
 def test_a_corrected_setting_replaces_the_jobs_that_wait(tmp_path: Path) -> None:
     slurm.ask("scontrol", "update", "PartitionName=low", "MaxTime=10")
     try:
@@ -193,7 +188,6 @@ def test_a_corrected_setting_replaces_the_jobs_that_wait(tmp_path: Path) -> None
         slurm.ask("scontrol", "update", "PartitionName=low", "MaxTime=INFINITE")
 
 
-@SEEN
 def test_what_another_run_has_queued_for_ever_is_taken_over(tmp_path: Path) -> None:
     slurm.ask("scontrol", "update", "PartitionName=low", "MaxTime=10")
     try:
@@ -209,7 +203,6 @@ def test_what_another_run_has_queued_for_ever_is_taken_over(tmp_path: Path) -> N
         slurm.ask("scontrol", "update", "PartitionName=low", "MaxTime=INFINITE")
 
 
-@SEEN
 def test_a_name_is_not_given_to_other_science_while_its_jobs_are_queued(tmp_path: Path) -> None:
     with slurm.nothing_starts():
         understudy(*words(tmp_path, "night"))
@@ -228,7 +221,6 @@ def test_a_name_is_not_given_to_other_science_while_its_jobs_are_queued(tmp_path
 # --- kills ----------------------------------------------------------------------------------------
 
 
-@SEEN
 @pytest.mark.parametrize("call", [1, 2, 5])
 def test_a_submission_that_is_killed_leaves_no_job_that_cancel_does_not_know(
     tmp_path: Path, call: int, monkeypatch: pytest.MonkeyPatch
@@ -264,7 +256,6 @@ def test_a_submission_that_is_killed_leaves_no_job_that_cancel_does_not_know(
             assert not slurm.jobs()
 
 
-@SEEN
 def test_a_kill_for_memory_is_named(tmp_path: Path) -> None:
     understudy(*words(tmp_path, "fat", "cluster.resubmit=false"))
     stage = str(next((tmp_path / "rehearsal").glob("coverage/*")))

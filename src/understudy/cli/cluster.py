@@ -22,7 +22,8 @@ def submit(
     `directory` is that of the run or sweep, `write` writes a sweep's own record.
     """
     from understudy.sweep import prefetch
-    from understudy.sweep.submission import Submission, one_at_a_time
+    from understudy.sweep.jobs import one_at_a_time
+    from understudy.sweep.submission import Submission
 
     for notice in prefetch.check(run.config for run in runs):
         print(notice, file=sys.stderr)
@@ -39,6 +40,11 @@ def submit(
         write()
         done = job.submit()
     job.settle()
+    if job.replaced:
+        told = f"{len(job.replaced)} stages were queued for other terms ({'; '.join(job.changes)})"
+        print(f"{told}: their jobs are cancelled, and submitted anew")
+    if done.full:
+        print(f"{done.full}; the rest follows when jobs have ended")
     _print_table(job, done)
     return True
 
@@ -48,7 +54,8 @@ def _go_on_here(
 ) -> bool:
     """Submit what jobs do and do the rest here; False when nothing is left."""
     from understudy.sweep import here
-    from understudy.sweep.submission import Submission, one_at_a_time
+    from understudy.sweep.jobs import one_at_a_time
+    from understudy.sweep.submission import Submission
 
     def submit(is_again: bool) -> Submission:
         with one_at_a_time(directory):
@@ -69,6 +76,23 @@ def _go_on_here(
     else:
         print(f"nothing more can be done; {_watch(job)}")
     return not job.is_over
+
+
+def check_name(directory: Path, runs: "Sequence[Run]") -> None:
+    """Raise BadInput where jobs of other science are queued under the name of these local runs."""
+    from understudy.errors import EnvironmentFailed
+    from understudy.sweep import jobs, orphans, slurm
+    from understudy.sweep.submission import ahead
+
+    root = directory.parents[1]
+    if not (root / "slurm" / directory.parent.name / directory.name).is_dir():
+        return
+    try:
+        queue = slurm.queue(*jobs.users(root))
+    except EnvironmentFailed:  # no machine of the cluster
+        return
+    needed = {path for run in runs for path in ahead(run).record.stage_paths}
+    orphans.refuse(directory, runs, needed, queue)
 
 
 def _print_script(job: "Submission") -> None:
@@ -140,7 +164,9 @@ def register(verbs: Any) -> None:
 def _cancel(arguments: argparse.Namespace) -> None:
     from understudy.config.compose import runs_root
     from understudy.pipeline.record import find_run
+    from understudy.store.sharing import share
     from understudy.sweep import submission
+    from understudy.sweep.jobs import one_at_a_time
     from understudy.sweep.record import SweepRecord, find_sweep
 
     root = runs_root(arguments.root)
@@ -149,11 +175,16 @@ def _cancel(arguments: argparse.Namespace) -> None:
     else:
         runs = [found := find_run(root, arguments.run)]
     planning = found.parents[2].joinpath("slurm", *found.parent.parts[-2:], "planning.json")
-    done = submission.cancel(runs, planning, arguments.all)
+    share(root)
+    with one_at_a_time(found.parent):
+        done = submission.cancel(runs, planning, arguments.all)
     print(f"cancelled: {len(done.jobs)} jobs of {found.parent.name}")
     if done.shared:
         names = ", ".join(sorted(set(done.shared.values())))
         print(f"left: {len(done.shared)} jobs that {names} waits for (--all cancels them too)")
+    for user in sorted(set(done.others.values())):
+        count = sum(one == user for one in done.others.values())
+        print(f"left: {count} jobs of {user}, who alone may cancel them")
 
 
 def _explain(arguments: argparse.Namespace) -> None:

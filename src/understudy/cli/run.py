@@ -1,6 +1,7 @@
 """The verb `run`: one run, or a sweep of runs, on this machine or on a cluster."""
 
 import argparse
+import importlib.util
 import math
 import sys
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,12 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{run.directory.name}: {run.directory}", file=sys.stderr)
     if composed.is_rehearsal:
         print(_REHEARSAL, file=sys.stderr)
-    if composed.cluster.kind != "local":
-        from understudy.cli.cluster import submit  # of the sweep annex
+    if importlib.util.find_spec("understudy.sweep") is not None:  # an annex can be taken away
+        from understudy.cli.cluster import check_name, submit
 
-        if submit(run.directory, [run], run.command):
+        if composed.cluster.kind == "local":
+            check_name(run.directory, [run])
+        elif submit(run.directory, [run], run.command):
             return 0
     decision = run.execute()
     page = run.directory / "report.html"
@@ -62,7 +65,7 @@ def _typed(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
 
 
 def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
-    from understudy.cli.cluster import submit
+    from understudy.cli.cluster import check_name, submit
     from understudy.config.compose import Composer
     from understudy.sweep import cells as sweep_cells
     from understudy.sweep import show, sweep
@@ -74,6 +77,8 @@ def _sweep(arguments: argparse.Namespace, found: "Grid") -> int:
         runs = [lane.run for lane in job.lanes]
         if submit(job.directory, runs, job.record.command, job.record.write):
             return 0
+    else:
+        check_name(job.directory, [lane.run for lane in job.lanes])
     print(f"{cells.name}: {job.outline()}", file=sys.stderr)
     if job.record.rehearsal:
         print(_REHEARSAL, file=sys.stderr)

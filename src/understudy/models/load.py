@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy import locations
 from understudy.config import ModelConfig, TrainerConfig
-from understudy.errors import BadInput, EnvironmentFailed
+from understudy.errors import BadInput, EnvironmentFailed, UnderstudyError, from_system
 from understudy.models import ranks, tokens
 from understudy.records import Message
 from understudy.store import hub
@@ -134,11 +134,15 @@ def tokenizer(model: ModelConfig, finetuned: Path | None = None) -> Any:
     """The tokenizer with our chat template and new tokens, as saved with a fine-tuned model."""
     from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(finetuned or directory(model), local_files_only=True)
+    path = finetuned or directory(model)
+    try:
+        loaded = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise _as_input(error, model, path) from error
     if finetuned is None:
         if model.chat_template is not None:
-            path = locations.chat_template(model.chat_template)
-            loaded.chat_template = path.read_text(encoding="utf-8")
+            template = locations.chat_template(model.chat_template)
+            loaded.chat_template = template.read_text(encoding="utf-8")
         loaded.add_tokens(list(model.new_tokens), special_tokens=True)
     if loaded.chat_template is None:
         raise BadInput(f"model={model.name} has no chat template; choose an instruction-tuned one")
@@ -205,15 +209,46 @@ def _load(path: Path, model: ModelConfig, kind: Any, recipe: TrainerConfig | Non
 
         place = {"": torch.cuda.current_device()}  # this process's; the weights cannot be moved
         how |= {"quantization_config": _nf4(kind), "device_map": place}
+    how |= {"output_loading_info": True, "trust_remote_code": False}
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(path, **how)
-    except (OSError, ValueError, ImportError) as error:
-        raise EnvironmentFailed(
-            f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
-        ) from error
+        loaded, told = AutoModelForCausalLM.from_pretrained(path, **how)
+    except Exception as error:
+        raise _as_input(error, model, path) from error
     if is_quantized:
         return loaded
+    if not ranks.shards_weights():
+        _check_weights(loaded, told["missing_keys"], model, path)
     return loaded.to("cpu" if ranks.shards_weights() else device())
+
+
+def _check_weights(loaded: Any, missing: Any, model: ModelConfig, path: Path) -> None:
+    """Raise BadInput for weights that were made up, or that hold no numbers."""
+    import torch
+
+    if missing:
+        raise BadInput(
+            f"model={model.name}: {path} lacks weights that its config.json asks for, such as "
+            f"{min(missing)}; a file is missing, or the config is that of another model"
+        )
+    for name, weight in loaded.named_parameters():
+        if not torch.isfinite(weight.sum(dtype=torch.float64)):
+            raise BadInput(
+                f"model={model.name}: {name} in {path} holds values that are no numbers; fetch "
+                "the model again, or lower trainer.lr where it comes from a training of yours"
+            )
+
+
+def _as_input(error: Exception, model: ModelConfig, path: Path) -> Exception:
+    """Say which model cannot be read; what the machine lacks keeps its own words."""
+    if isinstance(error, ImportError):
+        words = f"model={model.name} cannot be loaded from {path}: {_first_line(error)}"
+        return EnvironmentFailed(words)
+    if isinstance(error, UnderstudyError) or from_system(error, path):
+        return error
+    why = f"{type(error).__name__}: {_first_line(error)}"
+    if "trust_remote_code" in str(error):
+        why = "it brings code of its own, which understudy does not run; choose one without"
+    return BadInput(f"model={model.name} cannot be loaded from {path}: {why}")
 
 
 def _nf4(computed_in: Any) -> Any:

@@ -29,6 +29,7 @@ from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows
 from understudy.services import providers
 from understudy.store.artifacts import StageDir, fingerprint
+from understudy.store.sharing import share
 from understudy.training import accelerate
 
 
@@ -69,6 +70,7 @@ class Run:
     def __init__(
         self, config: Config, command: list[str], prefix: str = "", purse: str | None = None
     ) -> None:
+        share(Path(config.paths.root).expanduser().absolute())
         if config.cluster.kind == "local":
             accelerate.check(config)
             check_recipe_here(config.trainer, config.model, config.accelerate.kind)

@@ -2,19 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from understudy.errors import EnvironmentFailed
+from understudy.pipeline import waits
 from understudy.store import locks
 from understudy.store.artifacts import StageDir
 from understudy.store.progress import latest_loss
 
 STATES = ("done", "running", "queued", "failed", "cancelled", "blocked", "missing")
-# Why a job waits, in Slurm's words, where waiting helps; of any other reason somebody must hear.
-_PASSING = {"None", "Priority", "Resources", "Dependency", "BeginTime", "JobArrayTaskLimit"}
-_PASSING |= {"Cleaning", "QOSMaxJobsPerUserLimit", "AssocMaxJobsLimit", "Licenses", "Reservation"}
 
 
 class Standing(NamedTuple):
@@ -29,6 +26,8 @@ class JobState(NamedTuple):
 
     state: str
     reason: str
+    user: str = ""
+    comment: str = ""
 
 
 class JobEnd(NamedTuple):
@@ -36,16 +35,20 @@ class JobEnd(NamedTuple):
 
     is_cancelled: bool
     words: str
+    is_lost: bool = False  # by its node, not by what it did
 
 
 class Scheduler(Protocol):
     """What knows of the jobs that stages were submitted as."""
 
-    def queue(self) -> Mapping[str, JobState]:
-        """Return the user's unfinished jobs by id; EnvironmentFailed without an answer."""
+    def queue(self, *users: str) -> Mapping[str, JobState]:
+        """Return unfinished jobs by id, ours or of users; EnvironmentFailed without an answer."""
 
     def ending(self, job: str) -> JobEnd | None:
         """Return how a job has ended, as long as that is remembered."""
+
+    def hides(self, user: str) -> bool:
+        """Return whether this user's jobs may be kept from us."""
 
 
 SCHEDULERS: list[Scheduler] = []  # what submits stages adds itself
@@ -57,6 +60,7 @@ class Standings:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._known: dict[str, Standing] = {}
+        self._queues: dict[str, tuple[Scheduler | None, Mapping[str, JobState]]] = {}
 
     def of(self, stage: str) -> Standing:
         """Return how the stage of this directory stands, e.g. `finetune/0123456789abcdef`."""
@@ -83,12 +87,14 @@ class Standings:
         if directory.is_done:
             return Standing("done")
         record = _read(directory, "slurm.json")
-        scheduler, queue = self._scheduler if record else (None, {})
+        user = str(record.get("user", "")) if record else ""
+        scheduler, queue = self._asked(user) if record else (None, {})
         job = queue.get(record["job"]) if record else None
         if record and job is not None:
             if job.state != "PENDING":
                 return Standing("running")
-            return Standing("queued", _why_waiting(record["job"], job.reason))
+            why = waits.sentence(record["job"], job.reason, record.get("room", ""))
+            return Standing("queued", why)
         if locks.is_held(directory.path / "LOCK"):
             return Standing("running")
         if failed := _read(directory, "failed.json"):
@@ -103,27 +109,25 @@ class Standings:
             return Standing(
                 "queued", f"job {record['job']}, as far as known: no Slurm answers here"
             )
-        ended = scheduler.ending(record["job"]) or JobEnd(False, "Slurm does not remember it")
+        ended = scheduler.ending(record["job"])
+        if ended is None and user and scheduler.hides(user):
+            words = f"job {record['job']} of {user}, as far as known: this cluster hides it"
+            return Standing("queued", f"{words} (PrivateData)")
+        ended = ended or JobEnd(False, "Slurm does not remember it")
         state = "cancelled" if ended.is_cancelled else "failed"
         return Standing(state, f"{stage}: job {record['job']}: {ended.words}; see {record['log']}")
 
-    @cached_property
-    def _scheduler(self) -> tuple[Scheduler | None, Mapping[str, JobState]]:
-        """The one that answers, and its queue."""
-        for scheduler in SCHEDULERS:
-            try:
-                return scheduler, scheduler.queue()
-            except EnvironmentFailed:  # not a machine of the cluster, or a controller that is away
-                continue
-        return None, {}
-
-
-def _why_waiting(job: str, reason: str) -> str:
-    if reason.strip("()") in _PASSING:
-        return ""
-    if "held" in reason.lower():
-        return f"job {job}: {reason}; scontrol release {job} lets it go"
-    return f"job {job} waits: {reason} (Slurm's word)"
+    def _asked(self, user: str) -> tuple[Scheduler | None, Mapping[str, JobState]]:
+        """The one that answers, and its queue of this user."""
+        if user not in self._queues:
+            self._queues[user] = None, {}
+            for scheduler in SCHEDULERS:
+                try:
+                    self._queues[user] = scheduler, scheduler.queue(*([user] if user else []))
+                    break
+                except EnvironmentFailed:  # no machine of the cluster, or a controller that is away
+                    continue
+        return self._queues[user]
 
 
 def _read(directory: StageDir, name: str) -> dict[str, Any] | None:

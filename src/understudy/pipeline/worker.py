@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -24,10 +25,13 @@ from understudy.models import hardware, ranks
 from understudy.pipeline.stages import SPECS, Spec, named
 from understudy.store import local, locks
 from understudy.store.artifacts import Job, StageDir, write_atomically
+from understudy.store.sharing import share
 from understudy.training.accelerate import processes, visible_gpus
 
 _PACKAGES = ["torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets", "numpy"]
 _FAILED = "failed.json"
+_MODELS = r"transformers/models/|transformers_modules|transformers/integrations/"
+_NO_NUMBERS = "device-side assert|probability tensor contains"  # said late, or far from the model
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    share(stage.path.absolute().parents[1])
     ranks.die_with_parent()
     whose = f"[{ranks.rank()}] " if ranks.count() > 1 else ""
     logging.basicConfig(
@@ -198,7 +203,24 @@ def _as_known(error: Exception, stage: StageDir) -> UnderstudyError:
     if machine := from_system(error, stage.path):
         return machine
     last = traceback.format_exception_only(error)[-1].strip()
+    if name := _model_at_fault(error, stage):
+        return BadInput(
+            f"{name} failed while it computed: {last}; its weights, config.json and tokenizer may "
+            f"not belong together (the traceback is in {stage.path}/log.txt)"
+        )
     return Internal(f"{last} (a bug of understudy's; the traceback is in {stage.path}/log.txt)")
+
+
+def _model_at_fault(error: Exception, stage: StageDir) -> str | None:
+    """The model that somebody brought, if the error came out of its own computation."""
+    model = config.build(stage.read("config.json")["config"]).model
+    if (model.path or "").startswith("package:"):
+        return None
+    places = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    is_inside = any(re.search(_MODELS, place) for place in places)
+    if not is_inside and not re.search(_NO_NUMBERS, str(error)):
+        return None
+    return f"model={model.name} ({model.path or model.repo})"
 
 
 if __name__ == "__main__":

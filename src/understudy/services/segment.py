@@ -22,6 +22,7 @@ from typing import Any, Literal
 from understudy.errors import EnvironmentFailed
 from understudy.services.base import Reply, Usage
 from understudy.services.money import Mode
+from understudy.store.sharing import is_shared
 
 _GATHER_S = 0.005  # one commit for all that arrives meanwhile; it costs about as long itself
 _BUSY_S = 60.0  # a reader holds a segment for milliseconds
@@ -85,7 +86,7 @@ class Segment:
     def __init__(self, directory: Path) -> None:
         make_private(directory)
         self.path, self._lock = _claim(directory)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would ask the umask
+        os.close(_open(self.path))  # SQLite would ask the umask
         self._last = 0
         self._pending: list[Statement] = []
         self._waiting: list[asyncio.Future[None]] = []
@@ -192,9 +193,15 @@ class Segment:
 
 
 def make_private(directory: Path) -> None:
-    """Make the journal's directory, for its owner's eyes only."""
+    """Make the journal's directory, for the eyes of its owner, and of those who share the root."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o770 if is_shared(directory.parent) else 0o700, exist_ok=True)
+
+
+def _open(path: Path) -> int:
+    """Open a file as private as the journal's directory; it is made if it is not there."""
+    mode = 0o660 if is_shared(path.parents[1]) else 0o600
+    return os.open(path, os.O_RDWR | os.O_CREAT, mode)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -224,7 +231,7 @@ def _claim(directory: Path) -> tuple[Path, int]:
 
 def take(path: Path) -> int | None:
     """Lock a segment against other writers; the kernel lets go of it when this process ends."""
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    lock = _open(path.with_suffix(".lock"))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

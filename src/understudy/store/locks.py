@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _POLL_S = 0.2
 _ASK_S = 15.0  # between two questions to Slurm, which answers everybody on the cluster
@@ -26,26 +26,11 @@ _HEARTBEAT_S = 30.0  # for the eyes of a person only: clocks of two hosts may di
 @contextmanager
 def hold(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
     """Hold the lock for the block; yields False when `give_up()` came true while waiting."""
-    said = False
-    looked: tuple[dict[str, Any], float] | None = None  # at which holder, and when
-    while not _take(path):
-        if give_up():
-            yield False
-            return
-        if (holder := read(path)) is None:
-            continue
-        is_near = holder["host"] == socket.gethostname()
-        now = time.monotonic()
-        if is_near or looked is None or looked[0] != holder or now - looked[1] > _ASK_S:
-            looked = holder, now
-            if is_dead := _is_dead(holder):
-                _bury(path, holder)
-                continue
-            if not said:
-                said = True
-                words = _words(holder, path, is_dead is None)
-                print(f"  waiting for {words}", file=sys.stderr, flush=True)
-        time.sleep(_POLL_S)
+    with _Turn(path) as turn:
+        is_ours = _await(path, give_up, turn)
+    if not is_ours:
+        yield False
+        return
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, ended), daemon=True)
     beat.start()
@@ -55,6 +40,65 @@ def hold(path: Path, give_up: Callable[[], bool]) -> Iterator[bool]:
         ended.set()
         beat.join()
         path.unlink(missing_ok=True)
+
+
+def _await(path: Path, give_up: Callable[[], bool], turn: "_Turn") -> bool:
+    """Take the lock, or return False once `give_up()` is true.
+
+    Of all that wait on several hosts, only the one whose turn it is asks Slurm about the holder.
+    """
+    said = False
+    looked: tuple[dict[str, Any], float] | None = None  # at which holder, and when
+    while not _take(path):
+        if give_up():
+            return False
+        if (holder := read(path)) is None:
+            continue
+        is_near = holder["host"] == socket.gethostname()
+        now = time.monotonic()
+        if is_near or looked is None or looked[0] != holder or now - looked[1] > _ASK_S:
+            looked = holder, now
+            is_dead = (
+                _is_dead(holder) if is_near or _is_of_my_job(holder) or turn.is_mine() else False
+            )
+            if is_dead:
+                _bury(path, holder)
+                continue
+            if not said:
+                said = True
+                words = _words(holder, path, is_dead is None)
+                print(f"  waiting for {words}", file=sys.stderr, flush=True)
+        time.sleep(_POLL_S)
+    return True
+
+
+class _Turn:
+    """Whose turn it is to ask Slurm; the kernel passes it on when a process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(f".{path.name}.ask")
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "_Turn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def is_mine(self) -> bool:
+        """Take the turn unless another process that waits has it."""
+        self._file = self._file or self._path.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _is_of_my_job(holder: dict[str, Any]) -> bool:
+    """Whether an earlier start of this very job holds it, as is known without asking."""
+    return holder["slurm_job"] is not None and holder["slurm_job"] == _me()["slurm_job"]
 
 
 def is_held(path: Path) -> bool:

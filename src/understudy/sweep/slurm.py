@@ -1,11 +1,15 @@
 """Slurm: what `sbatch` is told, and what `squeue` and `scontrol` say."""
 
-import json
 import os
+import pwd
 import re
 import shlex
+import signal
 import subprocess
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
@@ -18,14 +22,28 @@ from understudy.sweep.site import setup_file
 
 _INDICES = 1000  # of an array where Slurm does not say (its default MaxArraySize is 1001)
 # Not the user's to mend, and the same line may pass later; every other refusal is bad input.
-_PASSING = "contact|timed out|temporarily|submit.*limit|configuration source|authentic|protocol"
+_PASSING = "contact|timed out|configuration source|authentic|protocol"
+# The queue is full, for everybody (MaxJobCount), an account, a QOS or a user; it will drain.
+_FULL = "temporarily unable|queue full|submit.{0,20}limit"
+_TRIES_S = 120  # of one command of Slurm's
 
 # Ends that a setting of ours can help with.
 _ENDS = {
     "OUT_OF_MEMORY": "out of memory; raise memory_gb of its allocation (cluster.gpu, cpu or api)",
     "TIMEOUT": "out of time; raise hours of its allocation (cluster.gpu, cpu or api)",
+    "DEADLINE": "its deadline passed before it could end",
     "CANCELLED": "its job was cancelled",
+    "NODE_FAIL": "its node failed (NODE_FAIL); the same command goes on",
+    "BOOT_FAIL": "its node did not start (BOOT_FAIL); the same command goes on",
+    "PREEMPTED": "another job took its place (PREEMPTED); the same command goes on",
 }
+_LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "LAUNCH_FAILED", "RECONFIG_FAIL")
+_KILLED = re.compile(r"exit code 137|signal 9\b")
+_LIVE = ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "STOPPED")
+
+
+class QueueFull(EnvironmentFailed):
+    """Slurm takes no further job until others have ended."""
 
 
 def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
@@ -47,9 +65,18 @@ def flags(allocation: Resources, gpus: int, nodes: int) -> tuple[str, ...]:
 
 
 def stages_argv(
-    array: Array, cluster: ClusterConfig, title: str, tasks: Path, logs: Path, python: Path
+    array: Array,
+    cluster: ClusterConfig,
+    title: str,
+    tasks: Path,
+    logs: Path,
+    python: Path,
+    setup: Path | None = None,
 ) -> list[str]:
-    """Return the line that submits an array; `tasks` is its task list, `python` starts Python."""
+    """Return the line that submits an array.
+
+    `tasks` is its task list, `python` starts Python, `setup` is what a job sources first.
+    """
     stage, room, asked, service = array.ask
     body = "gpu-stage.sbatch" if room == "gpu" else "cpu-stage.sbatch"
     at_once = 1 if service else cluster.throttle
@@ -65,21 +92,22 @@ def stages_argv(
         str(locations.shared("slurm") / body),
         str(python),
         str(tasks),
-        *([str(setup)] if (setup := setup_file(cluster)) else []),
+        *([str(setup)] if (setup := setup or setup_file(cluster)) else []),
     ]
 
 
 def command_argv(
-    command: str, after: Iterable[str], cluster: ClusterConfig, title: str, logs: Path
+    command: str, after: str, cluster: ClusterConfig, title: str, setup: Path
 ) -> list[str]:
-    """The line that submits a shell command, to run when the jobs `after` have ended somehow."""
-    setup = setup_file(cluster)
-    line = f"exec {command}" if setup is None else f". {shlex.quote(str(setup))} && exec {command}"
+    """Return the line that submits a shell command; `after` is an option that says when."""
+    line = f". {shlex.quote(str(setup))} && exec {command}"
     return [
         *_sbatch(title),
-        f"--dependency=afterany:{':'.join(after)}",
+        after,
         *flags(cluster.cpu, 0, 1),
-        f"--output={_literal(logs)}/%j.log",
+        f"--output={_literal(setup.parent)}/%j.log",
+        "--open-mode=append",
+        "--requeue",
         f"--wrap=exec bash -c {shlex.quote(line)}",  # sbatch wraps for sh
     ]
 
@@ -106,61 +134,156 @@ def _literal(path: Path) -> str:
 
 
 def submit(argv: list[str], room: Room) -> str:
-    """Submit, and return the job's id; BadInput or EnvironmentFailed in one sentence."""
-    done = _ask(*argv)
+    """Submit, and return the job's id.
+
+    Raises QueueFull where others must end first, BadInput or EnvironmentFailed in one sentence.
+    """
+    done = _ask_sbatch(argv)
     if done.returncode == 0:
         return done.stdout.strip().partition(";")[0]
-    said = done.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
-    reason = said[0].rpartition("error: ")[2].rpartition("failed: ")[2]
-    if re.search(_PASSING, reason, re.IGNORECASE):
+    reason = _reason(done.stderr)
+    limit = re.match(r"(?:QOS|Assoc)\w+", reason)  # one of many, whose sentence is the same
+    if re.search(_FULL, limit[0] if limit else reason, re.IGNORECASE):
+        raise QueueFull(f"Slurm takes no further job now: {reason}")
+    if not limit and re.search(_PASSING, reason, re.IGNORECASE):
         raise EnvironmentFailed(f"Slurm takes no job now: {reason}")
     asked = " ".join(arg for arg in argv if re.match("--(part|acc|qos|cons|gres|mem|time)", arg))
     choices = f"; the partitions are {', '.join(_partitions())}" * ("artition" in reason)
     raise BadInput(f"Slurm refuses what cluster.{room} asks for ({asked}): {reason}{choices}")
 
 
+def _reason(said: str) -> str:
+    """What sbatch says, without its own name: a limit by its name, then the sentence about it."""
+    lines = [line.rpartition("error: ")[2] for line in said.splitlines() if "error: " in line]
+    parts = [
+        line.rpartition("failed: ")[2].replace(", sleeping and retrying", "") for line in lines
+    ]
+    return ": ".join(dict.fromkeys(parts)) or said.strip() or "it gave no reason"
+
+
+def _ask_sbatch(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run sbatch, which tries for two minutes where the queue is full: once is enough."""
+    with _start(argv) as process:
+        timer = threading.Timer(_TRIES_S, _end, [process])
+        timer.start()
+        lines = list[str]()
+        for line in process.stderr or ():
+            lines.append(line)
+            if "retrying" in line:
+                _end(process)
+                break
+        out = process.stdout.read() if process.stdout and "retrying" not in "".join(lines) else ""
+        code = process.wait()
+        timed_out = not timer.is_alive()
+        timer.cancel()
+    if timed_out:
+        raise EnvironmentFailed("Slurm did not answer sbatch within two minutes")
+    return subprocess.CompletedProcess(argv, code, out, "".join(lines))
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End it with what it has started: a site's sbatch may be a script around Slurm's."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs; those that have ended do not matter."""
-    if jobs := list(jobs):
-        _ask("scancel", *jobs)
+    arrays = dict[str, list[int]]()
+    for job in jobs:
+        array, _, index = job.partition("_")
+        arrays.setdefault(array, []).extend([int(index)] if index else [])
+    if arrays:
+        _ask("scancel", *(f"{a}_[{_ranges(i)}]" if i else a for a, i in arrays.items()))
 
 
-def job_of(record: Path) -> str | None:
-    """Return the job that a slurm.json or planning.json names, if there is one."""
+def change(job: str, **values: str) -> bool:
+    """Change a job that waits; False where Slurm does not let us."""
+    words = [f"{name}={value}" for name, value in values.items()]
     try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["job"])
-    except FileNotFoundError:
-        return None
+        return _ask("scontrol", "update", f"JobId={job}", *words).returncode == 0
+    except EnvironmentFailed:
+        return False
 
 
-def queue() -> dict[str, JobState]:
-    """Return the user's jobs that have not ended; `12_3` is index 3 of array 12."""
-    done = _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T %r")
+def requeue(job: str) -> bool:
+    """Let a running job start again later; False where Slurm does not let us."""
+    return _ask("scontrol", "requeue", job).returncode == 0
+
+
+@lru_cache(maxsize=1)
+def me() -> str:
+    """Return the name of whoever runs this."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container
+        return str(os.getuid())
+
+
+def queue(*users: str) -> dict[str, JobState]:
+    """Return the jobs of these users, or of this one, that have not ended.
+
+    `12_3` is index 3 of array 12. Users whom this machine does not know are left out.
+    """
+    whose = f"--user={','.join(filter(_is_known, users))}"
+    whose = "--me" if whose in ("--user=", f"--user={me()}") else whose
+    done = _ask("squeue", "--noheader", "--array", whose, "--format=%F|%K|%T|%r|%u|%k")
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
         raise EnvironmentFailed(f"Slurm does not answer: {said[0]}")
     found = {}
     for line in done.stdout.splitlines():
-        job, index, state, reason = line.split(maxsplit=3)
+        job, index, state, reason, user, comment = line.split("|", maxsplit=5)
         if reason != "DependencyNeverSatisfied":  # such a job waits for ever
-            found[job if index == "N/A" else f"{job}_{index}"] = JobState(state, reason)
+            job = job if index == "N/A" else f"{job}_{index}"
+            found[job] = JobState(state, reason, user, comment)
     return found
 
 
+def _is_known(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return user.isdecimal()
+    return True
+
+
+def hides(user: str) -> bool:
+    """Whether this cluster may keep the jobs of this user from us (PrivateData)."""
+    is_private = re.search(r"PrivateData\s*=\s*\S*\bjobs\b", _show("config"))
+    return bool(is_private) and user != me()
+
+
 def ending(job: str) -> JobEnd | None:
-    """Return how a job has ended, as long as Slurm remembers."""
-    return ending_in(_show("job", job))
+    """Return how a job has ended, as long as Slurm or its accounting remembers."""
+    array, _, index = job.partition("_")
+    for line in _shown(array).splitlines():
+        of = re.search(r"\bArrayTaskId=(\S+)", line)
+        if not index or (of is not None and of[1] == index):
+            return ending_in(line)
+    told = _told("sacct", "--noheader", "--parsable2", "-X", f"-j{job}", "--format=State,ExitCode")
+    state, _, code = told.strip().partition("\n")[0].partition("|")
+    return (
+        ending_in(f"JobState={state.partition(' ')[0]} Reason=None ExitCode={code}")
+        if code
+        else None
+    )
 
 
 def ending_in(shown: str) -> JobEnd | None:
-    """Return what `scontrol show job` says of an end; None where the job is unknown."""
+    """Return what `scontrol show job` says of an end; None where there is none."""
     said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", shown))
-    if (state := said.get("JobState")) is None:
+    state = said.get("JobState")
+    if state is None or state in _LIVE:
         return None
     code, _, number = said["ExitCode"].partition(":")
     how = f"exit code {code}" if code != "0" else f"signal {number}" if number != "0" else ""
     words = _ENDS.get(state) or ", ".join(filter(None, (state, said["Reason"], how)))
-    return JobEnd(state.startswith("CANCELLED"), words)
+    if _KILLED.search(words):
+        words += (
+            ": killed, most often because its memory ran out; raise memory_gb of its allocation"
+        )
+    return JobEnd(state.startswith("CANCELLED"), words, state in _LOST)
 
 
 def max_indices() -> int:
@@ -169,30 +292,62 @@ def max_indices() -> int:
     return int(found[1]) - 1 if found else _INDICES
 
 
+@lru_cache(maxsize=256)
+def _shown(array: str) -> str:
+    """What Slurm remembers of a job, or of all jobs of an array, a line each."""
+    return _show("job", array)
+
+
 def _show(*what: str) -> str:
+    return _told("scontrol", "--oneliner", "show", *what)
+
+
+def _told(*argv: str) -> str:
     try:
-        return _ask("scontrol", "--oneliner", "show", *what).stdout
+        return _ask(*argv).stdout
     except EnvironmentFailed:
         return ""
 
 
 def _partitions() -> list[str]:
-    return sorted(set(_ask("sinfo", "--noheader", "--format=%R").stdout.split()))
+    return sorted(set(_told("sinfo", "--noheader", "--format=%R").split()))
 
 
 def _ask(*argv: str) -> subprocess.CompletedProcess[str]:
-    """A command of Slurm's; inside a job, without that job's variables, which `sbatch` inherits."""
+    """Run a command of Slurm's; EnvironmentFailed where there is none, or no answer."""
+    with _start(argv) as process:
+        try:
+            out, err = process.communicate(timeout=_TRIES_S)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise EnvironmentFailed(f"Slurm did not answer {argv[0]} within two minutes") from None
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+
+def _start(argv: Sequence[str]) -> "subprocess.Popen[str]":
+    """Start it, inside a job without that job's variables, which `sbatch` inherits.
+
+    It inherits the lock of `jobs.one_at_a_time`: should we be killed, the lock is held until
+    `sbatch` has ended, and whoever looks next sees the job that it made.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("SLURM_") or name == "SLURM_CONF"
     }
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=inherited)
+        return subprocess.Popen(
+            argv,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env=inherited,
+            close_fds=False,
+            process_group=0,
+        )
     except FileNotFoundError:
         raise EnvironmentFailed(
             f"{argv[0]} is not on this machine; cluster=slurm needs Slurm's commands here, "
             "cluster=local runs without them"
         ) from None
-    except subprocess.TimeoutExpired:
-        raise EnvironmentFailed(f"Slurm did not answer {argv[0]} within two minutes") from None

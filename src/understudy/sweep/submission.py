@@ -5,24 +5,25 @@ planning job, which runs the same command when a round is over. `slurm.json` in 
 says which job does the stage. `site.py` tells what of the folder the jobs run.
 """
 
-import fcntl
-import json
 import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from understudy.config.command_line import override
 from understudy.errors import BadInput, EnvironmentFailed
+from understudy.pipeline import waits
 from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunRecord
 from understudy.pipeline.run import Run
 from understudy.pipeline.stages import Stage
 from understudy.store.artifacts import StageDir, write_atomically
-from understudy.sweep import site, slurm
+from understudy.sweep import environment, jobs, orphans, site, slurm
 from understudy.sweep.arrays import Array, Ask, Pending, arrange, sinks, without
+
+_AWHILE_S = 600  # after which the job that goes on does so, whatever became of this command
 
 
 class Ahead(NamedTuple):
@@ -90,6 +91,7 @@ class Submitted:
     reused: int  # stages that were queued before
     lost: int  # stages that failed, and those that need them
     planning: str | None  # the job that goes on when these have ended
+    full: str = ""  # why Slurm took no more, where it did not take all
 
 
 class Submission:
@@ -100,32 +102,38 @@ class Submission:
     ) -> None:
         self.name = directory.name
         self.cluster = runs[0].config.cluster
-        self.folder = directory.parents[1] / "slurm" / directory.parent.name / self.name
+        self.root = directory.parents[1]
+        self.folder = self.root / "slurm" / directory.parent.name / self.name
         self.command = command
         self._first = len(list(self.folder.glob("*.tsv")))  # task lists of earlier commands
+        self._needed = environment.names([run.config for run in runs], shlex.split(command))
         try:  # before the stages are looked at: a job that is gone by now has written DONE
-            self._queue = slurm.queue()
+            self._queue = slurm.queue(*jobs.users(self.root))
         except EnvironmentFailed:
             if self.cluster.kind != "dry_run":  # which can be made anywhere
                 raise
             self._queue = {}
+        if self.cluster.kind != "dry_run":
+            jobs.recover(self.root, self._queue)
         self.aheads = [ahead(run) for run in runs]
+        needed = {path for each in self.aheads for path in each.record.stage_paths}
+        orphans.refuse(directory, runs, needed, self._queue)
         self._cells = pending(self.aheads)
-        self._planner = slurm.job_of(self.folder / "planning.json")
-        self.queued, ended = dict[Path, str](), set[Path]()
-        for path in self._cells:
-            if (job := slurm.job_of(path / "slurm.json")) is not None:
-                if job in self._queue:
-                    self.queued[path] = job
-                else:
-                    ended.add(path)
+        self._plan = jobs.planner(self.folder)
+        self._planner = self._plan.job if self._plan else None
+        found = {path: record for path in self._cells if (record := jobs.read(path)) is not None}
+        self.queued = {p: record.job for p, record in found.items() if record.job in self._queue}
+        self.replaced, self.changes = self._outdated(found)
+        for path in self.replaced:
+            del self.queued[path]
+        self._tries = dict[Path, int]()
         every = [cell for cell, _, _ in self._cells.values()]
         self.here = set[Path]()  # stages that no job does
         if self.cluster.api == "here":
             self.here = {cell.path for cell in every if cell.ask.room == "api"} - {*self.queued}
         every = without(every, self.here)
         # The planning job gives nothing a second chance, or it would go on failing for ever.
-        self.cells = without(every, ended) if self._is_planner or is_again else every
+        self.cells = without(every, self._lost(found)) if self._is_planner or is_again else every
         self.lost = len(every) - len(self.cells)
         limit = min(self.cluster.max_array or slurm.max_indices(), slurm.max_indices())
         self.arrays = arrange(self.cells, self.queued, limit)
@@ -155,49 +163,116 @@ class Submission:
 
     @property
     def _is_planner(self) -> bool:
-        return self._planner is not None and self._planner == os.environ.get("SLURM_JOB_ID")
+        return os.environ.get("SLURM_JOB_NAME") == self._planner_s_name
+
+    def _lost(self, found: Mapping[Path, jobs.Record]) -> set[Path]:
+        """The stages that the planning job leaves to a person, or it would go on for ever.
+
+        A job whose upstream stages are not done has not run: what ended it was the end of theirs.
+        """
+        lost = set()
+        for path, record in found.items():
+            if path in self.queued or path in self.replaced or self._cells[path][0].needs:
+                continue
+            has_failed = (path / "failed.json").is_file()
+            if jobs.may_try_again(record, slurm.ending(record.job), self.name, has_failed):
+                self._tries[path] = record.tries + 1
+            else:
+                lost.add(path)
+        return lost
+
+    def _outdated(self, found: Mapping[Path, jobs.Record]) -> tuple[dict[Path, str], list[str]]:
+        """Jobs that wait and ask for other than the config does now, and what has changed.
+
+        Those of another run are left, unless they can never start. What waits for such a job
+        would be cancelled with it.
+        """
+        gone, changes = dict[Path, str](), dict[str, None]()
+        for path, (cell, _, _) in self._cells.items():
+            if self._is_planner or path not in self.queued:
+                continue
+            record, state = found[path], self._queue[self.queued[path]]
+            new = record.changes(jobs.terms(cell.ask, self.cluster))
+            is_ours = record.submission == self.name or waits.is_stuck(state.reason)
+            if new and is_ours and state.state == "PENDING" and state.user == slurm.me():
+                changes |= dict.fromkeys(new)
+            elif gone.keys().isdisjoint(cell.needs):
+                continue
+            gone[path] = record.job
+        return gone, [text for text in changes if not text.startswith("sbatch:")] or [*changes]
 
     def script(self) -> Iterator[str]:
         """Yield the shell lines that would submit all arrays."""
+        if self.replaced:
+            yield shlex.join(["scancel", *sorted(self.replaced.values())])
         for number, array in enumerate(self.arrays, 1):
             words = map(_shell_word, self._argv(array, number))
             yield f"job{number}=$({' '.join(words)})"
         if self._resubmits and self.arrays:
             names = [f"${{job{number}}}" for number in range(1, len(self.arrays) + 1)]
-            yield " ".join(map(_shell_word, self._planning_argv(self._last(names))))
+            after = f"--dependency=afterany:{':'.join(self._last(names))}"
+            yield " ".join(map(_shell_word, self._planning_argv(after)))
 
     def submit(self) -> Submitted:
         """Prepare the stages, submit the arrays, and the job that goes on after them.
 
-        Raises BadInput when Slurm refuses an array, and then cancels what this call submitted.
+        That job is submitted first, to begin in a while: where the queue is full, or this command
+        dies, it goes on by itself. Raises BadInput when Slurm refuses an array, and then cancels
+        what this call submitted; EnvironmentFailed where nothing goes on by itself.
         """
         self._write_down()
         submitted: dict[str, Array] = {}
+        full, planning = "", None
         try:
+            planning = self._reserve()
+            slurm.cancel(self.replaced.values())
             for number, array in enumerate(self.arrays, 1):
-                ids = list(submitted)
-                known = replace(
-                    array,
-                    aftercorr=tuple(_with_id(job, ids) for job in array.aftercorr),
-                    afterok=tuple(_with_id(job, ids) for job in array.afterok),
-                )
-                job = slurm.submit(self._argv(known, number), array.ask.room)
-                submitted[job] = known
-                for index, path in array.tasks.items():
-                    (path / "failed.json").unlink(missing_ok=True)
-                    record = {"job": f"{job}_{index}", "submission": self.name}
-                    record["log"] = str(self.folder / f"{job}_{index}.log")
-                    write_atomically(path / "slurm.json", json.dumps(record, indent=1))
-            planning = self._plan_next(list(submitted))
+                job, taken, full = self._submit(array, number, list(submitted))
+                if job:
+                    submitted[job] = taken
+                if full:
+                    break
+            if planning is not None:
+                planning = self._begin(planning, list(submitted), bool(full))
         except BadInput:
-            slurm.cancel(submitted)
+            self._take_back(planning, list(submitted))
             raise
         except EnvironmentFailed as error:
-            raise EnvironmentFailed(
-                f"{error}; {len(submitted)} of {len(self.arrays)} arrays are submitted, and the "
-                "same command submits the rest"
-            ) from None
-        return Submitted(submitted, len(self.queued), self.lost, planning)
+            raise EnvironmentFailed(f"{error}; {self._left(len(submitted))}") from None
+        if full and planning is None:
+            raise EnvironmentFailed(f"{full}; {self._left(len(submitted))}")
+        return Submitted(submitted, len(self.queued), self.lost, planning, full)
+
+    def _left(self, submitted: int) -> str:
+        told = "are submitted, and the same command submits the rest"
+        return f"{submitted} of {len(self.arrays)} arrays {told}"
+
+    def _submit(self, array: Array, number: int, ids: list[str]) -> tuple[str, Array, str]:
+        """Submit as much of an array as Slurm takes: its job, what is in it, why not all is."""
+        full, tasks = "", dict(array.tasks)
+        while tasks:
+            known = replace(
+                array,
+                aftercorr=tuple(_with_id(job, ids) for job in array.aftercorr),
+                afterok=tuple(_with_id(job, ids) for job in array.afterok),
+                tasks=tasks,
+            )
+            argv = self._argv(known, number)
+            try:
+                job = jobs.submit(
+                    self.folder,
+                    str(self._first + number),
+                    [argv[0], *environment.options(self._needed), *argv[1:]],
+                    {index: [path] for index, path in tasks.items()},
+                    array.ask,
+                    self.cluster,
+                    self._tries,
+                )
+                return job, known, full
+            except slurm.QueueFull as error:
+                full = str(error)
+                tasks = dict(list(tasks.items())[: len(tasks) // 2])
+        return "", array, full
 
     @property
     def _is_idle(self) -> bool:
@@ -222,6 +297,9 @@ class Submission:
         """Everything that jobs and `status` read."""
         self.folder.mkdir(parents=True, exist_ok=True)
         site.write(self.cluster, self.folder, self._is_idle)
+        jobs.sign(self.root)
+        script = environment.script(self._needed, site.setup_file(self.cluster))
+        write_atomically(self._setup, script)
         for each in self.aheads:
             if each.stages:
                 each.record.write()
@@ -233,18 +311,54 @@ class Submission:
             tasks = "".join(f"{index}\t{path}\n" for index, path in array.tasks.items())
             self._tasks(number).write_text(tasks, encoding="utf-8")
 
-    def _plan_next(self, ids: list[str]) -> str | None:
-        """Submit the planning job, unless one waits that nothing new has to be added to."""
-        waits = self._planner in self._queue and not self._is_planner
-        if waits and not ids:
-            return self._planner
-        if not (after := self._last(ids)) or not self._resubmits:
+    def _reserve(self) -> str | None:
+        """The job that will go on, waiting for a while; None where nothing is to come."""
+        sure = [path for path in sinks(self.cells) if path in self.queued]
+        if not self._resubmits or not (self.arrays or sure):
             return None
-        if waits and self._planner is not None:
-            slurm.cancel([self._planner])
-        job = slurm.submit(self._planning_argv(after), "cpu")
-        write_atomically(self.folder / "planning.json", json.dumps({"job": job}))
-        return job
+        old, me = self._planner or "", os.environ.get("SLURM_JOB_ID", "")
+        if (state := self._queue.get(old)) and old != me and state.user == slurm.me():
+            parked = {"Dependency": "", "StartTime": f"now+{_AWHILE_S}"}
+            asked = jobs.terms(jobs.plan_ask(self.cluster), self.cluster)
+            is_right = self._plan is not None and not self._plan.changes(asked)
+            if is_right and (not self.arrays or slurm.change(old, **parked)):
+                return old
+            slurm.cancel([old])
+        try:
+            argv = self._planning_argv(f"--begin=now+{_AWHILE_S}")
+            return jobs.submit_planner(self.folder, argv, self.cluster)
+        except slurm.QueueFull as error:
+            if self._is_planner and slurm.requeue(me):
+                raise EnvironmentFailed(f"{error}; queued again to go on") from None
+            raise
+
+    def _begin(self, planning: str, ids: list[str], is_full: bool) -> str:
+        """Let the job that goes on wait for all that is submitted; where more is to be, for any."""
+        if not self.arrays and planning == self._planner:
+            return planning
+        after = self._after(ids, is_full)
+        if not after:
+            return planning  # in a while
+        if not slurm.change(planning, StartTime="now", Dependency=after):
+            slurm.cancel([planning])
+            argv = self._planning_argv(f"--dependency={after}")
+            return jobs.submit_planner(self.folder, argv, self.cluster)
+        return planning
+
+    def _take_back(self, planning: str | None, ids: list[str]) -> None:
+        """Cancel what this command submitted; an older job that goes on does so."""
+        slurm.cancel(ids)
+        if planning is not None:
+            after = self._after([], is_full=True) if planning == self._planner else ""
+            if not after or not slurm.change(planning, StartTime="now", Dependency=after):
+                slurm.cancel([planning])
+
+    def _after(self, ids: list[str], is_full: bool) -> str:
+        if is_full:  # any end makes room
+            known = [*ids, *sorted({job.partition("_")[0] for job in self.queued.values()})]
+            return "?".join(f"afterany:{job}" for job in known)
+        last = self._last(ids)
+        return f"afterany:{':'.join(last)}" if last else ""
 
     def _last(self, ids: list[str]) -> list[str]:
         """The jobs after which all cells have ended; `ids` are those of the arrays."""
@@ -259,30 +373,37 @@ class Submission:
     def _argv(self, array: Array, number: int) -> list[str]:
         python = site.pythons(self.cluster, self.folder).stages
         tasks = self._tasks(number)
-        return slurm.stages_argv(array, self.cluster, self.name, tasks, self.folder, python)
+        return slurm.stages_argv(
+            array, self.cluster, self.name, tasks, self.folder, python, self._setup
+        )
 
-    def _planning_argv(self, after: list[str]) -> list[str]:
+    def _planning_argv(self, after: str) -> list[str]:
         # A dry run prints what cluster=slurm submits, and the same must go on after it.
         words = [
             re.sub(r"^(cluster(?:\.kind)?)=dry_run$", r"\1=slurm", word)
             for word in shlex.split(self.command)
         ]
+        if not any(word.startswith("paths.root=") for word in words):  # not by the environment
+            words.insert(2, override("paths.root", str(self._paths_root)))
         python = str(site.pythons(self.cluster, self.folder).planner)
         command = f"{shlex.quote(python)} -m {shlex.join(words)}"
-        return slurm.command_argv(command, after, self.cluster, f"{self.name}-plan", self.folder)
+        argv = slurm.command_argv(command, after, self.cluster, self._planner_s_name, self._setup)
+        return [argv[0], *environment.options(self._needed), *argv[1:]]
+
+    @property
+    def _planner_s_name(self) -> str:
+        return f"{self.name}-plan"
+
+    @property
+    def _paths_root(self) -> Path:
+        return Path(self.aheads[0].run.config.paths.root).expanduser().absolute()
+
+    @property
+    def _setup(self) -> Path:
+        return self.folder / f"{self._first + 1}.sh"
 
     def _tasks(self, number: int) -> Path:
         return self.folder / f"{self._first + number}.tsv"
-
-
-@contextmanager
-def one_at_a_time(directory: Path) -> Iterator[None]:
-    """Keep two commands from submitting the same stage."""
-    folder = directory.parents[1] / "slurm"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # the kernel lets go of it when we die
-        yield
 
 
 def _with_id(job: str, ids: list[str]) -> str:
@@ -299,6 +420,7 @@ class Cancelled(NamedTuple):
 
     jobs: list[str]
     shared: dict[str, str]  # job → a run that waits for it
+    others: dict[str, str]  # job → the user who alone may cancel it
 
 
 def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Cancelled:
@@ -308,23 +430,22 @@ def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Canc
     """
     own = [path.absolute() for path in run_files]
     root = planning.parents[3]
-    queue = slurm.queue()
-    jobs = {
-        job: path
+    queue = slurm.queue(*jobs.users(root))
+    jobs.recover(root, queue)
+    found = {
+        record.job: path
         for run in map(RunRecord.read, own)
         for path in run.stage_paths
-        if (job := slurm.job_of(root / path / "slurm.json")) in queue
+        if (record := jobs.read(run.root / path)) is not None and record.job in queue
     }
-    others = (path for path in root.glob("run/*/run.json") if path not in own)
-    waiting = {
-        path: run.name
-        for run in map(RunRecord.read, others)
-        if run.decision is None
-        for path in run.stage_paths
-    }
-    shared = {job: waiting[path] for job, path in jobs.items() if job and path in waiting}
-    doomed = [job for job in jobs if job and (with_shared or job not in shared)]
-    if (plan := slurm.job_of(planning)) is not None and plan in queue:
-        doomed.insert(0, plan)  # first, or it would go on with what is left
+    waiting = orphans.waited_for(root, dict.fromkeys(own))
+    shared = {job: waiting[path] for job, path in found.items() if path in waiting}
+    doomed = [job for job in found if with_shared or job not in shared]
+    if (plan := jobs.planner(planning.parent)) is not None and plan.job in queue:
+        doomed.insert(0, plan.job)  # first, or it would go on with what is left
+    may_all = os.getuid() == 0
+    others = {job: queue[job].user for job in doomed}
+    others = {job: user for job, user in others.items() if user != slurm.me() and not may_all}
+    doomed = [job for job in doomed if job not in others]
     slurm.cancel(doomed)
-    return Cancelled(doomed, {} if with_shared else shared)
+    return Cancelled(doomed, {} if with_shared else shared, others)
