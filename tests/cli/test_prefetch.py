@@ -91,7 +91,13 @@ class _Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
-        if self.path.startswith("/api/models/o/m"):
+        if self.path.startswith("/api/models/o/m/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": len(content), "oid": name}
+                for name, content in self.files.items()
+            ]
+            self._answer(json.dumps(tree).encode())
+        elif self.path.startswith("/api/models/o/m"):
             about = {"sha": SHA, "siblings": [{"rfilename": name} for name in self.files]}
             self._answer(json.dumps(about | {"id": "o/m", "modelId": "o/m"}).encode())
         elif self.path.startswith(f"/o/m/resolve/{SHA}/"):

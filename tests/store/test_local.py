@@ -1,10 +1,12 @@
 """Attempts on a disk of the node: moved there and back, whatever ends them."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from support import launched
 from understudy.errors import EnvironmentFailed
 from understudy.store import local
 from understudy.store.artifacts import StageDir
@@ -93,3 +95,24 @@ def test_a_place_that_the_node_has_not_is_one_sentence(stage: StageDir, tmp_path
         local.borrow(attempt, "$NOWHERE/x")
     with pytest.raises(EnvironmentFailed, match=r"file on .* cannot be used: Not a directory"):
         local.borrow(attempt, str(tmp_path / "file"))
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on_from_the_nodes_disk(tmp_path: Path, base: Path) -> None:
+    steps = {"trainer__min_steps": 60, "trainer__evaluations": 30}
+    whole = launched.prepare(tmp_path / "whole", base, **steps)
+    assert launched.run(whole)[0] == 0
+    node = tmp_path / "node"
+    stage = launched.prepare(tmp_path / "killed", base, cluster__scratch=str(node), **steps)
+    with launched.start(stage) as worker:
+        while not [*node.glob("understudy-*/*/scratch/checkpoints/*/COMPLETE")]:
+            assert worker.poll() is None, "it has ended"
+            time.sleep(0.02)
+        worker.kill()
+    assert not stage.is_done
+    assert not [*stage.path.glob("attempts/*/scratch/*")], "it works elsewhere"
+    assert launched.run(stage)[0] == 0
+    for name in ("model/model.safetensors", "curve.jsonl", "summary.json"):
+        assert (stage.out / name).read_bytes() == (whole.out / name).read_bytes(), name
+    assert not [*node.glob("understudy-*/*")]
+    assert {path.name for path in stage.out.iterdir()} == {"model", "curve.jsonl", "summary.json"}
