@@ -105,7 +105,7 @@ def nothing_starts() -> Iterator[None]:
 
 
 def wait_until(is_so: Callable[[], bool], what: str, hurrying: bool = True) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not is_so():
         assert time.monotonic() < deadline, f"{what}: {jobs()}"
         if hurrying:
