@@ -14,6 +14,12 @@ from understudy.plan.ranges import exactly
 from understudy.plan.speed import Key, Measured, Speeds
 from understudy.store.artifacts import StageDir
 
+
+@pytest.fixture(autouse=True)
+def _idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
 KEY = Key("finetune", "full none", "llama")
 HERE = "a processor"
 
@@ -98,6 +104,22 @@ def test_training_may_stop_early_so_the_least_is_less(composed: Make) -> None:
     )
     assert patient[0].seconds.high == hasty[0].seconds.high
     assert hasty[0].seconds.low < patient[0].seconds.low
+
+
+def test_where_others_use_the_cores_the_interval_is_wider_and_says_so(
+    composed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = items(planned(composed(*SMALL)), "finetune")[0].seconds
+    monkeypatch.setattr("os.getloadavg", lambda: (8.0, 8.0, 8.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    made = planned(composed(*SMALL))
+    shared = items(made, "finetune")[0].seconds
+    assert shared.expected == alone.expected
+    assert shared.high == pytest.approx(4 * alone.high)
+    assert shared.low == pytest.approx(alone.low / 4)
+    assert made.notices == [
+        "4.0 processes share a core here now: intervals are so much wider, each way"
+    ]
 
 
 def test_a_plan_says_where_its_times_come_from(composed: Make) -> None:

@@ -18,7 +18,7 @@ from understudy.pipeline import run
 from understudy.pipeline.flow import flow_of
 from understudy.pipeline.stages import Stage, named
 from understudy.plan.calls import Known, StageCalls, StageCost, cost_of
-from understudy.plan.compute import Compute, devices, has_gpu, uses_gpu, work_of
+from understudy.plan.compute import Compute, busy, devices, has_gpu, uses_gpu, work_of
 from understudy.plan.inputs import Inputs
 from understudy.plan.learned import Learned, Paid
 from understudy.plan.probe import Probed, Trial, probe
@@ -27,6 +27,8 @@ from understudy.plan.speed import Speeds, here, key_of
 from understudy.records import Coverage
 from understudy.services.journal import open_journal
 from understudy.store.artifacts import StageDir
+
+_CROWDED = 1.5  # processes at work a core, from which on a plan says so
 
 State = Literal["done", "to run", "perhaps"]
 
@@ -77,7 +79,7 @@ class Plan:
     budget_usd: float | None
     spent_usd: float  # by this run or sweep so far
     power: list[str]  # what its holdouts can show
-    notices: list[str]  # what could not be probed
+    notices: list[str]  # what could not be probed, and what makes intervals wide
 
     @property
     def open(self) -> list[PlannedStage]:
@@ -142,8 +144,19 @@ def make(cells: Sequence[Config], purse: str, is_probed: bool = False) -> Plan:
         budget_usd=first.budget.usd,
         spent_usd=spent,
         power=list(shown),
-        notices=tried.problems,
+        notices=tried.problems + _crowd(items),
     )
+
+
+def _crowd(items: Sequence[PlannedStage]) -> list[str]:
+    """A sentence where times on this machine's cores are less sure, for others use them too."""
+    mine = (i for i in items if i.state != "done" and work_of(i.stage.name) is not None)
+    is_here = any(
+        here(i.config.cluster, uses_gpu(i.config)) and not uses_gpu(i.config) for i in mine
+    )
+    if not is_here or (times := busy()) < _CROWDED:
+        return []
+    return [f"{times:.1f} processes share a core here now: intervals are so much wider, each way"]
 
 
 def _probed(items: Sequence[PlannedStage], inputs: Inputs) -> Probed:

@@ -8,6 +8,7 @@ a model of 135M parameters trained at 2e9 on a machine that others used).
 """
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -137,6 +138,8 @@ class Compute:
         where = here(config.cluster, is_gpu)
         speed = self._speeds.of(key_of(stage.kind, config), parameters(config), where)
         speed = speed or work.prior(config, load)
+        if where is not None and not is_gpu:
+            speed = speed._replace(within=speed.within * busy())
         return Expected(work.seconds(load, speed, devices(stage, config)), speed.basis)
 
 
@@ -154,6 +157,11 @@ def uses_gpu(config: Config) -> bool:
     if config.accelerate.kind == "cpu":
         return False
     return has_gpu() or parameters(config) >= 5e8
+
+
+def busy() -> float:
+    """Return how many processes share a core here now; they may all be gone later, or be more."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def has_gpu() -> bool:

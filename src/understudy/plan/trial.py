@@ -6,6 +6,7 @@ Prints a line of JSON for each trial: seconds before the work, of a unit of it (
 most), and of a checkpoint. Importing and loading come on top of the ten seconds.
 """
 
+import importlib
 import json
 import math
 import os
@@ -31,6 +32,7 @@ from understudy.store.artifacts import Job
 PROBE_S = 10.0  # for all that is tried together,
 _LEAST_S = 1.0  # for each
 _STEPS = 200
+_MODULES = {"inference": "understudy.inference.decode", "finetune": "understudy.training.trainer"}
 _ROWS = 256  # that answers' lengths are taken from
 
 
@@ -38,6 +40,7 @@ def main() -> int:
     """Print a line of JSON for each trial."""
     asked = json.loads(sys.stdin.read())
     budget = max(_LEAST_S, PROBE_S / len(asked))
+    importing_s = _import({one["key"][0] for one in asked})
     with tempfile.TemporaryDirectory(prefix="understudy-probe-") as scratch:
         for number, one in enumerate(asked):
             config = configuration.build(one["config"])
@@ -46,10 +49,22 @@ def main() -> int:
             tries = _train if one["key"][0] == "finetune" else _answer
             try:
                 tried = tries(named(one["run"]), config, rows, Path(scratch) / str(number), budget)
+                tried["start_s"] += importing_s[one["key"][0]]
             except UnderstudyError as error:
                 tried = {"problem": str(error)}
             print(json.dumps(tried), flush=True)
     return 0
+
+
+def _import(kinds: set[str]) -> dict[str, float]:
+    """Import what the stages import, and return how long that took: each stage does so itself."""
+    began, took = time.monotonic(), dict[str, float]()
+    load.quiet()
+    for kind, module in _MODULES.items():
+        if kind in kinds:
+            importlib.import_module(module)
+            took[kind] = time.monotonic() - began
+    return took
 
 
 Tried = dict[str, Any]
