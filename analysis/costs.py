@@ -1,7 +1,7 @@
 """What a service and a local model cost month by month, and when the local one has paid off.
 
     service(m) = m * days * requests * (tokens in * price in + tokens out * price out)
-    local(m)   = host + GPUs * card + migration + m * GPUs * watts * hours * price of electricity
+    local(m)   = fine-tuning + GPUs * card + migration + m * GPUs * kWh * price of electricity
 
 Every number is an assumption in `reference/costs.csv`, with its source and, where known, a range.
 A range is drawn from evenly and all at once, so the break-even has an interval.
@@ -25,7 +25,6 @@ FILE = Path(__file__).parent / "reference" / "costs.csv"
 WORKLOADS = ("light", "heavy")
 DRAWS = 9999
 _FIXED = ("months", "what_if")  # a question and a setting, not assumptions
-_HOURS = 24
 _LEDGER = "the ledger of"  # begins the source of what a run measured
 
 
@@ -143,9 +142,8 @@ def _parts(values: Mapping[str, Floats], workload: str) -> tuple[Floats, Floats,
     tokens = values["input_tokens"] * values["input_usd"]
     tokens = tokens + values["output_tokens"] * values["output_usd"]
     gpus = values[f"gpus_{workload}"]
-    once = values["host_usd"] + gpus * values["gpu_usd"] + values["migration_usd"]
-    hours = _HOURS * 365 / 12
-    monthly = gpus * values["gpu_watts"] / 1000 * hours * values["electricity_usd"]
+    once = values["finetuning_usd"] + gpus * values["gpu_usd"] + values["migration_usd"]
+    monthly = gpus * values["gpu_kwh"] * values["electricity_usd"]
     return requests * tokens / 1e6, once, monthly
 
 

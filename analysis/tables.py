@@ -36,9 +36,7 @@ class Table(NamedTuple):
 def write(table: Table, out: Path) -> list[Path]:
     """Write `name`.csv, .md and .tex below `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = [
-        {str(name): value for name, value in row.items()} for row in table.frame.to_dict("records")
-    ]
+    rows = rows_of(table.frame)
     texts = {
         ".csv": table.frame.to_csv(index=False, lineterminator="\n"),
         ".md": markdown(table, rows),
@@ -48,6 +46,11 @@ def write(table: Table, out: Path) -> list[Path]:
     for path, text in zip(paths, texts.values(), strict=True):
         write_atomically(path, text)
     return paths
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def caption(table: Table) -> str:
