@@ -14,6 +14,7 @@ from support import configs, house
 from support import slurm_cluster as slurm
 from understudy.cli.main import main
 from understudy.config.cluster import check_options
+from understudy.config.compose import compose
 from understudy.errors import BadInput
 from understudy.sweep import site
 
@@ -71,6 +72,15 @@ def test_any_other_option_is_the_users(apptainer: Path) -> None:
     check_options("gpu", configs.resources(gpus=1, memory_gb=8, sbatch=free))
     mine = ("--gpus-per-node=4", "--mem-per-gpu=8G", "--time=30")  # where we ask for none of these
     check_options("gpu", configs.resources(gpus=0, sbatch=mine))
+
+
+def test_options_are_typed_as_in_a_shell() -> None:
+    words = ["cluster.gpu.sbatch=[--reservation=night,-x n[1-3],'--comment=a, b']"]
+    words += ["cluster.container=[apptainer,exec,--bind=/a:/b,my image.sif]"]
+    cluster = compose(words, None)["cluster"]
+    assert cluster["gpu"]["sbatch"] == ["--reservation=night", "-x n[1-3]", "--comment=a, b"]
+    assert cluster["container"] == ["apptainer", "exec", "--bind=/a:/b", "my image.sif"]
+    assert compose(["cluster.cpu.sbatch=[]"], None)["cluster"]["cpu"]["sbatch"] == []
 
 
 # --- what a job starts ----------------------------------------------------------------------------

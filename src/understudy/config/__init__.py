@@ -38,12 +38,14 @@ from understudy.config.service import Prices as Prices
 from understudy.config.service import Retired as Retired
 from understudy.config.service import Service as Service
 from understudy.config.source import FilePath
+from understudy.config.source import Words as Words
 from understudy.config.training import ModelConfig as ModelConfig
 from understudy.config.training import TrainerConfig as TrainerConfig
 from understudy.errors import BadInput
 
 LEAVES = list(schema.leaves(Config))
 PATHS = {name for name, hint in schema.hints(Config) if FilePath in (hint, *get_args(hint))}
+WORDS = {name for name, hint in schema.hints(Config) if hint == Words}
 _ADAPTER: TypeAdapter[Config] = TypeAdapter(Config)
 T = TypeVar("T")
 

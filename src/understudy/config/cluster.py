@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from understudy.config.source import STRICT, FilePath
+from understudy.config.source import STRICT, FilePath, Words
 from understudy.errors import BadInput
 
 Room = Literal["gpu", "cpu", "api"]
@@ -24,7 +24,7 @@ class Resources:
     cpus: PositiveInt
     memory_gb: PositiveFloat | None
     hours: PositiveFloat | None
-    sbatch: tuple[str, ...]  # further options, each one word: --reservation=night
+    sbatch: Words  # further options, each one word: --reservation=night
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -38,7 +38,7 @@ class ClusterConfig:
     cpu: Resources
     api: Resources | Literal["here"]  # stages that wait for a service; here = no job: this machine
     setup: FilePath | None  # a script that every job sources first; null = the shell as it is
-    container: tuple[str, ...]  # what is put before the Python of a stage: apptainer exec IMAGE
+    container: Words  # what is put before the Python of a stage: apptainer exec IMAGE
     python: FilePath | None  # of a stage's job, as in an image; null = the one that submits
     snapshot: bool  # whether jobs run a copy of the code as it was when they were submitted
     scratch: FilePath | None  # a directory of the node, $VARIABLES are the job's; null = paths.root

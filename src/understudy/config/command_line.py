@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from understudy.config import PATHS
+from understudy.config import PATHS, WORDS
 from understudy.errors import BadInput
 
 # One word to Hydra, and no number, which .1 would be.
@@ -63,7 +63,7 @@ def without_interpolation(text: str) -> str:
 
 
 def as_typed(words: Iterable[str]) -> list[str]:
-    """Return overrides as Hydra is to read them: a path is one value, whatever its signs.
+    """Return overrides as Hydra is to read them: a path or an option is one value.
 
     Raises BadInput, with both spellings, where a comma is not sure to be that of a list.
     """
@@ -79,6 +79,10 @@ def _as_typed(word: str) -> str:
             several = ",".join(map(quoted, text.split(",")))
             raise _unclear(word, "and no file here has that name", quoted(text), several)
         return f"{key}={quoted(text)}"
+    if key.lstrip("+") in WORDS and text[:1] == "[" and text[-1:] == "]":
+        items = re.findall(rf"(?:{_TEXT}|[^,])+", text[1:-1])
+        items = [item if re.fullmatch(_TEXT, item) else quoted(item.strip()) for item in items]
+        return f"{key}=[{','.join(items)}]"
     if _THOUSANDS.fullmatch(text):
         raise _unclear(word, "in a number", text.replace(",", ""), text)
     if _DECIMAL.fullmatch(text):

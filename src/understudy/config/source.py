@@ -25,6 +25,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SplitName = Literal["train", "validation", "test", "holdout"]
 Format = Literal["auto", "messages", "pairs", "llamaduo"]
+Words = Annotated[tuple[str, ...], "words"]  # [--a=b,c]: typed without quotes around each
 FilePath = Annotated[str, "path"]  # typed as in a shell: whatever its signs, it is one value
 
 
