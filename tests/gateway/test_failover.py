@@ -96,6 +96,51 @@ def test_a_200_that_is_no_answer_is_a_failure_of_the_service(
 
 
 # A comment begins the answer of a service that is alone, since clients are kept waiting by them.
+BEGUN = b'data: {"choices": [{"index": 0, "delta": {"content": "Half an"}}]}\n\n'
+BROKEN = [
+    (BEGUN, "the stream ended early in the answer"),
+    (BEGUN + b'data: {"choi', "the stream ended early in the answer"),
+    (BEGUN + b"data: %s\n\n" % OVERLOADED, "error in a 200: Overloaded, key [key]. in the answer"),
+    (
+        BEGUN + b'data: {"error": {"message": "Busy"}}\n\ndata: [DONE]\n\n',
+        "error in a 200: Busy in the answer",
+    ),
+    (BEGUN + b"event: error\ndata: busy\n\n", "error in a 200: busy in the answer"),
+]
+
+
+@pytest.mark.xfail(strict=True, reason="only a lost connection breaks a stream")
+@pytest.mark.parametrize(("body", "why"), BROKEN)
+def test_a_stream_that_breaks_off_is_a_failure_and_no_pair(
+    tmp_path: Path, body: bytes, why: str
+) -> None:
+    # In one part, the error would be seen in time to ask the other.
+    pieces = [BEGUN, body.removeprefix(BEGUN)]
+    with (
+        stage(streams=pieces) as star,
+        gateway(tmp_path, star.url, mode="record") as running,
+    ):
+        reply = running.post(ask(stream=True))
+        (line,) = running.lines("requests")
+        assert running.lines("pairs") == []
+    assert reply.content.startswith(BEGUN)
+    assert b"error" in reply.content
+    assert [entry[:2] for entry in line["tried"]] == [["service", why]]
+    assert "input" not in line
+
+
+@pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b"data: [DONE]", b""])
+def test_a_stream_that_says_why_it_ends_is_whole(tmp_path: Path, end: bytes) -> None:
+    last = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    with (
+        stage(streams=[BEGUN, last, end]) as star,
+        gateway(tmp_path, star.url, mode="record") as running,
+    ):
+        assert running.post(ask(stream=True)).content == BEGUN + last + end
+        assert len(running.lines("pairs")) == 1
+        assert running.lines("requests")[0]["tried"] == []
+
+
 SAID_ALONE = [case for case in NO_ANSWERS if not case[0].startswith(b":")]
 
 

@@ -39,6 +39,7 @@ class Stage:
     usage: bool = True
     serves: str | None = None  # the only model that it knows
     said: tuple[bytes, str] | None = None  # body and content type of a 200 that may be no answer
+    streams: Sequence[bytes] = ()  # the parts of every stream, whatever they are
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -70,6 +71,8 @@ class Stage:
             content, kind = self.said
             return web.Response(body=content, headers={"content-type": kind})
         made = self.events(body) if body.get("stream") else [self.whole(body)]
+        if body.get("stream") and self.streams:
+            made = [*self.streams]
         response = web.StreamResponse(headers={"x-request-id": "req_1", "x-odd": "Kept"})
         kind = "text/event-stream; charset=utf-8" if body.get("stream") else "application/json"
         response.headers["content-type"] = kind
@@ -84,7 +87,7 @@ class Stage:
                 return response
             self.sent.append(part)  # the test reads it as soon as the client has it
             await response.write(part)
-            await asyncio.sleep(self.piece_s)
+            await asyncio.sleep(self.piece_s or 0.02 * bool(self.streams))
         return response
 
     def whole(self, body: dict[str, Any]) -> bytes:

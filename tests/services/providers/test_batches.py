@@ -298,6 +298,49 @@ def test_each_item_of_a_batch_has_its_outcome(wire: str) -> None:
     assert fates.keys() == outcomes.keys()
 
 
+def no_answers(wire: str, url: str) -> list[Answer]:
+    """An ended batch whose items all have a good status, and none an answer."""
+    said = error(wire, "Overloaded")
+    if wire == "openai":
+        bodies = {"said": said, "odd": "busy", "none": None, "empty": good(wire, choices=[])}
+        bodies |= {"text": good(wire, choices=[{"message": {}, "finish_reason": None}])}
+        responses = {id_: {"status_code": 200, "body": body} for id_, body in bodies.items()}
+        lines = [{"custom_id": id_, "response": one} for id_, one in responses.items()]
+        content = json_lines(lines) + b'{"custom_id": "cut\n[]\n{"response": {}}\n'
+        return [openai_batch(output_file_id="out"), Answer(content)]
+    if wire == "anthropic":
+        batch, _ = anthropic_items(url)
+        results = {
+            "said": {"type": "succeeded", "message": said},
+            "empty": {"type": "succeeded", "message": good(wire, content=[], stop_reason=None)},
+            "odd": {"type": "errored", "error": {}},
+        }
+        lines = [{"custom_id": id_, "result": one} for id_, one in results.items()]
+        return [batch, Answer(json_lines(lines), content_type="application/x-jsonl")]
+    odd = {"candidates": [{"finishReason": "OTHER"}]}
+    (batch,) = google_items(url)
+    items = [{"metadata": {"key": "empty"}, "response": {}}, {"response": good(wire)}]
+    items += [{"metadata": {"key": "odd"}, "response": odd}]
+    batch.body["metadata"]["output"]["inlinedResponses"]["inlinedResponses"] = items
+    return [batch]
+
+
+@pytest.mark.xfail(strict=True, reason="an error in a good item is no reason")
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_item_with_a_good_status_that_is_no_answer_is_a_failure(wire: str) -> None:
+    async def run() -> dict[str, Reply | CallFailed]:
+        async with scripted(wire) as (provider, server):
+            server.answers = no_answers(wire, server.url)
+            return await read(provider, "batches/1")
+
+    outcomes = asyncio.run(run())
+    ids = {"openai": {"said", "odd", "none", "empty", "text"}, "google": {"odd", "empty"}}
+    assert outcomes.keys() == ids.get(wire, {"said", "odd", "empty"})
+    assert {getattr(outcome, "fate", None) for outcome in outcomes.values()} == {"heal"}
+    if "said" in outcomes:
+        assert "answered with an error: Overloaded" in str(outcomes["said"])
+
+
 def test_anthropic_counts_the_requests_of_a_batch_by_what_became_of_them() -> None:
     async def run() -> BatchState:
         async with scripted("anthropic", *anthropic_items("")) as (provider, _):

@@ -385,6 +385,76 @@ def test_an_error_in_a_choice_is_told_in_the_provider_s_words() -> None:
     assert "answered with an error: Upstream busy" in str(failed)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "Overloaded", "type": "x", "code": 500},
+        {"detail": "Overloaded"},
+        {"detail": [{"msg": "Overloaded", "loc": []}]},
+        {"success": False, "errors": [{"code": 10013, "message": "Overloaded"}]},
+        [{"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}}],
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="only the field `error` is looked at")
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_error_is_told_however_a_server_spells_it(wire: str, body: Any) -> None:
+    failed = failure(wire, Answer(body))
+    assert "answered with an error: Overloaded" in str(failed)
+    assert (failed.fate, failed.is_uncertain) == ("heal", True)
+
+
+@pytest.mark.xfail(strict=True, reason="success is read from the status line")
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_page_in_place_of_an_answer_is_told_by_how_it_begins(wire: str) -> None:
+    page = b"<html><script>no()</script><title>Busy</title> come <b>later</b></html>"
+    failed = failure(wire, Answer(page, content_type="text/html"))
+    assert "it is text/html, not JSON: Busy come later" in str(failed)
+
+
+NO_ANSWERS: dict[str, list[dict[str, Any]]] = {
+    "openai": [
+        {"choices": [{"message": {"content": None}, "finish_reason": None}]},
+        {"choices": [{"message": {"content": ""}, "finish_reason": "error"}]},
+        {"choices": [{"message": {"content": "half an"}, "finish_reason": "error"}]},
+        {"choices": [{"message": None, "finish_reason": "stop"}]},
+        {"choices": []},
+    ],
+    "anthropic": [{"content": [], "stop_reason": None}],
+    "google": [
+        {"candidates": [{"content": {"parts": []}, "finishReason": "OTHER"}]},
+        {"candidates": [{"finishReason": "MALFORMED_RESPONSE"}]},
+        {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]},
+        {"candidates": []},
+    ],
+}
+NO_ANSWERS["openai_compatible"] = NO_ANSWERS["openai"]
+
+
+@pytest.mark.xfail(strict=True, reason="success is read from the status line")
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_200_without_a_word_and_without_an_end_is_no_answer(wire: str) -> None:
+    answers = [Answer(good(wire, **changed)) for changed in NO_ANSWERS[wire]]
+    for failed in failures(wire, answers):
+        assert (failed.fate, failed.is_uncertain) == ("heal", True)
+
+
+def test_an_empty_answer_that_ended_well_is_an_answer() -> None:
+    empty = {"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}
+    assert call("openai", Answer(good("openai", **empty))).text == ""
+    assert call("anthropic", Answer(good("anthropic", content=[]))).text == ""
+
+
+@pytest.mark.xfail(strict=True, reason="a refusal in parts is no refusal")
+def test_a_refusal_and_a_filter_are_told_wherever_they_stand() -> None:
+    parts = [{"type": "refusal", "refusal": "I cannot."}]
+    refused = {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}
+    reply = call("openai", Answer(good("openai", **refused)))
+    assert (reply.text, reply.finish) == ("I cannot.", "refusal")
+    reason = "content_filter: RECITATION"  # of Gemini behind OpenAI's protocol
+    filtered = {"choices": [{"message": {"content": None}, "finish_reason": reason}]}
+    assert call("openai_compatible", Answer(good("openai", **filtered))).finish == "blocked"
+
+
 def test_content_in_parts_is_text_without_the_reasoning() -> None:
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "Is it 3?"}]},
