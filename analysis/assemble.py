@@ -61,6 +61,7 @@ def write_report(run: RunRecord, out: Path) -> Path:
         costs=sections.costs(run),
         measured=costs.measured(assumptions),
         hygiene=sections.hygiene(run),
+        warnings=sections.warnings(run),
         rows=browser.pack(rows) if rows else None,
         samples=browser.samples(rows) if rows else ("", []),
         stages=stages.to_dict("records"),

@@ -239,6 +239,15 @@ def hygiene(run: RunRecord) -> list[Values]:
     return rows
 
 
+def warnings(run: RunRecord) -> list[str]:
+    """What the finished stages want said, as the terminal and `status` say it."""
+    of_holdout = run.holdout.stages.values() if run.holdout is not None else ()
+    directories = [stage.directory for stage in frame.finished(run)]
+    directories += [stage for path in of_holdout if (stage := run.stage(path)).is_done]
+    said = (line for stage in directories for line in frame.meta(stage).get("warnings", []))
+    return list(dict.fromkeys(said))
+
+
 def _summary(kind: str, summary: Values) -> dict[str, int]:
     """The counts of a summary."""
     names = {

@@ -60,14 +60,26 @@ def test_status_and_report_find_the_latest_run(root: Path) -> None:
     assert parts.without(parts.said_by("report")[0], root.parent) == wanted["report"]
 
 
-def test_run_finds_every_stage_but_the_gate(root: Path, command: list[str]) -> None:
+def test_run_finds_every_stage_before_the_verdicts_and_judges_anew_of_the_journal(
+    root: Path, command: list[str]
+) -> None:
     parts.said_by("report")
-    before = set(root.rglob("DONE"))
+    before, calls = set(root.rglob("DONE")), paid_calls(root)
+    old = [path for path in before if path.parent.parent.name == "evaluation"]
     said, told = parts.said_by(*command)
-    # The gate alone is new: `gate.max_unscored` says how much may be left unscored.
-    assert "stages run: 1" in said.splitlines()
-    assert told.count("finished before") == len(before) - 1 == 21
-    assert {path.parent.parent.name for path in set(root.rglob("DONE")) - before} == {"gate"}
+    # Evaluations read replies with other eyes, and the gate reads them.
+    assert f"stages run: {len(old) + 1}" in said.splitlines()
+    assert told.count("finished before") == len(before) - len(old) - 1
+    made = set(root.rglob("DONE")) - before
+    new = [path for path in made if path.parent.parent.name == "evaluation"]
+    assert {path.parent.parent.name for path in made} == {"evaluation", "gate"}
+    assert len(new) == len(old)
+    assert paid_calls(root) == calls == 329
+    verdicts = [
+        sorted((path.parent / "out/rows.jsonl").read_bytes() for path in some)
+        for some in (old, new)
+    ]
+    assert verdicts[0] == verdicts[1]
 
 
 def test_stages_are_made_again_of_the_replies_that_were_paid_for(
@@ -77,16 +89,15 @@ def test_stages_are_made_again_of_the_replies_that_were_paid_for(
     assert calls == 329
     record = json.loads((root / "run/golden/run.json").read_text(encoding="utf-8"))
     of_round, of_holdout = record["rounds"][0]["stages"], record["holdout"]["stages"]
-    gone = [
-        *(of_round["synthesis.0"], record["stages"]["baseline"]),
-        *(of_round["evaluation.gemini_3_8_flash"], of_holdout["baseline.claude_sonnet_5_5"]),
-    ]
+    gone = [of_round["synthesis.0"], record["stages"]["baseline"], of_holdout["baseline"]]
     rows = {}
     for path in gone:
         rows[path] = (root / path / "out/rows.jsonl").read_bytes()
         shutil.rmtree(root / path)
     said, _ = parts.said_by(*command)
-    assert f"stages run: {len(gone) + 1}" in said.splitlines()  # and the gate
+    assert (
+        f"stages run: {len(gone) + 12 + 1}" in said.splitlines()
+    )  # and all verdicts, and the gate
     assert {path: (root / path / "out/rows.jsonl").read_bytes() for path in gone} == rows
     assert paid_calls(root) == calls
 

@@ -136,11 +136,9 @@ def test_a_judgement_is_read_from_the_prose_around_it() -> None:
         (reply(float("inf"), 90), "out_of_range"),
         (reply("150/100", 90), "out_of_range"),
         (reply("-5", 90), "out_of_range"),
-        (reply("8/10", 90), "wrong_scale"),
-        (reply("4 out of 5", 90), "wrong_scale"),
         (reply(0.8, 0.95), "wrong_scale"),
-        (reply(80, 90) + reply(80, 91), "ambiguous"),
-        (reply(80, 90) + reply(80, "8/10"), "ambiguous"),
+        (reply(80, 90) + " or " + reply(80, 91), "ambiguous"),
+        (reply(80, 90) + reply(80, "8/10") + " or so", "ambiguous"),
         (reply(80, 90) + reply(80, None), "ambiguous"),
         ('{"precision_assessment": {"score": 10, "score": 90}}', "ambiguous"),
         (reply(80, 90) + "\nOr rather: " + reply(80, 85)[:-20], "cut_off"),
@@ -233,6 +231,7 @@ def test_every_score_is_a_number_of_the_reply_within_0_and_100(text: str, end: s
     found = judge.parse(text := text.replace("}", end))
     if isinstance(found, judge.Scores):
         written = {float(n) for n in re.findall(r"-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?", text)}
+        written |= {10 * score for score in written}  # "8/10"; test_replies.py knows all scales
         assert {found.similarity, found.precision} <= written
         assert min(found.similarity, found.precision) >= 0
         assert max(found.similarity, found.precision) <= 100

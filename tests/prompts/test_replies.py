@@ -22,35 +22,6 @@ def reply(similarity: object, precision: object, why: str = "near", **more: obje
 
 DRAFT, FINAL = reply(40, 50), reply(70, 88)
 PARTS = [{"type": "reasoning", "text": DRAFT}, {"type": "text", "text": FINAL}]
-OPEN = {
-    "a thought",
-    "a thought with an unfinished draft",
-    "a thought in other tags",
-    "a thought of Mistral's",
-    "a thought of Kimi's",
-    "a draft before such an end",
-    "channels",
-    "a draft in a sentence",
-    "a draft in a fence",
-    "a draft on a line",
-    "a draft in one line with it",
-    "the form, filled in later",
-    "the form with names for numbers",
-    "typed parts, as text",
-    "JSON in JSON",
-    "the scale that was asked for",
-    "another scale, named in the score",
-    "shares, named in the score",
-    "another scale, named beside the score",
-    "the same, in words",
-    "another scale, named in the prose",
-    "nothing but a thought",
-    "a thought that ends in nothing",
-    "a scale in the reason",
-    "more than its scale",
-    "no scale at all",
-}
-XFAIL = pytest.mark.xfail(strict=True, reason="replies are read by their first form")
 READ = {
     "a thought": f"<think>Perhaps {DRAFT}? No.</think>\n{FINAL}",
     "a thought with an unfinished draft": '<think>{"similarity_assessment": 7</think>' + FINAL,
@@ -82,10 +53,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize(
-    "text",
-    [pytest.param(text, id=n, marks=[XFAIL] if n in OPEN else []) for n, text in READ.items()],
-)
+@pytest.mark.parametrize("text", READ.values(), ids=READ)
 def test_a_judgement_is_read_as_it_was_meant(text: str) -> None:
     found = judge.parse(text)
     assert isinstance(found, judge.Scores), found
@@ -123,15 +91,11 @@ NOT_READ = {
 }
 
 
-@pytest.mark.parametrize(
-    ("text", "status"),
-    [pytest.param(*x, id=n, marks=[XFAIL] if n in OPEN else []) for n, x in NOT_READ.items()],
-)
+@pytest.mark.parametrize(("text", "status"), NOT_READ.values(), ids=NOT_READ)
 def test_what_is_not_certain_is_not_read(text: str, status: str) -> None:
     assert judge.parse(text) == judge.Unscored(status, text)
 
 
-@XFAIL
 def test_latex_in_a_reason_is_kept() -> None:
     why = r"It writes \(\frac{a}{b}\) and \beta \times \rho, \underline{not} \nu."
     text = FINAL.replace("near", why)
@@ -154,12 +118,11 @@ def test_a_score_that_is_low_is_a_low_score() -> None:
         assert found[:2] == (low, 3)
 
 
-@XFAIL
 def test_a_judge_s_own_scale_is_taken_where_the_user_says_it() -> None:
-    assert judge.parse(reply(7, 8.8), **{"scale": 10})[:2] == (70, 88)
-    assert judge.parse(reply(0.7, 1), **{"scale": 1})[:2] == (70, 100)
-    assert judge.parse(reply("70/100", 8.8), **{"scale": 10})[:2] == (70, 88)
-    assert isinstance(judge.parse(reply(70, 88), **{"scale": 10}), judge.Unscored)
+    assert judge.parse(reply(7, 8.8), scale=10)[:2] == (70, 88)
+    assert judge.parse(reply(0.7, 1), scale=1)[:2] == (70, 100)
+    assert judge.parse(reply("70/100", 8.8), scale=10)[:2] == (70, 88)
+    assert isinstance(judge.parse(reply(70, 88), scale=10), judge.Unscored)
 
 
 # --- generated replies ---------------------------------------------------------------------------

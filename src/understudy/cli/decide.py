@@ -103,7 +103,7 @@ def decide_run(
     tail: float | None = None,
 ) -> "Decision":
     """Look at the run's holdout, which is recorded first, and decide."""
-    from understudy.evaluation import decision, looks
+    from understudy.evaluation import decision, looks, scale
     from understudy.evaluation.scores import METRICS
     from understudy.records import Coverage, Verdict, read_rows
 
@@ -127,8 +127,16 @@ def decide_run(
     evidence |= {} if tail is None else {"tail": tail}
     workload = looks.workload_of(run.config, _generator(local), _generator(theirs))
     number = looks.look(run.root, workload, run.name, evidence)
-    warnings = decision.family_warnings(families, teacher, replaced)
-    return decision.decide(
+    asked = run.config.get("judges", {})
+    doubts = [
+        doubt
+        for judge in judges
+        for doubt in scale.doubts(
+            judge, local[judge], theirs[judge], asked.get(judge, {}).get("scale") is not None
+        )
+    ]
+    warnings = [*decision.family_warnings(families, teacher, replaced), *doubts]
+    decided = decision.decide(
         pairs,
         groups,
         margin=margin,
@@ -139,6 +147,10 @@ def decide_run(
         tail=None if tail is None else (tail, _covered(local, theirs, sorted(groups))),
         warnings=warnings,
     )
+    if doubts and decided.decision == "MIGRATE":
+        reason = f"{decided.reason} But {'; '.join(doubts)}."
+        decided = replace(decided, decision="INCONCLUSIVE", reason=reason)
+    return decided
 
 
 def _covered(

@@ -61,6 +61,7 @@ class Service:
     rehearsal: bool = added(False)  # set by rehearsal.url: no LLM answers
     reasoning: str | PositiveInt | None = added(None)  # an effort, or a budget in tokens
     structured: bool = added(True)  # whether the endpoint takes a JSON schema
+    scale: PositiveFloat | None = added(None)  # a judge's own: its highest score, whatever is asked
     context: PositiveInt | None = machine()  # tokens
     key_env: str | None = machine()  # the environment variable that holds the key
     prices: Prices | None = machine()

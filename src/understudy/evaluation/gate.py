@@ -10,7 +10,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any, Literal, NamedTuple
 
 from understudy.config import GateConfig
-from understudy.evaluation import decision
+from understudy.evaluation import decision, scale
 from understudy.evaluation.scores import METRICS, pool, worst_mean
 from understudy.evaluation.statistics.intervals import ratio_of_means
 from understudy.records import Coverage, Verdict
@@ -109,13 +109,16 @@ def run(job: Job) -> None:
     """Read the gate judges' evaluations, decide, write; params: `round` and `data_size`."""
     gate = job.config.gate
     groups = {row.id: row.group_id for row in job.rows("split", Coverage)}
-    table: list[GateLine] = []
+    table, doubts = list[GateLine](), list[str]()
     for judge in _judges(job):
         local, baseline = f"evaluation.{judge}", f"baseline.{judge}"
         match = None
         if baseline in job.inputs:
             verdicts = job.rows(local, Verdict), job.rows(baseline, Verdict)
             match = p_match(*verdicts, groups)
+            asked = job.config.judges.get(judge)
+            is_given = asked is not None and asked.scale is not None
+            doubts += scale.doubts(judge, *verdicts, is_given)
         table.append(_line(judge, "local", job.summary(local), match))
         if baseline in job.inputs:
             table.append(_line(judge, "baseline", job.summary(baseline), None))
@@ -126,6 +129,10 @@ def run(job: Job) -> None:
         decided, worst = screen(screened), screen_at_worst(screened)
     gaps = [gap for gap in _gaps(job) if gap.share > gate.max_unscored]
     word, reason = with_gaps(decided, worst, gaps, gate.max_unscored)
+    if doubts:
+        job.notes["warnings"] = [f"gate: {doubt}" for doubt in doubts]
+    if doubts and screened is not None and word == "pass":  # which compares both sides
+        word, reason = "fail", f"{reason} But {'; '.join(doubts)}."
     job.write_summary(
         {
             "kind": gate.kind,

@@ -7,7 +7,7 @@ from typing import Any
 
 from understudy.config import Config
 from understudy.errors import Internal
-from understudy.evaluation import scores
+from understudy.evaluation import scale, scores
 from understudy.evaluation.statistics.intervals import cluster_rate
 from understudy.playground.sandbox import run_python
 from understudy.prompts import judge as prompt
@@ -43,16 +43,27 @@ def run(job: Job) -> None:
     to_ask = [row for row in open_rows if row.key not in log.rows]
 
     texts = {answer.key: answer.text for answer in answers}
-    requests = (_request(config, prompts[row.prompt_id], texts[row.key[:3]], row) for row in to_ask)
-    account, again = account_of(job), repair(config.evaluation.prompt)
+
+    def request(row: Verdict) -> Request:
+        return _request(config, prompts[row.prompt_id], texts[row.key[:3]], row)
+
+    service, shares = config.judges[name], scale.FirstReplies()
+    account, again = account_of(job), repair(config.evaluation.prompt, service.scale, shares)
     with track(f"judge {name}", len(wanted), "verdicts") as advance:
         advance(len(wanted) - len(to_ask))
-        for position, reply in ask(config.judges[name], requests, account, again):
-            log.append([judged(to_ask[position], reply)])
+        for position, reply in ask(service, map(request, to_ask), account, again):
+            row = judged(to_ask[position], reply, service.scale)
+            if service.scale is None:
+                first = request(row) if shares else None
+                row = scale.unsettled(row, reply, first is not None and shares.hold(first))
+            log.append([row])
             advance(note=account.note)
     job.notes.update(account.summary())
 
+    log.rows = {row.key: row for row in scale.settle(log.rows.values())}
     verdicts = log.finish()
+    if warnings := scale.warnings(verdicts, service.scale is not None):
+        job.notes["warnings"] = warnings
     job.write_summary(
         {
             "judge": name,
@@ -69,14 +80,23 @@ def run(job: Job) -> None:
     )
 
 
-def repair(variant: prompt.Variant) -> Callable[[Request, Reply], Request | None]:
-    """A function: the call that asks again for a verdict; None where it can be read, or never."""
+def repair(
+    variant: prompt.Variant, own: float | None = None, shares: scale.FirstReplies | None = None
+) -> Callable[[Request, Reply], Request | None]:
+    """A function: the call that asks again for a verdict; None where it can be read, or never.
+
+    `own` is the judge's own scale; `shares` keeps the calls whose reply was in shares of 1.
+    """
 
     def again(request: Request, reply: Reply) -> Request | None:
         if reply.finish != "stop":
             return None
-        messages = prompt.repair(request.messages, reply.text, variant)
-        return None if messages is None else replace(request, messages=messages)
+        messages = prompt.repair(request.messages, reply.text, variant, own)
+        if messages is None:
+            return None
+        if shares is not None:
+            shares.note(request, reply, variant)
+        return replace(request, messages=messages)
 
     return again
 
@@ -92,7 +112,7 @@ def _unjudged(config: Config, judge: str, answer: Answer, m: int) -> Verdict:
         prompt_variant=config.evaluation.prompt,
         order=config.evaluation.order,
         m=m,
-        scale=f"0-{prompt.most(config.evaluation.prompt)}",
+        scale=f"0-{config.judges[judge].scale or prompt.most(config.evaluation.prompt):g}",
         similarity=None,
         precision=None,
         reason_similarity=None,
@@ -122,11 +142,14 @@ def conversation(messages: Sequence[Message]) -> str:
     )
 
 
-def judged(blank: Verdict, reply: Reply) -> Verdict:
-    """The blank filled in from a reply; without usable scores they stay null, and why is said."""
+def judged(blank: Verdict, reply: Reply, own: float | None = None) -> Verdict:
+    """The blank filled in from a reply; without usable scores they stay null, and why is said.
+
+    `own` is the highest score of a judge that keeps to a scale of its own.
+    """
     if reply.finish != "stop":
         return replace(blank, status=_UNPARSED[reply.finish])
-    parsed = prompt.parse(reply.text, blank.prompt_variant)
+    parsed = prompt.parse(reply.text, blank.prompt_variant, own)
     if isinstance(parsed, prompt.Unscored):
         return replace(blank, status=parsed.status)
     return replace(blank, **parsed._asdict(), status="scored")

@@ -13,7 +13,7 @@ from understudy.gateway.control import Who, choose
 from understudy.gateway.shadow import Shadows
 from understudy.gateway.spend import CallCost, Reservation
 from understudy.gateway.state import GatewayState
-from understudy.gateway.upstream import Lost, Opened, Target, is_failure
+from understudy.gateway.upstream import Lost, Opened, Target, is_failure, without_keys
 from understudy.services.base import Usage
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import TranslatedStream
@@ -150,12 +150,18 @@ class Relay:
         self._first_s = time.monotonic() - self._call.began
         await self._start(opened.status, opened.headers)
         parts, held, last = [opened.body], opened.body, b""
+        is_whole = True
         try:
             while True:
                 whole, newline, held = held.rpartition(b"\n")  # half a line is of use to nobody
                 if newline:
+                    said = chat.stream_error(whole)
+                    if is_whole and said is not None:  # the client gets it as it is
+                        await self._broke_off(Lost("error in a 200", True, said))
+                        is_whole = False
                     if chat.is_end(whole):
-                        self._write(opened.status, b"".join(parts), True, opened)
+                        content = b"".join(parts)
+                        self._write(opened.status, content, True, opened if is_whole else None)
                     part = {"type": "http.response.body", "body": whole + newline}
                     await self._send(part | {"more_body": True})
                 try:
@@ -164,17 +170,25 @@ class Relay:
                     last = held
                     break
                 held += parts[-1]
+            if is_whole and not chat.has_ended(b"".join(parts)):
+                raise Lost("the stream ended early", may_be_billed=True)
         except Lost as lost:
-            self._tried.append((str(self._by), f"{lost.reason} in the answer", self._ms()))
-            if self._by is not None:
-                target = await self._state.target(self._by, self._control)
-                self._state.breaker(target).failed()
-                self._state.numbers.failed(self._by, f"{lost.why} in the answer")
-            error = chat.error(502, "upstream_broke_off", f"The answer broke off: {lost.reason}.")
-            self._write(opened.status, b"".join(parts), True)
+            reason = await self._broke_off(lost)
+            is_whole = False
+            error = chat.error(502, "upstream_broke_off", f"The answer broke off: {reason}.")
             last = b"\ndata: " + chat.dumps(error) + b"\n\n"
-        self._write(opened.status, b"".join(parts), True, opened)
+        self._write(opened.status, b"".join(parts), True, opened if is_whole else None)
         await self._send({"type": "http.response.body", "body": last})
+
+    async def _broke_off(self, lost: Lost) -> str:
+        """Log that an answer broke off, and return why."""
+        if self._by is not None:
+            target = await self._state.target(self._by, self._control)
+            lost.said = without_keys(lost.said, target, self._call)
+            self._state.breaker(target).failed()
+            self._state.numbers.failed(self._by, f"{lost.why} in the answer")
+        self._tried.append((str(self._by), f"{lost.reason} in the answer", self._ms()))
+        return lost.reason
 
     async def _give_up(self) -> None:
         """Tell the client why it gets no answer."""

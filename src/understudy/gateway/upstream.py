@@ -133,7 +133,7 @@ class Upstream:
                     response.close()
                     raise
         except Lost as lost:
-            lost.said = _without_keys(lost.said, target, call)
+            lost.said = without_keys(lost.said, target, call)
             raise
         except TimeoutError as error:
             may_be_billed = not isinstance(error, aiohttp.ConnectionTimeoutError)
@@ -221,10 +221,18 @@ def _check_answer(body: bytes, kind: str, is_chat: bool) -> None:
     values = chat.loads(body)
     if (found := error_in(values)) is not None:
         raise Lost("error in a 200", may_be_billed=True, said=found[0])
-    if is_chat and not isinstance(values, dict):
+    if not is_chat:
+        return
+    if not isinstance(values, dict):
         raise Lost("no answer in a 200", may_be_billed=True, said=kind or "no JSON")
-    if is_chat and not values.get("choices"):
+    choices = values.get("choices")
+    if not choices or not isinstance(choices, list):
         raise Lost("no answer in a 200", may_be_billed=True, said="no choices in it")
+    first = choices[0]
+    if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
+        raise Lost("no answer in a 200", may_be_billed=True, said="no message in it")
+    if first.get("finish_reason") == "error":
+        raise Lost("error in a 200", may_be_billed=True, said="it finished with an error")
 
 
 async def _first_event(rest: AsyncIterator[bytes], is_alone: bool) -> bytes:
@@ -250,25 +258,17 @@ async def _first_event(rest: AsyncIterator[bytes], is_alone: bool) -> bytes:
 
 def _has_begun(lines: bytes, is_alone: bool) -> bool:
     """Return whether an answer begins in these lines of a stream; raises Lost for an error."""
-    is_error = False
     for line in lines.split(b"\n"):
-        name, _, value = line.strip(b"\r").partition(b":")
-        value = value.strip()
-        if name == b"event":
-            is_error = value == b"error"
-        if name == b"" and line.startswith(b":") and is_alone:
+        if line.startswith(b":") and is_alone:
             return True
-        if name == b"data" and value:
-            found = error_in(values := chat.loads(value))
-            if found is None and is_error:
-                found = str(values or value.decode("utf-8", "replace"))[:300], None
-            if found is not None:
-                raise Lost("error in a 200", may_be_billed=True, said=found[0])
+        if line.startswith(b"data:") and (value := line[5:].strip()):
+            if (said := chat.stream_error(lines)) is not None:
+                raise Lost("error in a 200", may_be_billed=True, said=said)
             return value != b"[DONE]"
     return False
 
 
-def _without_keys(text: str, target: Target, call: ChatCall) -> str:
+def without_keys(text: str, target: Target, call: ChatCall) -> str:
     """Return what a service says without the key that it was sent."""
     sent = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
     for key in (target.key, sent):

@@ -142,7 +142,7 @@ SPECS = {
     "evaluation": Spec(
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),
-        version=3,  # limits where only a few prompts failed; 2: unreadable verdicts once more
+        version=4,  # drafts, thoughts and other scales; 3: limits where few prompts failed
         files=lambda c: {"prompt": fingerprint(judge_prompt.template(c.evaluation.prompt))},
         service=lambda config, params: config.judges[params["judge"]],
         estimate="understudy.plan.calls:evaluation",

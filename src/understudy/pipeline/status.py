@@ -34,6 +34,7 @@ def show(run_json: Path) -> None:
     console.print(escape(str(run_json.parent)), soft_wrap=True)
     console.print(_stages_table(run))
     stages = [run.stages, *(step.stages for step in run.rounds)]
+    stages += [run.holdout.stages] if run.holdout is not None else []
     paths = dict.fromkeys(path for some in stages for path in some.values())
     warnings = (line for path in paths for line in run.stage(path).warnings())
     for line in dict.fromkeys(warnings):

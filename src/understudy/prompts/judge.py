@@ -9,12 +9,14 @@ rubric itself is audited. Whatever the scale asked for, scores are kept as 0 to 
 import itertools
 import json
 import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from string import Template
 from typing import Any, Literal, NamedTuple
 
 from understudy.prompts import read_template, storable
 from understudy.prompts.blocks import fence, parse_blocks
-from understudy.prompts.objects import objects_in
+from understudy.prompts.objects import said_in
 from understudy.records import Message
 
 Variant = Literal["default", "paper", "paraphrased", "scale_5"]
@@ -37,7 +39,25 @@ _PROBLEMS = {  # what a second try can mend, by status
     "ambiguous": "it gives two different scores for the same",
 }
 _ASSESSMENTS = ("similarity_assessment", "precision_assessment")
-_WRITTEN = re.compile(r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)\s*(?:%|(?:/|out of)\s*([0-9.]+))?\s*")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_WRITTEN = re.compile(
+    rf"\s*(?P<score>[-+]?{_NUMBER})\s*(?:(?P<percent>%)|(?:/|out of|of)\s*(?P<of>{_NUMBER}))?"
+    r"\s*(?:points?)?\s*",
+    re.IGNORECASE,
+)
+_RATED = re.compile(rf"(?<![\d.])({_NUMBER})\s*(?:/|out of)\s*({_NUMBER})", re.IGNORECASE)
+_MOST_SCALE = 1e6
+_LONGEST_SCALE = 40  # characters
+_SCALES = ("scale", "out_of", "of", "max", "maximum", "max_score")  # beside a score
+_SCALE = re.compile(rf"(?:.*[^0-9.])?({_NUMBER})[^0-9]*", re.DOTALL)
+_NAMED_SCALE = re.compile(
+    rf"\bscale\b\W+(?:(?:of|from|is|between)\s+)?[01]\s*(?:-|–|to|and)\s*({_NUMBER})", re.IGNORECASE
+)
+# JSON reads the beginning of these as a control character.
+_LATEX = re.compile(
+    r"[\b\f](?=[a-zA-Z])|\t(?=(?:imes|ext|heta|au|an|o)\b)|\r(?=(?:ho|ight)\b)|\n(?=(?:eq|abla|u)\b)"
+)
+_CONTROLS = {"\b": r"\b", "\f": r"\f", "\t": r"\t", "\r": r"\r", "\n": r"\n"}
 
 
 class Scores(NamedTuple):
@@ -83,13 +103,16 @@ def render(
 
 
 def repair(
-    messages: tuple[Message, ...], reply: str, variant: Variant = "default"
+    messages: tuple[Message, ...],
+    reply: str,
+    variant: Variant = "default",
+    scale: float | None = None,
 ) -> tuple[Message, ...] | None:
     """The messages that ask once more after an unusable reply; None after any other.
 
     A judge that refused is not pressed.
     """
-    parsed = parse(reply, variant)
+    parsed = parse(reply, variant, scale)
     if isinstance(parsed, Scores) or parsed.status not in _PROBLEMS:
         return None
     shown = fence({"Reply": storable(reply)})["Reply"]
@@ -143,46 +166,128 @@ def most(variant: str) -> int:
     return 5 if variant == "scale_5" else 100
 
 
-def parse(text: str, variant: str = "default") -> Scores | Unscored:
+def parse(text: str, variant: str = "default", scale: float | None = None) -> Scores | Unscored:
     """The judgement in a reply, as 0 to 100; anything but two numbers on the scale is Unscored.
 
-    The assessments may stand in several objects; where they differ, the reply is "ambiguous".
+    `scale` is the highest score of a judge that keeps to a scale of its own. The assessments may
+    stand in several objects; of drafts the last counts where it ends the reply, else the reply is
+    "ambiguous". Another scale is believed where the reply names it ("8/10"); where it may be on
+    another one, it is on the "wrong_scale".
     """
-    objects = objects_in(text)
-    if isinstance(objects, str):
-        return Unscored(objects, text)
-    found: list[tuple[float, str | None]] = []
+    said = said_in(_unwrapped(text))
+    if isinstance(said, str):
+        return Unscored(said, text)
+    asked = float(most(variant) if scale is None else scale)
+    named = {float(number) for number in _NAMED_SCALE.findall(said.words)} - {asked, 0.0}
+    objects = [item for item in said.objects if not item.keys().isdisjoint(_ASSESSMENTS)]
+    has_last_word = said.has_last_word and objects[-1:] == said.objects[-1:]
+    # A scale that the words around the objects name may be that of something else.
+    for highest in (*named, asked) if len(named) == 1 else (asked,):
+        read = [
+            {name: _assessment(item[name], highest) for name in _ASSESSMENTS if name in item}
+            for item in objects
+        ]
+        found = _chosen(read, has_last_word)
+        if not isinstance(found, str):
+            break
+    if not isinstance(found, str) and highest == asked and scale is None:
+        found = "wrong_scale" if _may_be_other(found, asked) else found
+    if isinstance(found, str):
+        return Unscored(found, text)
+    similarity, precision = found
+    assert not isinstance(similarity.score, str)
+    assert not isinstance(precision.score, str)
+    return Scores(similarity.score, precision.score, similarity.reason, precision.reason)
+
+
+class _Given(NamedTuple):
+    """What a reply gives as one assessment."""
+
+    score: float | str  # 0 to 100, or why there is none
+    reason: str | None = None
+    number: float = 0.0  # as it is written
+    of: float | None = None  # the scale that the reply names for it
+
+
+def _unwrapped(text: str) -> str:
+    """The text of a reply that came as JSON: a string, or a list of typed parts."""
+    if not text.lstrip().startswith(('"', "[")):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        texts = [part.get("text") for part in value if "text" in str(part.get("type"))]
+        value = "".join(map(str, texts)) if texts else None
+    return value if isinstance(value, str) else text
+
+
+def _chosen(read: Sequence[Mapping[str, _Given]], has_last_word: bool) -> list[_Given] | str:
+    """Both assessments of a reply's objects, or why there are none."""
+    whole = [
+        number
+        for number, one in enumerate(read)
+        if len(one) == len(_ASSESSMENTS) and not any(isinstance(g.score, str) for g in one.values())
+    ]
+    if whole:
+        last = read[whole[-1]]
+        differ = any(given.score != last[name].score for one in read for name, given in one.items())
+        if differ and not (has_last_word and whole[-1] == len(read) - 1):
+            return "ambiguous"
+        return [last[name] for name in _ASSESSMENTS]
+    found: list[_Given] = []
     for name in _ASSESSMENTS:
-        given = [_assessment(item[name], most(variant)) for item in objects if name in item]
+        given = [one[name] for one in read if name in one]
         if not given:
-            return Unscored("missing_field", text)
-        (score, reason), *others = given
-        if any(other != score for other, _ in others):
-            return Unscored("ambiguous", text)
-        if isinstance(score, str):
-            return Unscored(score, text)
-        found.append((score, reason))
-    (similarity, why_similarity), (precision, why_precision) = found
-    return Scores(similarity, precision, why_similarity, why_precision)
+            return "missing_field"
+        if any(other.score != given[0].score for other in given):
+            return "ambiguous"
+        if isinstance(given[0].score, str):
+            return given[0].score
+        found.append(given[0])
+    return found
 
 
-def _assessment(value: Any, most: int) -> tuple[float | str, str | None]:
-    """The score, or why it is none, and the reason."""
+def _may_be_other(found: Sequence[_Given], asked: float) -> bool:
+    """Whether a plain score may be on another scale, by its reason or by the other score."""
+    scales = {given.of for given in found if given.of is not None}
+    for given in found:
+        if given.of is not None or not given.number:
+            continue
+        rated = _RATED.findall(given.reason or "")
+        others = scales | {float(of) for score, of in rated if float(score) == given.number}
+        if any(given.number <= of != asked for of in others):
+            return True
+    return False
+
+
+def _assessment(value: Any, highest: float) -> _Given:
     if not isinstance(value, dict) or "score" not in value:
-        return "missing_field", None
+        return _Given("missing_field")
     reason = value.get("reason")
-    return _score(value["score"], most), storable(reason) if isinstance(reason, str) else None
+    if reason is not None:
+        is_text = isinstance(reason, str)
+        reason = storable(_LATEX.sub(lambda at: _CONTROLS[at[0]], reason)) if is_text else None
+    score, of = value["score"], next(filter(None, map(_scale, map(value.get, _SCALES))), None)
+    if isinstance(score, str) and (written := _WRITTEN.fullmatch(score)):
+        score = float(written["score"])
+        own = "100" if written["percent"] else written["of"]
+        of = float(own) if own else of
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return _Given("not_a_number", reason)
+    limit = highest if of is None else of
+    if not (0 < limit < _MOST_SCALE and 0 <= score <= limit):  # NaN is outside too
+        return _Given("out_of_range", reason)
+    if 0 < score < 1 and limit == 100:  # a share: nobody grades in hundredths of a point
+        return _Given("wrong_scale", reason)
+    exact = Fraction(str(score)) * 100 / Fraction(str(limit))
+    return _Given(float(exact), reason, float(score), of)
 
 
-def _score(value: Any, most: int) -> float | str:
-    """The score as 0 to 100, also of a text like "85", "85 %" or "85/100", or why there is none."""
-    if isinstance(value, str) and (written := _WRITTEN.fullmatch(value)):
-        scale = written[2] or ("100" if "%" in value else str(most))
-        if scale not in (str(most), f"{most}.0"):
-            return "wrong_scale"
-        value = float(written[1])
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "not_a_number"
-    if 0 < value < 1 and most == 100:  # a share: nobody grades in hundredths of a point
-        return "wrong_scale"
-    return value * (100 / most) if 0 <= value <= most else "out_of_range"  # NaN is outside too
+def _scale(value: Any) -> float | None:
+    """The highest score, as a number or in words like "0-10"; None where there is none."""
+    if isinstance(value, str) and (named := _SCALE.fullmatch(value[:_LONGEST_SCALE])):
+        value = float(named[1])
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < _MOST_SCALE else None

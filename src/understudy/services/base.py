@@ -1,5 +1,6 @@
 """What every provider is asked, what it answers, and how a call can fail."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -88,17 +89,39 @@ def error_in(values: Any) -> tuple[str, int | None] | None:
     Overloaded servers and those before other makers send it with status 200, as the body, in its
     first choice, or as the event of a stream.
     """
+    if isinstance(values, list) and len(values) == 1:  # as Gemini wraps it
+        (values,) = values
     if not isinstance(values, dict):
         return None
     places = [values, *(values["choices"][:1] if isinstance(values.get("choices"), list) else [])]
-    for place in places:
-        if isinstance(place, dict) and (found := place.get("error")):
-            told = found if isinstance(found, dict) else {"message": found}
-            named = (told.get(name) for name in ("message", "type", "status", "code"))
-            words = next((word for word in named if word), "it says no more")
-            code = told.get("code")
-            return " ".join(str(words).split())[:300], code if isinstance(code, int) else None
-    return None
+    found = next((place["error"] for place in places if _has_error(place)), None)
+    if found is None and not _ANSWERS & values.keys():
+        # Of servers without an `error`: FastAPI's, vLLM's of old, those behind Cloudflare.
+        texts = (_said(values.get(name)) for name in ("errors", "detail", "message", "msg"))
+        found = next((text for text in texts if text), None)
+    if found is None:
+        return None
+    told = found if isinstance(found, dict) else {"message": found}
+    named = (_said(told.get(name)) for name in ("message", "type", "status", "code"))
+    words = next((word for word in named if word), "it says no more")
+    code = str(told.get("code", values.get("code")))
+    return " ".join(words.split())[:300], int(code) if re.fullmatch("[0-9]{1,9}", code) else None
+
+
+_ANSWERS = {"choices", "content", "candidates", "output", "delta", "usage", "usageMetadata"}
+
+
+def _has_error(place: Any) -> bool:
+    return isinstance(place, dict) and bool(place.get("error"))
+
+
+def _said(value: Any) -> str:
+    """The words in an error's field: a text, or the first of a list of errors."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, dict):
+        value = next((value[name] for name in ("message", "msg") if value.get(name)), None)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 class Provider(Protocol):

@@ -325,7 +325,6 @@ def no_answers(wire: str, url: str) -> list[Answer]:
     return [batch]
 
 
-@pytest.mark.xfail(strict=True, reason="an error in a good item is no reason")
 @pytest.mark.parametrize("wire", WIRES)
 def test_an_item_with_a_good_status_that_is_no_answer_is_a_failure(wire: str) -> None:
     async def run() -> dict[str, Reply | CallFailed]:

@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -36,6 +36,8 @@ _CANNOT_BE_SENT = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 USED_UP = "the quota is used up: "  # the client ends such a run as one whose budget is spent
 _LONGEST = 300  # characters of a provider's message that are repeated
+_BEGINNING = 80  # of a page that came in place of an answer
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _PLACES = 4  # of a pool: httpx looks at all its connections before and after each call
 
 
@@ -219,13 +221,17 @@ def object_in(service: Service, headers: Mapping[str, str], text: str) -> dict[s
     """The JSON object of an answer in a delivered body; raises CallFailed for anything else."""
     kind = headers.get("content-type", "").partition(";")[0]
     with reading(service):
-        if not kind.endswith("json"):
-            raise ValueError(f"it is {kind or 'without a content type'}, not JSON")
         if not text.strip():
             raise ValueError("it is empty")
+        if not kind.endswith("json"):
+            begins = " ".join(_MARKUP.sub(" ", text).split())[:_BEGINNING]
+            raise ValueError(f"it is {kind or 'without a content type'}, not JSON: {begins}")
         body = json.loads(text)
-        if not isinstance(body, dict):
-            raise TypeError("it is no JSON object")
+    return answer_in(service, body)
+
+
+def answer_in(service: Service, body: Any) -> dict[str, Any]:
+    """The object that a body with a good status holds, if it is no error; else CallFailed."""
     if (said := error_in(body)) is not None:
         words, code = said
         raise CallFailed(
@@ -234,7 +240,16 @@ def object_in(service: Service, headers: Mapping[str, str], text: str) -> dict[s
             fate_of(code) if code is not None and 400 <= code < 600 else "heal",
             is_uncertain=True,
         )
+    with reading(service):
+        if not isinstance(body, dict):
+            raise TypeError("it is no JSON object")
     return body
+
+
+def check_ended(text: str, finish: object, good: Container[str]) -> None:
+    """Raise ValueError where an answer without a word ended as no answer does."""
+    if not text and finish not in good:
+        raise ValueError(f"no text is in it, and it ended with {finish}")
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from understudy.services.providers.adapter import (
     USED_UP,
     Connections,
     SdkAdapter,
+    answer_in,
+    check_ended,
     fate_of,
     reading,
     refused,
@@ -36,6 +38,7 @@ _FINISH: dict[str, Finish] = {  # others: stop
     "model_context_window_exceeded": "length",
     "refusal": "refusal",
 }
+_ENDS = (*_FINISH, "end_turn", "stop_sequence", "tool_use", "pause_turn")
 _FATES: dict[str, Fate] = {  # by the type of an error; others: by its status
     "invalid_request_error": "row",
     "request_too_large": "row",
@@ -111,12 +114,17 @@ class AnthropicAdapter(SdkAdapter):
                 yield item.custom_id, self._outcome(item.result)
 
     def _outcome(self, result: Any) -> Reply | CallFailed:
+        try:
+            with reading(self.service):
+                return self._of_item(result)
+        except CallFailed as failure:
+            return failure
+
+    def _of_item(self, result: Any) -> Reply | CallFailed:
         service = self.service
         if result.type == "succeeded":
-            try:
-                return reply_of(service, result.message.to_dict(mode="json"), None)
-            except CallFailed as failure:
-                return failure
+            body = answer_in(service, result.message.to_dict(mode="json"))
+            return reply_of(service, body, None)
         if result.type != "errored":  # expired or cancelled before its turn
             return CallFailed(f"service {service.name}: the item is {result.type}", "heal")
         error = result.error.error
@@ -174,7 +182,8 @@ def reply_of(
     """The reply in a message; a refusal that names a policy is the safety filter's."""
     with reading(service):
         text = "".join(block["text"] for block in body["content"] if block["type"] == "text")
-        finish = _FINISH.get(body.get("stop_reason") or "", "stop")
+        check_ended(text, reason := body.get("stop_reason"), _ENDS)
+        finish = _FINISH.get(reason or "", "stop")
         if finish == "refusal" and (body.get("stop_details") or {}).get("category"):
             finish = "blocked"
         usage = usage_of(body.get("usage"))

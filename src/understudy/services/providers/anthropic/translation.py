@@ -76,6 +76,8 @@ def response(body: dict[str, Any], call_id: str) -> dict[str, Any]:
         for block in blocks
         if block["type"] == "tool_use"
     ]
+    if not blocks and body.get("stop_reason") is None:
+        raise LookupError("it neither says anything nor why")
     finish = _FINISH.get(body.get("stop_reason") or "", "stop")
     used = usage_of(body.get("usage")) or Usage()
     return chat.completion(body["id"], body["model"], text, tools, finish, used)

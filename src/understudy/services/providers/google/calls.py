@@ -13,6 +13,7 @@ from understudy.services.providers.adapter import (
     USED_UP,
     Connections,
     SdkAdapter,
+    check_ended,
     duration,
     fate_of,
     reading,
@@ -26,6 +27,7 @@ _FINISH: dict[str, Finish] = {  # others: stop
     **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"), "blocked"),
     **dict.fromkeys(("SPII", "LANGUAGE", "ESCALATION", "MODEL_ARMOR"), "blocked"),
 }
+_ENDS = (*_FINISH, "STOP")
 _STOP_STATUS = ("FAILED_PRECONDITION", "PERMISSION_DENIED", "UNAUTHENTICATED", "NOT_FOUND")
 # google.rpc.Code of an item of a batch; others heal
 _FATES: dict[int, Fate] = {3: "row", 5: "stop", 7: "stop", 8: "wait", 11: "row", 16: "stop"}
@@ -97,7 +99,8 @@ class GoogleAdapter(SdkAdapter):
                 fate = _FATES.get(batch.error.code or 0, "heal")
                 raise CallFailed(f"service {self.service.name}: {batch.error.message}", fate)
             for item in (batch.dest and batch.dest.inlined_responses) or []:
-                yield (item.metadata or {})[_ID], self._outcome(item)
+                if (id_ := (item.metadata or {}).get(_ID)) is not None:  # else it is asked anew
+                    yield id_, self._outcome(item)
 
     def _outcome(self, item: types.InlinedResponse) -> Reply | CallFailed:
         service = self.service
@@ -174,12 +177,16 @@ def reply_of(service: Service, body: dict[str, Any]) -> Reply:
             body.get("responseId"),
         )
         if not body.get("candidates"):
-            body["promptFeedback"]["blockReason"]  # or KeyError: neither answered nor blocked
+            if not (body.get("promptFeedback") or {}).get("blockReason"):
+                raise ValueError("no candidates are in it")
             return Reply("", "blocked", *about)
         candidate = body["candidates"][0]
         parts = (candidate.get("content") or {}).get("parts") or []
         text = "".join(part.get("text") or "" for part in parts if not part.get("thought"))
-        return Reply(text, _FINISH.get(candidate.get("finishReason", ""), "stop"), *about)
+        reason = candidate.get("finishReason")
+        if not any("functionCall" in part for part in parts):
+            check_ended(text, reason, _ENDS)
+        return Reply(text, _FINISH.get(reason or "", "stop"), *about)
 
 
 def usage_of(counts: dict[str, Any] | None) -> Usage | None:

@@ -58,6 +58,8 @@ def request(body: dict[str, Any], service: Service) -> dict[str, Any]:
 def response(body: dict[str, Any], call_id: str) -> dict[str, Any]:
     """Return a response as a chat completion."""
     said, finish = _said(body, call_id, 0)
+    if not said and finish in (None, "stop"):
+        raise LookupError("it neither says anything nor why")
     tools = said.pop("tool_calls", [])
     tools = [{k: v for k, v in one.items() if k != "index"} for one in tools]
     used = usage_of(body.get("usageMetadata")) or Usage()

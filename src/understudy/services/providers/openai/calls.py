@@ -17,12 +17,15 @@ from understudy.services.base import (
     Request,
     Room,
     Usage,
+    error_in,
 )
 from understudy.services.providers import Endpoint
 from understudy.services.providers.adapter import (
     USED_UP,
     Connections,
     SdkAdapter,
+    answer_in,
+    check_ended,
     duration,
     fate_of,
     reading,
@@ -35,6 +38,7 @@ _PATH: Final = "/v1/chat/completions"
 _LABEL = "understudy"  # our key in a batch's metadata
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _FINISH: dict[str, Finish] = {"length": "length", "content_filter": "blocked"}  # others: stop
+_ENDS = (*_FINISH, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
 _BLOCKED = ("content_filter", "content_policy_violation", "invalid_prompt")
 # Codes and parameters of errors that every request of the run would meet.
 _USED_UP = {"insufficient_quota", "billing_hard_limit_reached"}
@@ -115,8 +119,8 @@ class OpenAIAdapter(SdkAdapter):
                     continue
                 async with self.client.files.with_streaming_response.content(file) as response:
                     async for line in response.iter_lines():
-                        if line:
-                            yield _outcome(self.service, line)
+                        if line and (found := _outcome(self.service, line)) is not None:
+                            yield found
 
 
 def connect(service: Service, endpoint: Endpoint) -> OpenAIAdapter:
@@ -156,17 +160,31 @@ def reply_of(
 ) -> Reply:
     """The reply in the body of a chat completion."""
     with reading(service):
+        if not body["choices"]:
+            raise ValueError("no choices are in it")
         choice = body["choices"][0]
         message = choice["message"]
-        refusal = message.get("refusal")
-        text = refusal or message.get("content") or ""
-        if isinstance(text, list):  # of parts, some of which may be reasoning
-            text = "".join(part["text"] for part in text if part.get("type") == "text")
+        reason = (choice.get("finish_reason") or "").partition(":")[0]  # content_filter: RECITATION
+        content = message.get("content") or ""
+        given = content if isinstance(content, list) else []  # some of which may be reasoning
+        parts = [{"type": "text", "text": p} if isinstance(p, str) else p for p in given]
+        refused = (part["refusal"] for part in parts if part.get("type") == "refusal")
+        refusal = message.get("refusal") or "".join(refused)
+        said = (part["text"] for part in parts if part.get("type") in ("text", "output_text"))
+        text = refusal or ("".join(said) if parts else content)
         if not isinstance(text, str):
             raise TypeError("its content is no text")
-        finish = "refusal" if refusal else _FINISH.get(choice.get("finish_reason"), "stop")
+        if reason == "error":
+            raise ValueError("the answer broke off with an error that it does not name")
+        if not _calls_tools(message):
+            check_ended(text, reason or None, _ENDS)
+        finish = "refusal" if refusal else _FINISH.get(reason, "stop")
         usage = _usage(body.get("usage"))
         return Reply(text, finish, usage, body.get("model"), request_id or body.get("id"), room)
+
+
+def _calls_tools(message: dict[str, Any]) -> bool:
+    return bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def _usage(counts: dict[str, Any] | None) -> Usage | None:
@@ -196,23 +214,30 @@ def _state(batch: Batch) -> BatchState:
     )
 
 
-def _outcome(service: Service, line: str) -> tuple[str, Reply | CallFailed]:
-    """One line of an output or error file."""
-    item = json.loads(line)
+def _outcome(service: Service, line: str) -> tuple[str, Reply | CallFailed] | None:
+    """One line of an output or error file; None for one that names no item, which is asked anew."""
+    try:
+        item = json.loads(line)
+        id_ = item["custom_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    try:
+        with reading(service):
+            return id_, _of_item(service, item)
+    except CallFailed as failure:
+        return id_, failure
+
+
+def _of_item(service: Service, item: dict[str, Any]) -> Reply | CallFailed:
     response, name = item.get("response") or {}, service.name
-    status = response.get("status_code")
+    status, body = response.get("status_code"), response.get("body")
+    said, told = error_in(body), body.get("error") if isinstance(body, dict) else None
+    if isinstance(told, dict) and told.get("code") in _BLOCKED:
+        return Reply("", "blocked", Usage())
     if status is None:  # expired or cancelled before its turn
-        why = (item.get("error") or {}).get("message", "it was not answered")
-        return item["custom_id"], CallFailed(f"service {name}: {why}", "heal")
-    body = response["body"]
+        words, _ = error_in(item) or ("it was not answered", None)
+        return CallFailed(f"service {name}: {words}", "heal")
     if status == 200:
-        try:
-            return item["custom_id"], reply_of(service, body, response.get("request_id"))
-        except CallFailed as failure:
-            return item["custom_id"], failure
-    error = body.get("error") or {}
-    if error.get("code") in _BLOCKED:
-        return item["custom_id"], Reply("", "blocked", Usage())
-    return item["custom_id"], CallFailed(
-        f"service {name}: {status} {error.get('message', '')}", fate_of(status)
-    )
+        return reply_of(service, answer_in(service, body), response.get("request_id"))
+    words = said[0] if said is not None else ""
+    return CallFailed(f"service {name}: {status} {words}", fate_of(status))

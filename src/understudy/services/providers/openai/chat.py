@@ -9,7 +9,7 @@ import time
 from typing import Any, Literal, TypeGuard
 
 from understudy.config.service import Service
-from understudy.services.base import Usage
+from understudy.services.base import Usage, error_in
 from understudy.services.providers.translation import CannotSay
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -49,6 +49,41 @@ def is_end(lines: bytes) -> bool:
     """Return whether a stream ends in these whole lines; an answer may speak of [DONE] as well."""
     return _DONE in lines and any(
         line.startswith(b"data:") and line[5:].strip() == _DONE for line in lines.split(b"\n")
+    )
+
+
+def stream_error(lines: bytes) -> str | None:
+    """Return the words of the first error among the events in these whole lines of a stream."""
+    if b'"error"' not in lines and b"event" not in lines and b'"choices"' in lines:
+        return None
+    is_error = False
+    for line in lines.split(b"\n"):
+        name, _, value = line.strip(b"\r").partition(b":")
+        value = value.strip()
+        if name == b"event":
+            is_error = value == b"error"
+        if name == b"data" and value:
+            found = error_in(values := loads(value))
+            if found is not None:
+                return found[0]
+            if is_error:
+                return str(values or value.decode("utf-8", "replace"))[:300]
+    return None
+
+
+def has_ended(stream: bytes) -> bool:
+    """Return whether a stream says that its answer is whole: by [DONE], or why it finished."""
+    tail = stream[-_TAIL:]
+    lines = [line[5:].strip() for line in tail.split(b"\n") if line.startswith(b"data:")]
+    return _DONE in lines or any(
+        _finish(loads(line)) for line in reversed(lines) if b'"finish_reason"' in line
+    )
+
+
+def _finish(event: Any) -> bool:
+    choices = event.get("choices") if isinstance(event, dict) else None
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
     )
 
 
