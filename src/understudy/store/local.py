@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from understudy.errors import EnvironmentFailed
+from understudy.store.progress import LIVE
 
 _MOVES = "moves"
 
@@ -29,6 +30,10 @@ def borrow(attempt: Path, place: str | None) -> Path:
         shutil.rmtree(home)
     if not home.is_dir():
         _copy(attempt, home, _moves(attempt), "")
+    live, shared = home / "scratch" / LIVE, attempt / "scratch" / LIVE
+    shared.touch()  # so that whoever watches sees the losses of a fine-tuning
+    live.unlink(missing_ok=True)
+    live.symlink_to(shared.absolute())
     return home
 
 
@@ -52,7 +57,10 @@ def give_back(work: Path, attempt: Path, is_done: bool) -> Path:
 def _copy(source: Path, target: Path, moves: int, without: str, beside: Path | None = None) -> None:
     made = (beside or target.parent) / f".moving-{target.name}"
     shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(source, made, ignore=lambda at, _: [without] if Path(at) == source else [])
+    skipped = {str(source): [without]}
+    shutil.copytree(
+        source, made, ignore=lambda at, _: skipped.get(at, []), ignore_dangling_symlinks=True
+    )
     (made / _MOVES).write_text(str(moves), encoding="utf-8")
     os.utime(made)  # the newest attempt is gone on with
     made.rename(target)

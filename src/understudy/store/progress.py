@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from understudy.store.artifacts import StageDir
 
-_LIVE = "live.jsonl"
-
+LIVE = "live.jsonl"
 _PLAIN_EVERY_S = 10.0
 
 
@@ -30,13 +29,13 @@ class Loss(NamedTuple):
 
 def note_loss(scratch: Path, loss: Loss) -> None:
     """Append a loss to what is noted of an attempt."""
-    with (scratch / _LIVE).open("a", encoding="utf-8") as file:
+    with (scratch / LIVE).open("a", encoding="utf-8") as file:
         file.write(f"{json.dumps(loss)}\n")
 
 
 def noted_losses(stage: StageDir) -> list[Loss]:
     """Return the losses of the newest attempt at a stage so far; steps come again at a resume."""
-    files = list(stage.path.glob(f"attempts/*/scratch/{_LIVE}"))
+    files = list(stage.path.glob(f"attempts/*/scratch/{LIVE}"))
     try:
         newest = max(files, key=lambda path: path.stat().st_mtime)
         lines = newest.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be half a line
