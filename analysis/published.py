@@ -29,6 +29,10 @@ SERVICES = tuple(labels.SERVICES)
 COLUMN = ["task", "judge", "metric"]
 _ENDS = ((0.0, 50.0), (50.0, 70.0), (70.0, 100.0))  # scores below 50, from 50, from 70
 _OPTLLM = ["dataset", "system", "metric"]
+_SAVINGS = {  # of a table, the cost that is paid and the one that it is a share of
+    "best single": ("cost at that accuracy", "cost of best single"),
+    "cost to match": ("cost of OptLLM to match", "its cost"),
+}
 _LEVEL = 0.05
 _ROUNDING = 0.01  # P-Match has two decimals, and so have the means that it is made of
 _YEAR = 12
@@ -157,7 +161,8 @@ def p_matches(printed: pd.DataFrame) -> pd.DataFrame:
 
 def errata(printed: pd.DataFrame) -> list[Erratum]:
     """Every printed value that the paper's other values forbid."""
-    return [*_impossible_cells(printed), *_wrong_ratios(printed), *_wrong_sums(printed)]
+    llamaduo = [*_impossible_cells(printed), *_wrong_ratios(printed), *_wrong_sums(printed)]
+    return [*llamaduo, *_optllm()]
 
 
 def _impossible_cells(printed: pd.DataFrame) -> Iterator[Erratum]:
@@ -203,6 +208,35 @@ def _wrong_sums(printed: pd.DataFrame) -> Iterator[Erratum]:
             if total != local[f"{months} months"]:
                 what, why = f"local model, {workload}, {months} months", f"its parts make {total:g}"
                 yield Erratum("Table 2", what, local[f"{months} months"], why)
+
+
+def _optllm(file: Path = OPTLLM) -> Iterator[Erratum]:
+    """OptLLM: savings from their costs, and one setting (grid number 50) told by two tables."""
+    rows = tables.rows_of(pd.read_csv(file, keep_default_na=False))
+    said = {tuple(row[name] for name in ("table", *_OPTLLM)): float(row["value"]) for row in rows}
+    best = {row["dataset"]: row["system"] for row in rows if row["metric"] == "cost of best single"}
+    for (place, dataset, system, metric), value in said.items():
+        if metric != "saving":
+            continue
+        paid, whole = _SAVINGS[place]
+        rival = best[dataset] if place == "best single" else system
+        saved = 100 * (1 - said[place, dataset, system, paid] / said[place, dataset, rival, whole])
+        if abs(saved - value) > _ROUNDING:
+            what = f"{dataset}, saving against {rival}"
+            yield Erratum(f"OptLLM, {place}", what, value, f"its costs make {saved:.2f}")
+    for dataset, single in best.items():
+        for metric in ("IGD", "Delta"):
+            main = said["IGD, Delta, time", dataset, "OptLLM", metric]
+            grid = said["grid number", dataset, "GN=50", metric]
+            if abs(main - grid) > 1.5 * _ROUNDING:  # both are rounded
+                what = f"{dataset}, {metric} of OptLLM"
+                why = f"the table of grid numbers has {grid:g} for the same setting, grid 50"
+                yield Erratum("OptLLM, IGD, Delta, time", what, main, why)
+        accuracy = said["best single", dataset, single, "accuracy of best single"]
+        highest = said["highest accuracy", dataset, "OptLLM", "accuracy"]
+        if accuracy > highest:
+            why = f"it is said to be as accurate as the best single LLM ({accuracy:g}) for less"
+            yield Erratum("OptLLM, highest accuracy", f"{dataset}, OptLLM", highest, why)
 
 
 def _names(row: Row) -> str:

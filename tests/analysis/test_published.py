@@ -60,6 +60,16 @@ def test_what_the_paper_contradicts_is_found_by_itself(printed: pd.DataFrame) ->
     assert "3399" in found["Table 2", 3369].because
 
 
+def test_what_optllm_contradicts_is_found_by_itself(printed: pd.DataFrame) -> None:
+    found = [one for one in module("published").errata(printed) if "OptLLM" in one.place]
+    assert [(one.what, one.printed) for one in found] == [
+        ("AGNEWS, Delta of OptLLM", 0.55),
+        ("HEADLINES, Delta of OptLLM", 0.53),
+        ("SCIQ, Delta of OptLLM", 0.58),
+        ("SCIQ, OptLLM", 0.70),
+    ]
+
+
 @pytest.mark.parametrize(
     ("place", "change", "what"),
     [
