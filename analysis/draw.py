@@ -78,11 +78,11 @@ def wrapped(name: str, width: int = 38) -> str:
     return textwrap.fill(name, width, break_on_hyphens=False)
 
 
-def mixed(colour: str, share: float) -> Any:
-    """So much of a colour on white: darker with the share, in grey as well."""
+def shaded(colour: str, share: float) -> tuple[float, ...]:
+    """So much of a colour on whatever is behind it: stronger with the share, in grey as well."""
     from matplotlib.colors import to_rgb
 
-    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+    return (*to_rgb(colour), share)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ BANDWIDTH = 4.0  # points
 BINS = 200  # half a point each
 MOST = 12  # panels for one judge
 _MASS = (0.9, 0.6, 0.3)  # share of the answers inside each contour
-_CORNER = 80.0  # points; where half of the answers lie beyond on both scales, axes are stretched
+_CORNER = 60.0  # points; where half of the answers lie beyond on both scales, axes are stretched
 _SOFT = 4.0  # points from the corner up to which a stretched axis is about linear
 _TICKS = (0, 50, 80, 90, 95, 100)
 
@@ -190,7 +190,7 @@ def _figure(data: Data, task: str, panels: Sequence[Panel], bandwidth: float) ->
     axis = Axis(_corner(panels))
     columns = len(names) if 1 < len(names) <= 4 else min(3, len(panels))
     title = f"{labels.label(task)}: precision × similarity"
-    with draw.canvas(len(panels), columns, title, data.is_rehearsal) as (figure, axes):
+    with draw.canvas(len(panels), columns, title, data.is_rehearsal, 3.8) as (figure, axes):
         for ax, panel in zip(axes, panels, strict=True):
             _draw(ax, panel, axis, bandwidth, colours[panel.name])
             ax.set_title(f"{draw.wrapped(panel.name)}\njudge {labels.label(panel.judge)}")
@@ -231,7 +231,7 @@ def _draw(ax: Any, panel: Panel, axis: Axis, bandwidth: float, colour: str) -> N
     mine = [one for one in panel.evaluations if has_answers(one)]
     if mine:
         values, cuts = contours(mine, _MASS)
-        shades = [draw.mixed(colour, share) for share in np.linspace(0.25, 0.75, len(cuts))]
+        shades = [draw.shaded(colour, share) for share in np.linspace(0.25, 0.75, len(cuts))]
         ax.contourf(centres, centres, values, levels=[*cuts, np.inf], colors=shades)
         ax.contour(centres, centres, values, levels=cuts, colors=colour, linewidths=1.2)
     if len(mine) > 1:

@@ -117,7 +117,7 @@ def longtable(
         r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTleft}{0pt}",
     ]
     for number, part in enumerate(_parts(widths, heads)):
-        title = f"\\caption{{{escape(caption)}}}\\label{{tab:{name}}}"
+        title = f"\\caption{{{_breakable(escape(caption))}}}\\label{{tab:{name}}}"
         if number:
             title = r"\caption[]{(continued)}"
             lines.append(r"\addtocounter{table}{-1}")
@@ -163,7 +163,8 @@ def _width(column: Column, cells: Sequence[str]) -> float:
 def _breakable(cell: str) -> str:
     """Escaped text that may also be broken within long names."""
     after = re.sub(r"(/|\\_|[.,=-])(?=[A-Za-z])", lambda found: found[1] + _BREAK, cell)
-    return re.sub(r"(?<![\\\w])(\w{16})(?=\w)", lambda found: found[1] + _BREAK, after)
+    # No macro of ours is as long as what is broken here.
+    return re.sub(r"\b\w{17,}", lambda word: _BREAK.join(re.findall(".{1,16}", word[0])), after)
 
 
 def _words(text: str) -> list[str]:
