@@ -1,100 +1,13 @@
 """`understudy decide`: reads the judged holdout of a run, records the look, exits 0 or 1."""
 
-import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from support import records
-from support.evaluations import write
-from understudy.cli import decide as cli_decide
+from support.holdouts import COMMAND, decide, looks_of, made
 from understudy.errors import BadInput
-from understudy.records import Coverage, Verdict
-
-COMMAND = "understudy run task=closed_qa"
-
-
-def stage(root: Path, path: str, rows: list[Any]) -> str:
-    write(root / path / "out", rows)
-    (root / path / "DONE").touch()
-    return path
-
-
-def verdicts(judge: str, generator: str, scores: Any, family: str = "third") -> list[Verdict]:
-    return [
-        Verdict(
-            *(f"p{number}", generator, 0, judge, family, "default", "reference_first", m, "0-100"),
-            *(score, score, None, None, "scored"),
-        )
-        for number, score in enumerate(scores.tolist())
-        for m in range(2)
-    ]
-
-
-def made(
-    root: Path,
-    difference: float,
-    prompts: int = 80,
-    judge_family: str = "third",
-    judge: str = "j",
-    task: str = "closed_qa",
-) -> Path:
-    """A finished run whose local model is `difference` points from the service on the holdout."""
-    mark = f"{difference}-{prompts}-{judge}-{task}"
-    rng = np.random.default_rng(0)
-    theirs = rng.uniform(80, 90, prompts)
-    ours = theirs + difference + rng.normal(0, 2, prompts)
-    message = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    rows = [
-        Coverage(f"p{n}", f"g{n}", message, "closed_qa", None, "file", "holdout")
-        for n in range(prompts)
-    ]
-    rows.append(Coverage("t", "t", message, "closed_qa", None, "file", "test"))
-    stages = {
-        f"{role}.{judge}": stage(
-            root, f"evaluation/{name}{mark}", verdicts(judge, generator, scores, judge_family)
-        )
-        for role, name, generator, scores in (
-            ("evaluation", "local", "tiny", ours),
-            ("baseline", "service", "gpt", theirs),
-        )
-    }
-    service = {"name": "gpt", "model": "gpt-1", "family": "openai"}
-    config = {
-        "gate": {"kind": "paper"},
-        "baseline": {"kind": "service", "service": service},
-        "synthesis": {"kind": "none"},
-        "task": {"name": task},
-        "model": {"name": "tiny"},
-    }
-    record = records.record(
-        name=f"run{mark}",
-        command=COMMAND,
-        stages={"split": stage(root, f"split/{mark}", rows)},
-        config=config,
-        decision={"passed": True, "round": 0, "reason": "All means reach."},
-        holdout={"round": 0, "stages": stages},
-    )
-    run_json = root / "run" / str(record["name"]) / "run.json"
-    run_json.parent.mkdir(parents=True, exist_ok=True)
-    run_json.write_text(json.dumps(record))
-    return run_json
-
-
-def decide(root: Path, *arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    cli_decide.register(parser.add_subparsers())
-    given = parser.parse_args(["decide", *arguments, "--root", str(root)])
-    return int(given.verb(given))
-
-
-def looks_of(said: str) -> list[int]:
-    """The numbers of the looks that were told, in order."""
-    return [int(number) for number in re.findall(r", look (\d+)", said)]
 
 
 def test_as_good_on_the_holdout_migrates_with_exit_code_0(
@@ -249,3 +162,37 @@ def test_a_tail_is_a_second_criterion(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "coverage@70: " in capsys.readouterr().out
     with pytest.raises(BadInput, match="tail=0"):
         decide(tmp_path, "--tail", "0")
+
+
+def test_the_gates_tail_is_asked_for_unless_the_command_names_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_json = made(tmp_path, -4.0)
+    config = json.loads(run_json.read_text())["config"]
+    change(run_json, config=config | {"gate": {"kind": "paper", "margin": 10.0, "tail": 0.5}})
+    assert decide(tmp_path) == 1  # 80 prompts without a loss do not exclude one in 200
+    said = capsys.readouterr().out
+    assert "but coverage@70 is +0.00 points, at least -" in said.splitlines()[0]
+    assert decide(tmp_path, "--tail", "9") == 0
+    assert "look 2" in capsys.readouterr().out
+
+
+def test_a_run_where_coverage_falls_by_more_than_the_tail_is_not_ready(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, -20.0)  # 60 to 70 points, so next to no answer reaches 70
+    assert decide(tmp_path, "--margin", "40", "--tail", "5") == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("NOT YET: local - service is")
+    assert first.endswith("< -5.")
+
+
+def test_what_the_looks_so_far_have_spent_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for margin in ("5", "6", "7"):
+        made(tmp_path, 0.0)
+        decide(tmp_path, "--margin", margin)
+    said = capsys.readouterr().out
+    assert "look 3, one-sided level 0.00208333" in said
+    assert "(all looks so far have 0.0458 of alpha 0.05)" in said

@@ -273,3 +273,27 @@ def test_what_is_unscored_of_the_service_counts_for_the_screen(tmp_path: Path) -
         max_unscored=0.02,
     )
     assert found["reason"].startswith("Too few scores: j left 40 of 46 verdicts on service")
+
+
+HALF_BAD: list[float | None] = [95.0] * 40 + [60.0] * 6  # 13 % of the answers fall below 70
+
+
+@pytest.mark.parametrize("kind", ["paper", "noninferiority"])
+def test_a_tail_is_a_second_criterion_of_a_round(tmp_path: Path, kind: str) -> None:
+    bar = {"kind": kind, "similarity": 80, "precision": 80, "margin": 30}
+    assert gated(tmp_path / "none", HALF_BAD, **bar)["decision"] == "pass"
+    found = gated(tmp_path / "tail", HALF_BAD, **bar, tail=10.0)
+    assert found["decision"] == "fail"
+    assert "coverage@70" in found["reason"].lower()
+    assert "-13.04 points" in found["reason"]
+    assert found["screen"]["tail"]["margin"] == 10.0
+    assert gated(tmp_path / "wide", HALF_BAD, **bar, tail=40.0)["decision"] == "pass"
+
+
+def test_what_is_unscored_is_at_its_worst_in_the_tail_too(tmp_path: Path) -> None:
+    scores: list[float | None] = [95.0] * 40 + [None] * 6
+    bar = {"kind": "paper", "similarity": 50, "precision": 50, "tail": 10.0}
+    assert gated(tmp_path / "few", scores, **bar, max_unscored=0.2)["decision"] == "pass"
+    found = gated(tmp_path / "many", scores, **bar, max_unscored=0.02)
+    assert found["reason"].startswith("Too few scores: j left 6 of 46 verdicts on tiny unscored")
+    assert "Coverage@70" in found["reason"]

@@ -69,6 +69,15 @@ def test_a_run_that_can_never_say_migrate_is_warned_of(groups: list[str], why: s
     assert "200 prompts in 200 clusters exclude a loss of 2.8 points with power 0.8" in enough[0]
 
 
+def test_a_tail_that_few_clusters_cannot_show_is_warned_of() -> None:
+    of = changed(config(), {"gate.kind": "noninferiority", "baseline.kind": "service"})
+    of = changed(of, {"gate.tail": 3.0})
+    # Without a single loss among n answers, 3 in 100 are excluded where .97^n < .0375.
+    enough, few = (power.lines(of, [str(n) for n in range(size)]) for size in (108, 107))
+    assert len(enough) == 1
+    assert few[1].startswith("warning: gate.tail=3 needs 108 clusters")
+
+
 def test_a_run_without_a_service_or_a_holdout_wants_no_decision() -> None:
     assert power.lines(config(), SINGLE) == []
     assert power.lines(changed(config(), {"baseline.kind": "service"}), []) == []

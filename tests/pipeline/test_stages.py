@@ -47,6 +47,7 @@ READERS = {
     "gate.margin": {"gate"},
     "gate.alpha": {"gate"},
     "gate.max_unscored": {"gate"},
+    "gate.tail": {"gate"},
     "seed": {"finetune", "inference"},
 }
 _NUMBERS = ("cpus", "memory_gb", "hours", "sbatch")  # of an allocation, and what sbatch takes else

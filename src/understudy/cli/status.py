@@ -26,7 +26,7 @@ def _status(arguments: argparse.Namespace) -> None:
     from understudy.pipeline.record import find_run
 
     root = runs_root(arguments.root)
-    if (found := _sweep(root, arguments.run)) is not None:
+    if (found := sweep_named(root, arguments.run)) is not None:
         from understudy.sweep import show
 
         show.show(found)
@@ -40,7 +40,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from understudy.report.page import report, sweep_report
 
     root = runs_root(arguments.root)
-    if (found := _sweep(root, arguments.run)) is None:
+    if (found := sweep_named(root, arguments.run)) is None:
         print(f"report: {report(find_run(root, arguments.run))}")
         return
     from understudy.sweep.record import SweepRecord
@@ -52,7 +52,7 @@ def _report(arguments: argparse.Namespace) -> None:
     print(f"report: {sweep_report(found)}")
 
 
-def _sweep(root: Path, name: str | None) -> Path | None:
+def sweep_named(root: Path, name: str | None) -> Path | None:
     """Return the sweep.json of this name, if any; loading the annex lets `status` ask Slurm."""
     if importlib.util.find_spec("understudy.sweep") is None:  # an annex can be taken away
         return None

@@ -59,6 +59,11 @@ def check(config: Config) -> None:
         raise BadInput("gate.judges=[] leaves the gate without a judge; use null for all of them")
     if config.gate.kind == "noninferiority" and config.baseline.kind == "none":
         raise BadInput("gate=noninferiority compares with the service; choose a baseline")
+    if is_local and config.gate.tail is not None and config.baseline.kind == "none":
+        raise BadInput(
+            f"gate.tail={config.gate.tail:g} compares coverage@70 with the service's; "
+            "choose a baseline"
+        )
     if config.trainer.start == "previous" and config.data_size is not None:
         raise BadInput("trainer.start=previous needs the ladder; leave data_size=null")
     if config.trainer.max_length > config.model.context:

@@ -121,6 +121,7 @@ class GateConfig:
     margin: Annotated[float, Field(gt=0, le=100)] = added(5.0)  # points that may be lost
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = added(0.05)  # of all looks at the holdout
     max_unscored: Share = added(1.0)  # of the verdicts; above it a round must pass at the worst
+    tail: Annotated[float, Field(gt=0, le=100)] | None = added(None)  # points of coverage@70
     sd: PositiveFloat = machine()  # of paired differences, in points: what a plan assumes
     icc: Share = machine()  # within clusters: what a plan assumes
     p95_s: PositiveFloat | None = machine()  # second criteria of `decide`, of the local model:

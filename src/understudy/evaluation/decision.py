@@ -22,7 +22,7 @@ seen; there it is a score test whose variance is that of the bound: mass at the 
 allowed for. Its level in each world is in docs/evaluation.md; `make soak` measures them all.
 
 The level is conditional on this panel of judges. `judges="random"` takes them as a sample of the
-judges that could have been asked, and adds the variance of their means.
+judges that could have been asked, and widens the limits by their means (statistics/over_judges.py).
 
 A `tail` is a second margin: the share of answers that score at least 70 may fall by at most so
 many points. MIGRATE needs both, each at the whole level: an intersection of two rejections errs no
@@ -42,6 +42,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from understudy.evaluation.scores import METRICS, Metric, pool, scored
+from understudy.evaluation.statistics.design import smallest_loss
 from understudy.evaluation.statistics.few import FEW, effective
 from understudy.evaluation.statistics.intervals import (
     DIFFERENCES,
@@ -50,6 +51,7 @@ from understudy.evaluation.statistics.intervals import (
     Scale,
     cluster_mean,
 )
+from understudy.evaluation.statistics.over_judges import widened
 from understudy.records import Verdict
 
 MARGIN = 5.0  # points
@@ -57,9 +59,10 @@ ALPHA = 0.05
 MIN_PROMPTS = 50
 MIN_CLUSTERS = 20
 TAIL_CUT = 70.0  # the paper's coverage@70
-JUDGES_FORM = "t over clusters and judges, or wider"
+JUDGES_FORM = "over prompts and, by t, over judges"
 SCALE = DIFFERENCES._replace(few=FEW)
 POWER = 0.8  # with which the prompts or verdicts that are still needed would decide
+_LEVELS = (1e-7, 0.5)  # between which a p value is told
 DRAWS = 10_000 - 1  # so that drawing moves the level by 0.2 points at most (one standard error)
 
 Word = Literal["MIGRATE", "NOT YET", "INCONCLUSIVE"]
@@ -117,6 +120,11 @@ def pair(
     )
 
 
+def tail_pairs(local: Judged, service: Judged, prompts: Sequence[str]) -> Pairs:
+    """The differences of coverage@70 in points of precision, for a `tail`."""
+    return pair(local, service, prompts, "precision", TAIL_CUT)
+
+
 def _answers(verdicts: Sequence[Verdict], metric: Metric, cut: float | None) -> _Answers:
     answers = pool(verdicts, metric).answers
     if cut is None:
@@ -171,12 +179,24 @@ class Tail(NamedTuple):
     mean: float | None
     low: float | None
     worst_low: float | None  # with what is missing at its worst
+    high: float | None = None
 
     @property
     def is_met(self) -> bool:
         """Whether the loss is shown to be below the margin, whatever is missing."""
         lows = (self.low, self.worst_low)
         return all(low is not None and low > -self.margin for low in lows)
+
+    @property
+    def least(self) -> float | None:
+        """The smaller of both lower limits; None unless both are there."""
+        lows = (self.low, self.worst_low)
+        return None if None in lows else min(low for low in lows if low is not None)
+
+    def __str__(self) -> str:
+        mean = "missing" if self.mean is None else f"{self.mean:+.2f} points"
+        least = "nothing shown" if self.least is None else f"at least {self.least:+.2f}"
+        return f"{mean}, {least}"
 
 
 @dataclass(frozen=True)
@@ -200,6 +220,7 @@ class Decision:
     tail: Tail | None
     judges: dict[str, Interval]
     beside: dict[str, Interval]  # the other metric
+    excludes: float | None  # points: the smallest loss shown with POWER if both are as good
     more_prompts: int | None  # null: none needed, or beyond any reasonable number
     verdicts_per_answer: int | None  # null: no number of them would decide it
     warnings: list[str]
@@ -236,22 +257,14 @@ def decide(
     level = alpha if level is None else level
 
     def limits(differences: Mapping[str, float]) -> Interval:
-        clusters = [groups[prompt] for prompt in differences]
-        return cluster_mean(list(differences.values()), clusters, 1 - 2 * level, DRAWS, scale)
-
-    def of_panel(found: Pairs, differences: Mapping[str, float]) -> Interval:
-        fixed = limits(differences)
-        return fixed if judges == "fixed" else _over_judges(fixed, found, level)
+        return _limits(differences, groups, level, scale)
 
     deciding = pairs[metric]
-    panel = of_panel(deciding, deciding.panel)
-    worst = of_panel(deciding, deciding.worst)
-    second = None
-    if tail is not None:
-        found, least = (of_panel(tail[1], one) for one in (tail[1].panel, tail[1].worst))
-        second = Tail(tail[0], found.mean, found.low, least.low)
+    panel, worst, second = _criteria(deciding, groups, level, judges, tail, scale)
     word, reason = _word(panel, worst, margin, deciding, second)
     n = len(deciding.panel)
+    # More prompts or verdicts do not make more judges.
+    is_short = word == "INCONCLUSIVE" and judges == "fixed"
     of_judges = {judge: limits(found) for judge, found in deciding.judges.items()}
     return Decision(
         decision=word,
@@ -271,38 +284,82 @@ def decide(
         tail=second,
         judges=of_judges,
         beside={other: limits(pairs[other].panel) for other in METRICS if other != metric},
-        more_prompts=_more_prompts(panel, margin, level, n) if word == "INCONCLUSIVE" else None,
-        verdicts_per_answer=(
-            _verdicts(deciding, panel, margin, level) if word == "INCONCLUSIVE" else None
-        ),
+        excludes=_excludes(panel, judges, level),
+        more_prompts=_more_prompts(panel, margin, level, n) if is_short else None,
+        verdicts_per_answer=_verdicts(deciding, panel, margin, level) if is_short else None,
         warnings=[*warnings, *_against(of_judges, word, margin)],
     )
 
 
-def _over_judges(fixed: Interval, pairs: Pairs, level: float) -> Interval:
-    """Limits that also hold over judges like these: their means' variance is added.
+def smallest_level(
+    pairs: Pairs,
+    groups: Mapping[str, str],
+    *,
+    margin: float = MARGIN,
+    judges: Judges = "fixed",
+    tail: tuple[float, Pairs] | None = None,
+) -> float:
+    """The least one-sided level at which `decide` says MIGRATE, to 0.1 %; 1 where none does.
 
-    SE^2 = SE_c^2 + s^2 / J with the clusters' and the judges' part, and t with Satterthwaite's
-    degrees of freedom (1946). Each judge's mean holds noise of the clusters too, so this errs on
-    the wide side. One judge is no sample: no limits.
+    It is the p value of the look: limits move outwards as the level falls, so levels can be halved.
     """
-    from scipy.special import stdtrit
 
-    means = [fmean(found.values()) for found in pairs.judges.values() if found]
-    count = len(means)
-    known = fixed.mean is not None and fixed.error is not None
-    if count < 2 or not known or fixed.low is None or fixed.high is None:
+    def migrates(level: float) -> bool:
+        panel, worst, second = _criteria(pairs, groups, level, judges, tail, SCALE)
+        return _word(panel, worst, margin, pairs, second)[0] == "MIGRATE"
+
+    low, high = _LEVELS
+    if not migrates(high):
+        return 1.0
+    if migrates(low):
+        return low
+    while high > 1.001 * low:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if migrates(middle) else (middle, high)
+    return high
+
+
+def _criteria(
+    pairs: Pairs,
+    groups: Mapping[str, str],
+    level: float,
+    judges: Judges,
+    tail: tuple[float, Pairs] | None,
+    scale: Scale | None,
+) -> tuple[Interval, Interval, Tail | None]:
+    """The limits of the panel, the same at worst, and those of the tail where one is asked for."""
+
+    def both(found: Pairs) -> tuple[Interval, Interval]:
+        shown = (_limits(one, groups, level, scale) for one in (found.panel, found.worst))
+        panel, worst = (
+            one if judges == "fixed" else _over_judges(one, found, level) for one in shown
+        )
+        return panel, worst
+
+    panel, worst = both(pairs)
+    if tail is None:
+        return panel, worst, None
+    found, least = both(tail[1])
+    return panel, worst, Tail(tail[0], found.mean, found.low, least.low, found.high)
+
+
+def _limits(
+    differences: Mapping[str, float], groups: Mapping[str, str], level: float, scale: Scale | None
+) -> Interval:
+    clusters = [groups[prompt] for prompt in differences]
+    return cluster_mean(list(differences.values()), clusters, 1 - 2 * level, DRAWS, scale)
+
+
+def _over_judges(fixed: Interval, pairs: Pairs, level: float) -> Interval:
+    """Limits that also hold over judges like these; one judge is no sample and has none."""
+    means = np.array([fmean(found.values()) for found in pairs.judges.values() if found])
+    if len(means) < 2 or fixed.mean is None or fixed.low is None or fixed.high is None:
         return fixed._replace(low=None, high=None, error=None)
-    assert fixed.mean is not None
-    assert fixed.error is not None
-    of_judges = float(np.var(means, ddof=1)) / count
-    total = fixed.error**2 + of_judges
-    below = fixed.error**4 / (fixed.clusters - 1) + of_judges**2 / (count - 1)
-    if not below:
-        return fixed
-    reach = -float(stdtrit(total**2 / below, level)) * math.sqrt(total)
-    low, high = min(fixed.low, fixed.mean - reach), max(fixed.high, fixed.mean + reach)
-    return fixed._replace(low=low, high=high, error=math.sqrt(total), form=JUDGES_FORM)
+    reaches = np.array([fixed.mean - fixed.low, fixed.high - fixed.mean])
+    below, above = map(float, widened(reaches, np.stack([means, means]), level))
+    error = float(np.hypot(fixed.error or 0.0, means.std(ddof=1) / math.sqrt(len(means))))
+    low, high = fixed.mean - below, fixed.mean + above
+    return fixed._replace(low=low, high=high, error=error, form=JUDGES_FORM)
 
 
 def _worth(clusters: Sequence[str]) -> float | None:
@@ -321,9 +378,12 @@ def _word(
         why = "All prompts are one cluster" if panel.clusters < 2 else "One judge is no sample"
         return "INCONCLUSIVE", f"{why}, so there is no interval."
     said = f"local - service is {panel.mean:+.2f} points, at least {panel.low:+.2f}"
+    covered = f"coverage@{TAIL_CUT:g} is {tail}"
     if panel.high < -margin:
         least = f"at most {panel.high:+.2f}"
         return "NOT YET", f"local - service is {panel.mean:+.2f} points, {least} < {-margin:g}."
+    if tail is not None and tail.high is not None and tail.high < -tail.margin:
+        return "NOT YET", f"{said}, but {covered} and at most {tail.high:+.2f} < {-tail.margin:g}."
     if panel.low <= -margin:
         return "INCONCLUSIVE", f"{said} <= {-margin:g} and at most {panel.high:+.2f}."
     if prompts < MIN_PROMPTS:
@@ -336,12 +396,17 @@ def _word(
         least = "nothing is shown" if worst.low is None else f"{worst.low:+.2f}"
         return "INCONCLUSIVE", f"{said}, but {least} if {many} are the worst they can be."
     if tail is not None and not tail.is_met:
-        lows = [low for low in (tail.low, tail.worst_low) if low is not None]
-        least = f"at least {min(lows):+.2f}" if lows else "nothing shown"
-        mean = "missing" if tail.mean is None else f"{tail.mean:+.2f} points"
-        shares = f"coverage@{TAIL_CUT:g} is {mean}, {least}"
-        return "INCONCLUSIVE", f"{said}, but {shares} <= {-tail.margin:g}."
+        return "INCONCLUSIVE", f"{said}, but {covered} <= {-tail.margin:g}."
     return "MIGRATE", f"{said} > {-margin:g}."
+
+
+def _excludes(panel: Interval, judges: Judges, level: float) -> float | None:
+    """The loss that is excluded with POWER; over judges, by the limit's own reach."""
+    if not panel.error or panel.mean is None or panel.low is None:
+        return None
+    if judges == "random":
+        return panel.mean - panel.low + _quantile(POWER) * panel.error
+    return smallest_loss(panel.error, panel.clusters, level, POWER)
 
 
 def _more_prompts(panel: Interval, margin: float, level: float, prompts: int) -> int | None:

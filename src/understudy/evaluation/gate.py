@@ -2,6 +2,8 @@
 
 A round whose judges left more than `gate.max_unscored` of their verdicts without a score passes
 only if it would also pass with these at their worst: 0 for the local model, 100 for the service.
+`gate.tail` is a second criterion of either kind of gate: coverage@70 may fall below the service's
+by less than so many points, which the lower limit must show.
 """
 
 from collections.abc import Sequence
@@ -33,6 +35,7 @@ class GateLine:
     n_unscored: int
     n_missing_answers: int
     p_match: dict[str, Summary] | None  # per metric: value, low, high, form
+    n_groups: int | None = None  # clusters of the prompts
 
 
 class Gap(NamedTuple):
@@ -122,11 +125,15 @@ def run(job: Job) -> None:
         table.append(_line(judge, "local", job.summary(local), match))
         if baseline in job.inputs:
             table.append(_line(judge, "baseline", job.summary(baseline), None))
-    screened = _screen(job, groups) if gate.kind == "noninferiority" else None
-    if screened is None:
+    screened = _screen(job, groups) if _is_paired(job) else None
+    if gate.kind == "paper":
         decided, worst = decide(gate, table), decide(gate, _at_worst(job, table))
     else:
+        assert screened is not None, "gate=noninferiority has a baseline"
         decided, worst = screen(screened), screen_at_worst(screened)
+    if screened is not None and (tail := screened.tail) is not None:
+        decided = with_tail(decided, tail, tail.low)
+        worst = with_tail(worst, tail, tail.worst_low)
     gaps = [gap for gap in _gaps(job) if gap.share > gate.max_unscored]
     word, reason = with_gaps(decided, worst, gaps, gate.max_unscored)
     if doubts:
@@ -162,6 +169,18 @@ def screen_at_worst(found: decision.Decision) -> RoundDecision:
     return RoundDecision("pass" if passed else "fail", f"local - service {least} points.")
 
 
+def with_tail(decided: RoundDecision, tail: decision.Tail, low: float | None) -> RoundDecision:
+    """Fail a round whose coverage@70 is not shown to fall by less than `gate.tail`."""
+    if low is not None and low > -tail.margin:
+        return decided
+    if str(tail) in decided.reason:
+        return RoundDecision("fail", decided.reason)
+    mean = "is missing" if tail.mean is None else f"is {tail.mean:+.2f} points"
+    least = "has no limit" if low is None else f"at least {low:+.2f} <= {-tail.margin:g}"
+    said = f"Coverage@{decision.TAIL_CUT:g}, local - service, {mean}, {least} (gate.tail)."
+    return RoundDecision("fail", f"{decided.reason} {said}")
+
+
 def with_gaps(
     decided: RoundDecision, worst: RoundDecision, gaps: Sequence[Gap], most: float
 ) -> RoundDecision:
@@ -180,13 +199,19 @@ def with_gaps(
 
 def _gaps(job: Job) -> list[Gap]:
     """What the gate's judges left unscored, of the sides that the gate reads."""
-    is_paired = job.config.gate.kind == "noninferiority"
     gaps = []
     for judge in _judges(job):
-        for side in ("evaluation", "baseline") if is_paired else ("evaluation",):
+        for side in ("evaluation", "baseline") if _is_paired(job) else ("evaluation",):
             of = job.summary(f"{side}.{judge}")
             gaps.append(Gap(judge, of["generator"], of["n_verdicts"], of["unscored"]))
     return gaps
+
+
+def _is_paired(job: Job) -> bool:
+    """Whether the gate compares with the service; ready-made answers have none beside them."""
+    gate = job.config.gate
+    has_service = any(role.startswith("baseline.") for role in job.inputs)
+    return gate.kind == "noninferiority" or (gate.tail is not None and has_service)
 
 
 def _at_worst(job: Job, table: Sequence[GateLine]) -> list[GateLine]:
@@ -209,7 +234,12 @@ def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:
     )
     prompts = sorted({one.prompt_id for rows in local.values() for one in rows})
     pairs = {metric: decision.pair(local, service, prompts, metric) for metric in METRICS}
-    return decision.decide(pairs, groups, margin=gate.margin, alpha=gate.alpha, scale=None)
+    tail = None
+    if gate.tail is not None:
+        tail = (gate.tail, decision.tail_pairs(local, service, prompts))
+    return decision.decide(
+        pairs, groups, margin=gate.margin, alpha=gate.alpha, tail=tail, scale=None
+    )
 
 
 def _judges(job: Job) -> list[str]:
@@ -225,7 +255,8 @@ def _line(
     summary: Summary,
     match: dict[str, Summary] | None,
 ) -> GateLine:
-    shared = ("generator", *METRICS, "rule", "n_prompts", "n_unscored", "n_missing_answers")
+    counts = ("n_prompts", "n_groups", "n_unscored", "n_missing_answers")
+    shared = ("generator", *METRICS, "rule", *counts)
     return GateLine(
         judge=judge, role=role, p_match=match, **{name: summary[name] for name in shared}
     )

@@ -48,6 +48,12 @@ def level(alpha: float, look: int) -> float:
     return 0.75 * alpha if look == 1 else alpha / (4 * look * (look - 1))
 
 
+def spent(alpha: float, look: int) -> float:
+    """What the looks up to this one have of `alpha` together: the sum of their levels."""
+    assert look >= 1, f"looks are counted from 1, not {look}"
+    return alpha * (1 - 1 / (4 * look))
+
+
 def workload_of(config: Mapping[str, Any], local: str, service: str) -> Workload:
     """The workload of a run's config and the names of its two generators.
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from understudy.config import Config, GateConfig
 from understudy.evaluation import looks
 from understudy.evaluation.decision import MIN_CLUSTERS, MIN_PROMPTS, POWER
+from understudy.evaluation.statistics.design import smallest_loss
 
 
 class Holdout(NamedTuple):
@@ -46,14 +47,7 @@ def of_holdout(groups: Sequence[str], gate: GateConfig) -> Holdout:
     effect = 1 + (sum(size**2 for size in sizes) / prompts - 1) * gate.icc
     error = gate.sd * math.sqrt(effect / prompts)
     level = looks.level(gate.alpha, 1)
-    return Holdout(prompts, len(sizes), smallest_loss(error, len(sizes), level))
-
-
-def smallest_loss(error: float, clusters: int, level: float) -> float:
-    """The loss in points that this standard error excludes with probability POWER."""
-    from scipy.special import ndtri, stdtrit
-
-    return float(-stdtrit(clusters - 1, level) + ndtri(POWER)) * error
+    return Holdout(prompts, len(sizes), smallest_loss(error, len(sizes), level, POWER))
 
 
 def lines(config: Config, groups: Sequence[str]) -> list[str]:
@@ -74,6 +68,14 @@ def lines(config: Config, groups: Sequence[str]) -> list[str]:
             f"gate.margin={gate.margin:g} (first look, K={config.inference.k}, "
             f"M={config.evaluation.m}, assumed gate.sd={gate.sd:g}, gate.icc={gate.icc:g})"
         )
+    if found.loss is not None and gate.tail is not None:
+        level = looks.level(gate.alpha, 1)
+        least = math.ceil(math.log(level) / math.log1p(-gate.tail / 100)) if gate.tail < 100 else 1
+        if found.clusters < least:
+            said.append(
+                f"warning: gate.tail={gate.tail:g} needs {least} clusters where hardly an answer "
+                f"falls below 70, and the holdout has {found.clusters}"
+            )
     if found.objection is not None:
         remedy = "" if is_ready_made else ": raise coverage.split.holdout"
         said.append(

@@ -12,7 +12,7 @@ pays from  rent per day / the service's price of a request: so many requests a d
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from understudy.evaluation.statistics.intervals import Interval, cluster_rate
@@ -98,6 +98,14 @@ class Serving:
     service: Side | None
     pays: PaysFrom | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As decision.json holds it; `read` reads it."""
+        values = asdict(self)
+        for name in ("local", "service"):
+            if values[name] is not None:
+                values[name]["refusals"] = values[name]["refusals"]._asdict()
+        return values | {"pays": None if self.pays is None else self.pays._asdict()}
+
     @property
     def lines(self) -> list[str]:
         """What `decide` prints."""
@@ -124,6 +132,16 @@ class Serving:
         return found
 
 
+def read(values: dict[str, Any]) -> Serving:
+    """The inverse of `Serving.to_dict`."""
+    sides = [
+        None if side is None else Side(**side | {"refusals": Interval(**side["refusals"])})
+        for side in (values["local"], values["service"])
+    ]
+    pays = None if values["pays"] is None else PaysFrom(**values["pays"])
+    return Serving(sides[0], sides[1], pays)
+
+
 def _latency(side: Side) -> str:
     if side.p50_s is None or side.p95_s is None:
         return "latency was not measured"
@@ -135,4 +153,5 @@ def _refusals(side: Side) -> str:
     if share.mean is None:
         return "no answers"
     ends = "" if share.low is None else f" [{share.low:.1%}, {share.high:.1%}]"
-    return f"refusals {share.mean:.1%}{ends} of {side.answers} answers"
+    held = f"{side.answers} answers in {share.clusters} clusters"
+    return f"refusals {share.mean:.1%}{ends} of {held}"

@@ -91,7 +91,7 @@ def _digest_once(path: Path, *_stamp: object) -> str:
     return digest(path)
 
 
-_GATE = ("kind", "similarity", "precision", "margin", "alpha", "max_unscored")
+_GATE = ("kind", "similarity", "precision", "margin", "alpha", "max_unscored", "tail")
 _COVERAGE = ("rows", "seed", "licence", "format", "columns", "categories")
 # A name with a dot is another way to the same kind of rows, in the same directory.
 SPECS = {

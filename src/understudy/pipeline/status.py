@@ -56,6 +56,9 @@ def closing_table(gate: Mapping[str, Any], rehearsal: bool = False) -> None:
 
     console = console_for()
     console.print(_scores_table(gate, rehearsal))
+    sizes = {(row["n_prompts"], row["n_groups"]) for row in gate["table"] if row.get("n_groups")}
+    for prompts, clusters in sorted(sizes):
+        console.print(f"intervals over {prompts} prompts in {clusters} clusters")
     for role in _ROLES:
         row = next((row for row in gate["table"] if row["role"] == role), None)
         if row is not None and row["rule"] is not None:

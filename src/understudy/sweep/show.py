@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from understudy.config.command_line import command
 from understudy.pipeline.record import RunRecord
 from understudy.pipeline.standing import Standings
 from understudy.pipeline.status import METRICS, console_for, number, plain_table, rehearsal_mark
@@ -72,6 +73,8 @@ def show(sweep_json: Path) -> None:
             console.print(escape(f"{line.cell.label} {line.reason}"), soft_wrap=True)
     if not all(line.is_decided for line in found):
         print(f"to go on: {record.command}")
+    elif any(line.run is not None and line.run.holdout is not None for line in lines):
+        print(f"to decide: {command('decide', record.name)}")
 
 
 def objective(run_json: Path) -> float:

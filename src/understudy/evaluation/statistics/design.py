@@ -83,6 +83,16 @@ def power_of(
     return float(ndtr(distance / error - _quantile(1 - alpha / sides)))
 
 
+def smallest_loss(error: float, clusters: int, level: float, power: float = 0.8) -> float:
+    """The loss in points that this standard error excludes with probability `power`.
+
+    (t + z) SE, with t of one degree of freedom less than there are clusters, at a one-sided level.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    return float(-stdtrit(clusters - 1, level) + ndtri(power)) * error
+
+
 def _z(power: float, alpha: float, sides: Sides) -> float:
     return _quantile(1 - alpha / sides) + _quantile(power)
 
