@@ -16,6 +16,7 @@ from understudy.store.artifacts import write_atomically
 from . import (
     browser,
     costs,
+    decided,
     draw,
     fig_cost,
     fig_kde,
@@ -50,7 +51,7 @@ def write_report(run: RunRecord, out: Path) -> Path:
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
     page = template("report.html.j2").render(
         run=run,
-        decision=sections.decision(run, stages),
+        decision=decided.decision(run, stages),
         thresholds=thresholds,
         groups=_groups(scores, run),
         interval_kind=next(iter(scores["interval"].dropna()), "95 % interval"),
@@ -164,10 +165,15 @@ def _curve_table(points: pd.DataFrame, absent: dict[str, float], rehearsal: bool
         cells = [row["task"], size, rule, row["judge"], *means, *clean]
         lines.append(f"| {' | '.join(str(cell).strip() for cell in cells)} |")
     note = f"{labels.REHEARSAL}: offline stand-ins, no LLM was asked. " if rehearsal else ""
-    prompts = ", ".join(sorted({labels.count(n) for n in points["n_prompts"]}))
+    prompts, clusters = (
+        ", ".join(sorted({labels.count(n) for n in points[name]}))
+        for name in ("n_prompts", "n_groups")
+    )
     return (
-        f"{note}{prompts} test prompts per task. In brackets: 95 % interval, conditional on the "
-        f"trained weights of one seed. {labels.CONTAMINATED}\n\n" + "\n".join(lines) + "\n"
+        f"{note}{prompts} test prompts in {clusters} clusters per task. In brackets: 95 % limits, "
+        f"conditional on the trained weights of one seed. {labels.CONTAMINATED}\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 

@@ -176,6 +176,7 @@ def _row(one: Evaluation, data: Data) -> dict[str, Any]:
     system = one.system
     row: dict[str, Any] = identity(one) | {
         "prompts": len(np.unique(system.prompt)),
+        "clusters": len(np.unique(system.cluster)),
         "answers": len(system.prompt),
         "verdicts": len(one.answer),
         "unscored": int(np.isnan(one.precision).sum()),

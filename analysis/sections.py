@@ -1,9 +1,6 @@
-"""The sections of the report page as plain values: decision, judges, costs, data hygiene."""
+"""The sections of the report page as plain values: judges, costs, data hygiene."""
 
-import json
 from typing import Any
-
-import pandas as pd
 
 from understudy.evaluation.scores import METRICS
 from understudy.pipeline.record import RunRecord
@@ -18,7 +15,6 @@ Values = dict[str, Any]
 DRAWS = 500  # of the cluster bootstrap: limits to about 5 % of their own width
 _MATTERS = 2.0  # points; a smaller difference from the panel has no word of its own
 _SLOPE = 0.05  # points per point of the panel's mean
-_WORDS = {"MIGRATE": "pass", "NOT YET": "fail", "INCONCLUSIVE": "open"}
 # What a stage's meta.json says of every stage; the rest are counts of its own.
 _USUAL = {
     *("command", "git", "versions", "host", "pid", "cpus", "finished", "seconds", "calls"),
@@ -32,69 +28,6 @@ _LEFT_OUT = {
     *("contaminated human", "contaminated synthetic"),
     *_NAMES.values(),
 }
-
-
-def decision(run: RunRecord, stages: pd.DataFrame) -> Values:
-    """The verdict on the run: a word for the colour, a sentence, its reason, what it rests on."""
-    path = run.path.parent / "decision.json"
-    screened = _screened(run, stages)
-    if not path.is_file():
-        return {**screened, "rows": [], "notes": [], "screened": None}
-    decided: Values = json.loads(path.read_text(encoding="utf-8"))
-    rows = [
-        ("all judges", decided["metric"], decided["difference"]),
-        *((name, decided["metric"], one) for name, one in decided["judges"].items()),
-        *(("all judges", name, one) for name, one in decided["beside"].items()),
-    ]
-    return {
-        "word": _WORDS[decided["decision"]],
-        "sentence": f"{decided['decision']}.",
-        "reason": decided["reason"],
-        "rows": [
-            {"judge": judge, "metric": metric, "value": one, "decides": number == 0}
-            for number, (judge, metric, one) in enumerate(rows)
-        ],
-        "margin": decided["margin"],
-        "reach": reach([one for *_, one in rows], at_least=1.5 * decided["margin"]),
-        "notes": _notes(decided),
-        "screened": f"{screened['sentence']} {screened['reason']}",
-    }
-
-
-def _notes(decided: Values) -> list[str]:
-    notes = [
-        f"{labels.count(decided['prompts'])} prompts of the holdout "
-        f"({labels.count(decided['missing'])} without scores of both sides), look "
-        f"{decided['look']} at it, one-sided level {decided['level']:g}; in brackets: "
-        f"{100 * (1 - 2 * decided['level']):g} % intervals, whose lower end must clear the margin."
-    ]
-    if decided["more_prompts"]:
-        more = labels.count(decided["more_prompts"])
-        notes.append(f"About {more} more prompts would decide it, if nothing changes.")
-    if decided["verdicts_per_answer"]:
-        notes.append(f"Or {decided['verdicts_per_answer']} verdicts per answer, on these prompts.")
-    return notes + [f"Warning: {warning}" for warning in decided["warnings"]]
-
-
-def _screened(run: RunRecord, stages: pd.DataFrame) -> Values:
-    """What the rounds on the test split came to."""
-    found = run.decision
-    if found is None:
-        done = f"{int(stages['is_done'].sum())} of the {len(stages)} stages begun so far"
-        reason = f"The run is unfinished: {done} are done."
-        return {"word": "open", "sentence": "Not decided yet.", "reason": reason}
-    if run.is_ready_made:
-        sentence = "Ready-made answers were judged; nothing was trained."
-        return {"word": "open", "sentence": sentence, "reason": found.reason}
-    if not found.passed:
-        sentence = "The local model does not pass the gate."
-        return {"word": "fail", "sentence": sentence, "reason": found.reason}
-    rows = next(step.data_size for step in run.rounds if step.round == found.round)
-    sentence = (
-        f"The local model passes the gate in round {found.round}, "
-        f"with {labels.count(rows)} synthetic rows."
-    )
-    return {"word": "pass", "sentence": sentence, "reason": found.reason}
 
 
 def judges(data: Data, draws: int = DRAWS) -> Values | None:

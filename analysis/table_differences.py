@@ -44,6 +44,7 @@ def _family(data: Data, metric: str) -> list[Row]:
         row: Row = scores.identity(one) | {"metric": metric, "service": service.system.model}
         row |= {f"difference.{part}": getattr(found, part) for part in scores.PARTS}
         row |= {"prompts": np.size(pair.differences), "p": p_value(found)}
+        row["clusters"] = found.clusters
         rows.append(row | one.system.contamination._asdict())
         pairs.append(pair)
     if not rows:
@@ -87,6 +88,7 @@ def _table(data: Data, frame: pd.DataFrame) -> Table:
             for name, heading in (("p", "p"), ("holm", "Holm"), ("max_t", "Max T"), ("bh", "BH"))
         ),
         Column("Prompts", lambda row: labels.count(row["prompts"])),
+        Column("Clusters", lambda row: labels.count(row["clusters"])),
         tables.CONTAMINATED,
     ]
     caption = (

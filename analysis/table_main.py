@@ -41,6 +41,7 @@ def table(data: Data, frame: pd.DataFrame) -> Table:
         ),
         tables.CONTAMINATED,
         Column("Prompts", lambda row: labels.count(row["prompts"])),
+        Column("Clusters", lambda row: labels.count(row["clusters"])),
         Column("Unscored", lambda row: labels.count(row["unscored"])),
     ]
     rivals = sorted({labels.label(name) for name in frame["service"].dropna()})

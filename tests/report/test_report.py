@@ -51,7 +51,7 @@ def cells(page: str) -> list[str]:
 def test_page_shows_every_number_of_the_evaluation(page: str) -> None:
     row = cells(page)[:13]
     assert row == [
-        *("offline", "0", "3"),
+        *("offline", "0", "3 / 3"),
         *("41.2 [33.5, 48.8]", "50 %", "25 %"),
         *("52.5 [44.5, 60.2]", "62 %", "38 %"),
         *("87.5 [81.2, 93.8]", "–"),
@@ -152,13 +152,28 @@ def test_the_decision_on_the_holdout_comes_first(tmp_path: Path) -> None:
         **{"beside": {"similarity": {**lost, "mean": None, "low": None, "high": None}}},
         **{"more_prompts": 140, "verdicts_per_answer": None},
         "warnings": ["judge fair is of the teacher's family"],
+        "serving": {
+            "local": {
+                **{"generator": "tiny", "answers": 60, "p50_s": 0.25, "p95_s": 1.5},
+                **{
+                    "timed": "60 calls",
+                    "refusals": {**ends, "mean": 0.05, "low": 0.0, "high": 0.1},
+                },
+            },
+            "service": None,
+            "pays": {"requests": 1234.0, "most": 1e6},
+        },
     }
     (run.parent / "decision.json").write_text(json.dumps(decided))
     page = report(run).read_text(encoding="utf-8")
     first = " ".join(re.sub(r"<[^>]+>", " ", page[page.index('id="decision"') :]).split())
     assert first.index("INCONCLUSIVE. The limit is below the margin.") < 30
-    assert "precision all judges -2.50 [-4.2, -0.8]" in first
-    assert "look 2 at it, one-sided level 0.025" in first
+    assert "precision all judges 6 -2.50 [-4.2, -0.8]" in first
+    assert "60 prompts of the holdout in 6 clusters; 3 prompts lack a score." in first
+    assert "Look 2 at this workload, one-sided level 0.025" in first
+    assert "looks up to this one have spent 0.0438 of alpha 0.05" in first
+    assert "local tiny 0.25 1.50 60 calls 5.0 % [0.0, 10.0] 60 / 6" in first
+    assert "The local model pays from 1,234 requests a day" in first
     assert "About 140 more prompts would decide it" in first
     assert "Warning: judge fair is of the teacher" in first
     assert "On the test split: The local model passes the gate in round 0" in first
