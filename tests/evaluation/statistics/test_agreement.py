@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from support.panels import panel
+from understudy.evaluation.statistics import jackknife
 from understudy.evaluation.statistics.agreement import (
     bland_altman,
     icc,
     krippendorff_alpha,
     lin_ccc,
 )
+from understudy.evaluation.statistics.intervals import cluster_draws
+from understudy.evaluation.statistics.ranking import effective_judges
 
 N = np.nan
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section E: coders x units.
@@ -183,15 +187,68 @@ def test_intervals_resample_whole_clusters() -> None:
     assert often.high == pytest.approx(once.high, abs=0.01)
 
 
-def test_a_draw_is_the_coefficient_of_the_drawn_items() -> None:
-    from understudy.evaluation.statistics import intervals
-    from understudy.evaluation.statistics.intervals import cluster_draws
-
+def test_a_draw_is_the_coefficient_of_the_drawn_items_and_the_widest_limit_is_told() -> None:
     scores = judged(6, missing=0, items=12)
     found = krippendorff_alpha(scores, own(scores), draws=99)
+
+    def alphas(many: list[Any]) -> Any:
+        return np.array([krippendorff_alpha(one, own(one), draws=2).mean for one in many], float)
+
     counts = cluster_draws(12, 99, 0).astype(int)
-    drawn = [np.repeat(scores, count, axis=0) for count in counts]
-    alphas = [krippendorff_alpha(one, own(one), draws=2).mean for one in drawn]
-    expected = np.quantile(np.array(alphas, dtype=float), [0.025, 0.975])
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
-    assert found.form == intervals.PERCENTILE_FORM
+    drawn = alphas([np.repeat(scores, count, axis=0) for count in counts])
+    left_out = alphas([np.delete(scores, item, axis=0) for item in range(12)])
+    ends = [np.quantile(drawn, [0.025, 0.975])]
+    for bent, back in ((np.array, np.array), (np.arctanh, np.tanh)):
+        values = bent(left_out)
+        reach = stats.t.ppf(0.975, 11) * np.sqrt(11 / 12 * ((values - values.mean()) ** 2).sum())
+        ends.append(back(bent(found.mean) + np.array([-reach, reach])))
+    lows, highs = zip(*ends, strict=True)
+    assert found.low == pytest.approx(min(lows), abs=1e-9)
+    assert found.high == pytest.approx(min(max(highs), 1.0), abs=1e-9)
+    assert found.form == jackknife.WIDEST_FORM
+
+
+def panels(kind: str, items: int, rng: Any) -> Any:
+    """(items, 3): scores of three judges, of whom the second is lenient and the third strict."""
+    noise = rng.standard_normal((items, 3))
+    if kind == "gaussian":
+        return 70 + 15 * rng.standard_normal((items, 1)) + [0, 4, -6] + 10 * noise
+    if kind == "weak":
+        return 70 + 6 * rng.standard_normal((items, 1)) + [0, 4, -6] + 12 * noise
+    if kind == "0/100":
+        right = rng.random((items, 1)) < 0.7
+        return 100.0 * (right ^ (rng.random((items, 3)) < [0.1, 0.15, 0.2]))
+    true = 100 - rng.gamma(1, 15, (items, 1))  # most answers at the ceiling
+    return np.rint(np.clip(true + [0, 4, -6] + 6 * noise, 0, 100))
+
+
+COEFFICIENTS: dict[str, Any] = {
+    "alpha": lambda s, draws: krippendorff_alpha(s, own(s), draws=draws),
+    "ordinal": lambda s, draws: krippendorff_alpha(s, own(s), "ordinal", draws),
+    "icc": lambda s, draws: icc(s, own(s), draws).a1,
+    "ccc": lambda s, draws: lin_ccc(s[:, 0], s[:, 1], own(s), draws),
+    "judges": lambda s, draws: effective_judges(panel(s, systems=("a",)), draws).value,
+}
+
+
+def covers(kind: str, name: str, items: int, loops: int) -> float:
+    """How often the interval holds what 20,000 items have."""
+    rng = np.random.default_rng((items, len(kind), len(name)))
+    truth = COEFFICIENTS[name](panels(kind, 20_000, rng), 2).mean
+    hits = 0
+    for _ in range(loops):
+        found = COEFFICIENTS[name](panels(kind, items, rng), 400)
+        hits += found.low is not None and found.low <= truth <= found.high
+    return hits / loops
+
+
+def test_twenty_items_cover_an_alpha_of_skewed_scores() -> None:
+    assert covers("ceiling", "alpha", 20, 200) >= 0.88  # .78 by percentiles alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gaussian", "weak", "0/100", "ceiling"])
+@pytest.mark.parametrize("name", COEFFICIENTS)
+@pytest.mark.parametrize("items", [16, 20, 25])
+def test_few_items_cover_what_many_have(kind: str, name: str, items: int) -> None:
+    assert covers(kind, name, items, 1000) >= 0.93 - 2 * np.sqrt(0.93 * 0.07 / 1000)

@@ -1,7 +1,7 @@
 """Do judges give the same scores? Coefficients of agreement in closed form.
 
 All take a matrix of items x judges, NaN = no score, and are functions of sums over items, so that
-`intervals.bootstrap` gives their intervals. ICC and CCC use the items that all judges scored.
+`jackknife.widest` gives their intervals. ICC and CCC use the items that all judges scored.
 """
 
 from typing import Literal, NamedTuple
@@ -13,9 +13,9 @@ from understudy.evaluation.statistics.intervals import (
     Codes,
     Floats,
     Interval,
-    bootstrap,
     cluster_mean,
 )
+from understudy.evaluation.statistics.jackknife import CORRELATION, widest
 
 Level = Literal["interval", "ordinal"]
 
@@ -56,7 +56,7 @@ def krippendorff_alpha(
     count, total, squares = known.sum(1), values.sum(1), (values**2).sum(1)
     within = np.where(paired, 2 * (count * squares - total**2) / np.maximum(count - 1, 1), 0.0)
     items = np.stack([count, total, squares, within], axis=1).astype(float)
-    return bootstrap(items, cluster, _alpha, draws)
+    return widest(items, cluster, _alpha, CORRELATION, draws)
 
 
 def _alpha(sums: Floats) -> Floats:
@@ -95,7 +95,7 @@ def icc(scores: Floats, cluster: Codes, draws: int = DRAWS) -> Icc:
         return (rows - error) / (rows + (k - 1) * error)
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Icc(*(bootstrap(items, cluster, one, draws) for one in (a1, ak, c1)))
+        return Icc(*(widest(items, cluster, one, CORRELATION, draws) for one in (a1, ak, c1)))
 
 
 def _mean_squares(sums: Floats) -> tuple[Floats, Floats, Floats, Floats, int]:
@@ -120,7 +120,7 @@ def lin_ccc(first: Floats, second: Floats, cluster: Codes, draws: int = DRAWS) -
             found: Floats = 2 * (n * product - x * y) / (n * squares - 2 * x * y)
         return found
 
-    return bootstrap(items, cluster, ccc, draws)
+    return widest(items, cluster, ccc, CORRELATION, draws)
 
 
 def bland_altman(first: Floats, second: Floats, cluster: Codes) -> BlandAltman:

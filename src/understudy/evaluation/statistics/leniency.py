@@ -14,10 +14,10 @@ from understudy.evaluation.statistics.intervals import (
     Floats,
     Interval,
     Mask,
-    bootstrap,
     cluster_mean,
     cluster_ratio,
 )
+from understudy.evaluation.statistics.jackknife import SPREAD, widest
 
 MULTIPLES_OF_5 = 21 / 101  # their share of the whole numbers 0 to 100
 
@@ -93,7 +93,7 @@ def _spread(values: Floats, panel: Panel, draws: int) -> Interval:
             found: Floats = np.sqrt(np.maximum(squares - total**2 / n, 0) / (n - 1))
         return found
 
-    return bootstrap(items, panel.cluster[keep], sd, draws)
+    return widest(items, panel.cluster[keep], sd, SPREAD, draws)
 
 
 def _retest(verdicts: Floats, known: Mask, panel: Panel) -> Interval:

@@ -10,11 +10,11 @@ from understudy.evaluation.statistics.intervals import (
     DRAWS,
     Floats,
     Interval,
-    bootstrap,
     draw_sums,
     interval,
     sums_of,
 )
+from understudy.evaluation.statistics.jackknife import CORRELATION, widest
 
 
 class Ranking(NamedTuple):
@@ -120,8 +120,15 @@ def effective_judges(panel: Panel, draws: int = DRAWS) -> EffectiveJudges:
         mean: Floats = correlation[..., first, second].mean(-1)
         return mean
 
-    def kish(sums: Floats) -> Floats:
-        return k / (1 + (k - 1) * np.maximum(rho(sums), 0))
+    def kish(correlation: float) -> float:
+        return float(k / (1 + (k - 1) * max(correlation, 0.0)))
 
-    found = bootstrap(items, cluster, kish, draws)
-    return EffectiveJudges(found, float(rho(items.sum(0))) if found.mean else None, is_bound)
+    found = widest(items, cluster, rho, CORRELATION, draws)
+    if found.mean is None:
+        return EffectiveJudges(found, None, is_bound)
+    if found.low is None or found.high is None:
+        value = found._replace(mean=kish(found.mean))
+    else:  # the more alike their errors, the fewer they are
+        ends = kish(found.high), kish(found.low)
+        value = Interval(kish(found.mean), *ends, None, found.clusters, found.form)
+    return EffectiveJudges(value, found.mean, is_bound)
