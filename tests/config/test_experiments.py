@@ -188,3 +188,12 @@ def test_every_run_sh_dry_runs_whole(claim: str, tmp_path: Path, no_robots: Path
     assert plan["cells"] == wanted["cells"]
     assert names.count("finetune") == wanted["finetune"]
     assert plan["rehearsal"] == (claim == "full_grid")
+
+
+def test_the_papers_experiments_alone_leave_out_whatever_is_unscored() -> None:
+    def most(*overrides: str) -> float:
+        return config.build(compose.compose(list(overrides), None)).gate.max_unscored
+
+    assert (most(), most("gate=paper"), most("gate=noninferiority")) == (0.02,) * 3
+    paper = ["experiment=paper/judge_agreement", "model=gemma_2b", REHEARSED]
+    assert most(*paper) == 1

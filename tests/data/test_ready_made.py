@@ -352,3 +352,31 @@ def test_a_column_says_whose_a_prompt_is(composed: Composed, tmp_path: Path, col
     path = shadows(tmp_path / "shadow.jsonl", 6, 2, **{column: "the same"})
     ready = answers.load(composed("inference=file", f"inference.path={path}").inference, "t")
     assert len({row.group_id for row in ready.prompts}) == 1
+
+
+QUESTION = "What is the capital of {} in the year 1900, and how many people lived there then?"
+
+
+def asked(path: Path, *rows: dict[str, Any]) -> Path:
+    texts = {"reference": "r", "candidate": "c", "generator": "small"}
+    lines: list[dict[str, Any] | str] = [texts | row for row in rows]
+    return write(path, lines)
+
+
+def groups_of(composed: Composed, path: Path) -> list[str]:
+    config = composed("inference=file", f"inference.path={path}")
+    return [row.group_id for row in answers.load(config.inference, "t").prompts]
+
+
+def test_near_duplicate_prompts_are_one_cluster_where_nobody_says_whose_they_are(
+    composed: Composed, tmp_path: Path
+) -> None:
+    prompts = [QUESTION.format("France"), QUESTION.format("France") + " Please.", "Who was Kant?"]
+    rows = [{"prompt": prompt} for prompt in prompts]
+    found = groups_of(composed, asked(tmp_path / "plain.jsonl", *rows))
+    assert found[0] == found[1] != found[2]
+    began = [row | {"group_id": f"g{n}", "group_of": "start"} for n, row in enumerate(rows)]
+    found = groups_of(composed, asked(tmp_path / "start.jsonl", *began))
+    assert found[0] == found[1] != found[2]
+    named = [row | {"group_id": f"g{n}", "group_of": "user"} for n, row in enumerate(rows)]
+    assert len(set(groups_of(composed, asked(tmp_path / "users.jsonl", *named)))) == 3

@@ -50,6 +50,8 @@ def test_turns_of_a_conversation_and_calls_of_a_user_are_one_group(tmp_path: Pat
         until(lambda: len(running.lines("shadow")) == 4)
         groups = {row["prompt"][-1]["content"]: row["group_id"] for row in running.lines("shadow")}
         assert groups["hello"] == groups["and then?"] != groups["a"] == groups["b"]
+        kinds = {row["prompt"][-1]["content"]: row["group_of"] for row in running.lines("shadow")}
+        assert kinds == {"hello": "start", "and then?": "start", "a": "user", "b": "user"}
         assert all(row["seconds"] >= 0 for row in running.lines("shadow"))
         assert "ann@" not in json.dumps(running.lines("shadow"))
 

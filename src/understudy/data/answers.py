@@ -6,8 +6,9 @@ plain ones (`prompt, reference, candidate, generator`, also `family, evaluator, 
 precision, seconds`, and `group_id`, `conversation_id`, `document_id` or `user_id`). One row is one
 answer; the same answer again under another evaluator is not new.
 
-The rows of one conversation are one cluster: without a column for it, prompts that begin with the
-same user turn are.
+The rows of one conversation are one cluster. Without a column for it, or where a gateway saw
+neither a user nor a conversation (`group_of` is "start"), prompts that begin with near-duplicates
+of the same user turn are: a bot that asks the same thing 50 times is no 50 witnesses.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from understudy.config import InferenceConfig
 from understudy.data import formats, sources
-from understudy.data.duplicates import same
+from understudy.data.duplicates import clusters, same
 from understudy.data.formats import BadRow
 from understudy.errors import BadInput
 from understudy.records import Answer, Coverage, Message
@@ -45,7 +46,7 @@ class AnswerRow(NamedTuple):
     evaluator: str | None
     similarity: float | None
     precision: float | None
-    group: str | None  # the conversation or user
+    group: str | None  # the conversation or user; null where nobody has told
     seconds: float | None  # from the request to the whole answer
 
 
@@ -97,14 +98,15 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
     columns = _columns(formats.columns(raws), sources.where(source))
     taken = sources.take(raws, lambda values: _line(values, columns), source.tolerance)
     lines = _with_revisions([line for _, line in taken.rows])
+    groups = _groups(lines)
     prompts: dict[str, Coverage] = {}
     answers: defaultdict[str, list[Answer]] = defaultdict(list)
     scores: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
     numbers: defaultdict[tuple[str, str], dict[tuple[str, int], int]] = defaultdict(dict)
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     seen: Counter[tuple[str, ...]] = Counter()
-    for line in lines:
-        row = _prompt(line, task)
+    for line, group in zip(lines, groups, strict=True):
+        row = _prompt(line, group, task)
         prompts.setdefault(row.id, row)
         # Equal texts of one evaluator are several answers; of several evaluators they are one.
         occurrence = (line.evaluator or "", line.generator, row.id, line.text)
@@ -122,6 +124,12 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
         f"inference: {len(lines)} rows: {len(prompts)} prompts, answers of {', '.join(answers)}",
         *(f"inference: verdicts of {name}" for name in sorted({judge for _, judge in scores})),
     ]
+    unnamed = [group for line, group in zip(lines, groups, strict=True) if line.group is None]
+    if unnamed:
+        notices.append(
+            f"inference: {len(unnamed)} rows name no conversation or user: by how their prompts "
+            f"begin they are {len(set(unnamed))} clusters"
+        )
     if taken.bad:
         notices.append(f"inference: {len(taken.bad)} bad rows skipped; first: {taken.bad[0]}")
     return ReadyAnswers(
@@ -159,7 +167,11 @@ def _line(values: dict[str, Any], columns: dict[str, str]) -> AnswerRow:
         evaluator=given.get("evaluator"),
         similarity=_score(given.get("similarity"), "similarity"),
         precision=_score(given.get("precision"), "precision"),
-        group=None if given.get("group") in (None, "") else str(given["group"]),
+        group=(
+            None
+            if given.get("group") in (None, "") or values.get("group_of") == "start"
+            else str(given["group"])
+        ),
         seconds=_seconds(given.get("seconds")),
     )
 
@@ -206,13 +218,23 @@ def _with_revisions(lines: list[AnswerRow]) -> list[AnswerRow]:
     ]
 
 
-def _prompt(line: AnswerRow, task: str) -> Coverage:
-    messages = [*line.prompt, {"role": "assistant", "content": line.reference}]
+def _groups(lines: list[AnswerRow]) -> list[str]:
+    """The cluster of every row: of its conversation or user, else of how its prompt begins."""
     # What a conversation begins with stays in the prompts of its later turns.
-    begin = next(turn["content"] for turn in line.prompt if turn["role"] == "user")
+    begins = [
+        next(turn["content"] for turn in line.prompt if turn["role"] == "user")
+        for line in lines
+        if line.group is None
+    ]
+    unnamed = (_hash(same(begins[first])) for first in clusters(begins))
+    return [next(unnamed) if line.group is None else _hash(["group", line.group]) for line in lines]
+
+
+def _prompt(line: AnswerRow, group: str, task: str) -> Coverage:
+    messages = [*line.prompt, {"role": "assistant", "content": line.reference}]
     return Coverage(
         id=_hash(messages),
-        group_id=_hash(same(begin) if line.group is None else ["group", line.group]),
+        group_id=group,
         messages=messages,
         task=task,
         licence=None,

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from understudy.services.providers.openai import chat
 
@@ -127,15 +127,28 @@ def conversation(call: ChatCall) -> bytes:
     return json.dumps(turns[:first], sort_keys=True).encode()
 
 
-def cluster(call: ChatCall) -> str:
-    """Return a digest of whose call it is: the user's, else the conversation's.
+class Cluster(NamedTuple):
+    """Whose call it is: a digest, and what it is of."""
+
+    group_id: str
+    group_of: Literal["user", "conversation", "start"]  # start: nobody told either
+
+
+def cluster(call: ChatCall) -> Cluster:
+    """Return the user, else the conversation, else how it began.
 
     What one user asks is no independent sample, in however many conversations.
     """
     users = [call.body.get(name) for name in _USERS]
     user = next((str(found) for found in users if isinstance(found, str | int) and found), None)
-    whose = conversation(call) if user is None else f"user {user}".encode(errors="surrogatepass")
-    return hashlib.sha256(whose).hexdigest()[:16]
+    if user is not None:
+        whose = f"user {user}".encode(errors="surrogatepass")
+        return Cluster(hashlib.sha256(whose).hexdigest()[:16], "user")
+    whose = conversation(call)
+    return Cluster(
+        hashlib.sha256(whose).hexdigest()[:16],
+        "start" if whose.startswith(b"[") else "conversation",
+    )
 
 
 async def send_error(send: Send, status: int, code: str, message: str, *headers: Header) -> None:

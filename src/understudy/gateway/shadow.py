@@ -2,9 +2,10 @@
 
 A row of `shadow/DAY.jsonl` is a ready-made answer as `understudy run inference=file` reads it: the
 prompt, what the service answered (the reference), and what the local model says to it, after how
-many seconds. `group_id` is a digest of the user or conversation, which are not in the row. With
-`shadow_twice` the service is asked again as well: how near it comes to itself is what the local
-model is measured against, and `understudy decide` needs both. Clients wait for none of it.
+many seconds. `group_id` is a digest of the user or conversation, which are not in the row, or of
+how it began where the client named neither (`group_of`). With `shadow_twice` the service is asked
+again as well: how near it comes to itself is what the local model is measured against, and
+`understudy decide` needs both. Clients wait for none of it.
 """
 
 import asyncio
@@ -77,7 +78,7 @@ class Shadows:
             state.numbers.shadowed("failed")
             return
         row = {"id": call.id, "time": round(time.time(), 3), "rehearsal": service.rehearsal}
-        row |= {"group_id": cluster(call), "prompt": prompt, "reference": said["content"]}
+        row |= cluster(call)._asdict() | {"prompt": prompt, "reference": said["content"]}
         name = target.model or "local"
         name = f"{name} (local)" if name == service.model else name
         rows = [row | {"candidate": local, "generator": name} | seconds]

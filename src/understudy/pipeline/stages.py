@@ -150,14 +150,14 @@ SPECS = {
     "split.imported": Spec(
         "understudy.data.answers:run_prompts",
         _source("inference", "task.name"),
-        version=2,  # the turns of a conversation are one group
+        version=3,  # near-duplicate beginnings are one group; 2: the turns of a conversation are
         files=_rows_of("inference"),
         is_quick=True,
     ),
     "inference.imported": Spec(
         "understudy.data.answers:run_answers",
         _source("inference", "inference.families"),
-        version=2,  # the turns of a conversation are one group
+        version=3,  # near-duplicate beginnings are one group; 2: the turns of a conversation are
         files=_rows_of("inference"),
         is_quick=True,
     ),
