@@ -73,7 +73,7 @@ def show(sweep_json: Path) -> None:
             console.print(escape(f"{line.cell.label} {line.reason}"), soft_wrap=True)
     if not all(line.is_decided for line in found):
         print(f"to go on: {record.command}")
-    elif any(line.run is not None and line.run.holdout is not None for line in lines):
+    elif any(line.run is not None and line.run.holdout is not None for line in found):
         print(f"to decide: {command('decide', record.name)}")
 
 
