@@ -104,27 +104,6 @@ def test_thoughts_are_no_part_of_the_answer_and_are_counted(tmp_path: Path) -> N
     assert summary.changed["thoughts taken out of the answer"] == 1
 
 
-def test_nothing_vanishes_among_many_lines(tmp_path: Path) -> None:
-    """Every line is kept, a duplicate, skipped for a reason or broken; odd fields are named."""
-    stop = {"message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
-    kinds: list[Any] = [
-        {"response": {"choices": [stop]}},
-        {"response": "Plain."},
-        {"response": '{"a": 1}', "mood": "good"},
-        {"response": STREAMS["a comment"]},
-        {"response": {"choices": [stop | {"finish_reason": "length"}]}},
-        {"response": {"odd": 1}},
-        {"response": {"error": {"message": "no"}}},
-        {"response": None},
-    ]
-    lines = [exchange(None, n) | kinds[n % len(kinds)] for n in range(10_000)]
-    rows, summary = made(tmp_path, [*lines, *("{torn",) * 9])
-    gone = summary.duplicates + summary.broken + summary.skipped.total()
-    assert summary.lines == 10_009 == len(rows) + gone
-    assert summary.kept == len(rows) == 5_000
-    assert summary.unread == {"mood": 1250}
-
-
 def test_one_file_may_hold_exchanges_of_several_makers(tmp_path: Path) -> None:
     blocks = [{"type": "text", "text": "It is 2."}]
     claude = {"type": "message", "content": blocks, "stop_reason": "end_turn"}
@@ -209,3 +188,81 @@ def test_what_gateways_and_tracers_wrap_is_read_whole(name: str, tmp_path: Path)
     rows, summary = made(tmp_path, [WRAPPED[name]])
     assert [row["messages"] for row in rows] == [turns("Twice 2?", "It is 4.")]
     assert not summary.unread
+
+
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "Twice 2?"}]}]}
+CANDIDATE = {"content": {"role": "model", "parts": [{"text": "It is 4."}]}}
+INPUT = [{"role": "user", "content": "Twice 2?"}]
+DONE = {"object": "response", "status": "completed", "output": []}
+REASONS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
+    "Gemini's end as a number": (GEMINI, {"candidates": [CANDIDATE | {"finishReason": 1}]}, None),
+    "Gemini's cut as a number": (
+        GEMINI,
+        {"candidates": [CANDIDATE | {"finishReason": 2}]},
+        "the answer is cut off",
+    ),
+    "Gemini's filter as a number": (
+        GEMINI,
+        {"candidates": [CANDIDATE | {"finishReason": 3}]},
+        "refused or filtered",
+    ),
+    "an answer in the background": (
+        {"model": "m", "input": INPUT, "background": True},
+        DONE | {"status": "queued"},
+        "the answer was not ready yet",
+    ),
+    "an item that stands elsewhere": (
+        {"model": "m", "input": [*INPUT, {"type": "item_reference", "id": "i"}]},
+        DONE,
+        "the prompt continues one that is not in the log",
+    ),
+    "an item with tools": (
+        {"model": "m", "input": [*INPUT, {"type": "additional_tools", "role": "developer"}]},
+        DONE,
+        "the prompt has tool calls",
+    ),
+    "a part that nobody knows": (
+        {"model": "m", "messages": [{"role": "user", "content": [{"type": "compaction"}]}]},
+        CHAT,
+        "a part of kind compaction",
+    ),
+    "a file": (
+        {"model": "m", "messages": [{"role": "user", "content": [{"type": "input_file"}]}]},
+        CHAT,
+        "not text alone (image, audio or file)",
+    ),
+    "a system turn at the end": (
+        {"model": "m", "messages": [*turns("Twice 2?"), {"role": "system", "content": "Now."}]},
+        CHAT,
+        "has a system turn that is not the first",
+    ),
+    "another call": (
+        {},
+        {"object": "conversation", "id": "c"},
+        "a call of another kind than a chat",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_a_line_is_skipped_for_a_reason_that_a_reader_agrees_with(
+    kind: str, tmp_path: Path
+) -> None:
+    request, response, why = REASONS[kind]
+    rows, summary = made(tmp_path, [exchange("Plain."), {"request": request, "response": response}])
+    assert len(rows) == 1 + (why is None)
+    assert summary.skipped == ({} if why is None else {why: 1})
+
+
+def test_what_a_request_offers_and_a_row_cannot_hold_is_counted(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    asked = exchange(CHAT)
+    asked["request"] |= {"tools": tools, "response_format": {"type": "json_object"}}
+    plain = exchange(CHAT, 1)
+    plain["request"] |= {"tools": [], "response_format": {"type": "text"}}
+    rows, summary = made(tmp_path, [asked, plain])
+    assert len(rows) == 2
+    assert summary.changed == {
+        "kept without the tools that the request offers": 1,
+        "kept without the form that the request asks of the answer": 1,
+    }

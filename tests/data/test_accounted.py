@@ -166,23 +166,3 @@ def test_a_split_without_train_rows_names_the_groups() -> None:
     ]
     with pytest.raises(BadInput, match=r"16 rows are 1 group.*near-duplicate"):
         split(rows, Split(validation=2, test=2, holdout=0), 0)
-
-
-def test_nothing_vanishes_among_many_rows(found: Look, tmp_path: Path) -> None:
-    """Every row is kept, not wanted or bad; every column that is not read is named."""
-    kinds: list[dict[str, Any] | str] = [
-        {"prompt": "Hello?", "response": "Hi.", "colour": 1},
-        {"prompt": "", "response": "Hi."},
-        {"prompt": "Hello?", "response": "Hi.", "mood": {"x": 1}},
-        {"response": "Hi."},
-        '{"torn',
-        "[1]",
-        {"prompt": "Hello?", "response": "Hi.", "split": "nowhere"},
-        {"prompt": "Hello?", "response": "Hi.", "nothing": None},
-    ]
-    made = found(
-        write(tmp_path / "a.jsonl", (kinds[n % len(kinds)] for n in range(10_000))), tolerance=1.0
-    )
-    assert made.total == 10_000
-    assert len(made.pairs) + made.not_coverage.total() + len(made.bad) == 10_000
-    assert set(made.columns.unread) == {"colour", "mood"}

@@ -172,7 +172,7 @@ def call(dice: random.Random, number: int) -> Call:
     request = {"model": "m", "messages": [_turn("user", f"Question {number}?")]}
     fates = (
         *(_plain, _plain, _object, _object, _object, _stream, _stream, _chunks, _http, _in_text),
-        *(_cut, _failed, _tool),
+        *(_cut, _failed, _tool, _odd),
     )
     response, kept = dice.choice(fates)(dice, answer)
     unread = set(dice.sample(("mood", "tenant", "größe"), dice.randint(0, 2)))
@@ -239,3 +239,7 @@ def _failed(dice: random.Random, answer: str) -> tuple[Any, bool]:
 def _tool(dice: random.Random, answer: str) -> tuple[Any, bool]:
     message = _turn("assistant", None, tool_calls=[{"id": "1", "function": {"name": "f"}}])
     return _choice(answer, message=message, finish_reason="tool_calls"), False
+
+
+def _odd(dice: random.Random, answer: str) -> tuple[Any, bool]:
+    return dice.choice(({"odd": answer}, {"object": "list", "data": [{"embedding": [0.5]}]})), False

@@ -15,9 +15,11 @@ from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
 from understudy.data.reading import Block, parsed
 from understudy.records import dumps
+from understudy.services.providers import log
 from understudy.services.providers.log import LoggedExchange, Values, find, join, unwrap
 from understudy.store.artifacts import canonical
 
+_BODIES = ("response", "response_body", "responseBody")
 _THINKS_BY = 20  # characters of an answer
 NAMED = 20  # broken lines that are named; the rest is counted
 _TERMS = {  # how the names of a service's models begin -> whose terms of use their output is under
@@ -204,6 +206,8 @@ def _whole(
         envelope = unwrap(values, form.dialect)
     except BadRow:
         own = None if is_told else recognise(values)
+        if own is None and not is_told and any(isinstance(values.get(n), dict) for n in _BODIES):
+            raise NotWanted(log.OTHER_CALL) from None
         if own in (None, form):
             raise
     else:

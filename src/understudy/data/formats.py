@@ -238,10 +238,10 @@ def checked(turns: list[Message]) -> list[Message]:
     roles = [turn["role"] for turn in turns]
     if roles[-1:] != ["assistant"]:
         raise BadRow(f"ends with the turn of {roles[-1] if roles else 'nobody'}, not assistant")
-    if roles[-2:-1] != ["user"]:
-        raise BadRow("has no user turn before the last answer")
     if "system" in roles[1:]:
         raise BadRow("has a system turn that is not the first")
+    if roles[-2:-1] != ["user"]:
+        raise BadRow("has no user turn before the last answer")
     if empty := [turn["role"] for turn in turns if not turn["content"].strip()]:
         raise BadRow(f"has an empty {empty[0]} turn")
     return turns

@@ -38,6 +38,8 @@ REFUSED = "refused or filtered"
 FAILED = "the call failed"
 NO_END = "a stream without its end"
 SEVERAL = "several answers to one request"
+NOT_READY = "the answer was not ready yet"
+OTHER_CALL = "a call of another kind than a chat"
 NO_STATE = "the prompt continues one that is not in the log"
 
 _ROLES = {
@@ -45,6 +47,7 @@ _ROLES = {
     **{"assistant": "assistant", "model": "assistant", "ai": "assistant", "gpt": "assistant"},
 }
 _TOOL_ROLES = {"tool", "function", "ipython"}
+_MEDIA = ("image", "audio", "video", "file", "document", "upload", "media", "blob")
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
 _TOOL_PARTS = {"tool_use", "tool_result", "server_tool_use", "tool_call", "tool-call"}
@@ -386,10 +389,15 @@ def _part(part: Any) -> str:
     if kind in _TOOL_PARTS or not _TOOL_KEYS.isdisjoint(part):
         raise NotWanted(TOOL_PROMPT)
     if kind not in _TEXT_PARTS:
-        raise NotWanted(NOT_TEXT)
+        raise NotWanted(TOOL_PROMPT if "tool" in kind else of_kind(kind))
     if not isinstance(words := part.get("text", part.get("content", part.get("value"))), str):
         raise BadRow("has a text part without text")
     return words
+
+
+def of_kind(kind: str) -> str:
+    """Return the reason that a part of a turn gives which is no text."""
+    return NOT_TEXT if any(word in kind for word in _MEDIA) else f"a part of kind {kind[:30]}"
 
 
 def _kind(value: Any) -> str:

@@ -14,6 +14,7 @@ from understudy.services.providers.log import AnswerText, Dialect, Values, liste
 
 _TOOLS = ("functionCall", "functionResponse", "executableCode", "codeExecutionResult", "toolCall")
 _GOOD_ENDS = {"STOP", "FINISH_REASON_UNSPECIFIED"}
+_NUMBERED_ENDS = {1: "STOP", 2: "MAX_TOKENS"}  # of the enumeration, as the protocol buffers have it
 
 
 def asks(body: Values) -> bool:
@@ -63,7 +64,8 @@ def answer(bodies: list[Values]) -> AnswerText:
         raise NotWanted(log.REFUSED)
     firsts = [_first(body) for body in bodies]
     parts = [part for first in firsts for part in _parts(_get(first, "content", "parts"))]
-    ends = [str(end) for first in firsts if (end := _get(first, "finishReason"))]
+    found = [end for first in firsts if (end := _get(first, "finishReason"))]
+    ends = [_NUMBERED_ENDS.get(end, "") if isinstance(end, int) else str(end) for end in found]
     if any(_has_tool(part) for part in parts) or any("TOOL" in end for end in ends):
         raise NotWanted(log.TOOL_ANSWER)
     if not ends:

@@ -117,15 +117,25 @@ def responses_prompt(body: Values) -> list[Message]:
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     items = [mapping(item, "an input item") for item in listed(given, "input")]
-    if any(_is_tool(item) for item in items):
-        raise NotWanted(log.TOOL_PROMPT)
+    for item in items:
+        kind = str(item.get("type", "message"))
+        if _is_tool(item) or "tool" in kind:
+            raise NotWanted(log.TOOL_PROMPT)
+        if kind == "item_reference":
+            raise NotWanted(log.NO_STATE)
+        if kind not in ("message", "reasoning"):
+            raise NotWanted(log.of_kind(kind))
     said = [item for item in items if item.get("type", "message") == "message"]
     return log.with_system(system if isinstance(system, str) else "", log.turns(said))
 
 
 def responses_answer(bodies: list[Values]) -> AnswerText:
     """The output text of a response, else of the deltas in the order of their places."""
-    whole = [found for body in bodies if (found := _response_of(body)) and found.get("output")]
+    whole = [
+        found
+        for body in bodies
+        if (found := _response_of(body)) and (found.get("output") or body is found)
+    ]
     if not responses_ended(bodies):
         raise NotWanted(log.NO_END)
     if whole:
@@ -146,6 +156,8 @@ def responses_answer(bodies: list[Values]) -> AnswerText:
 def _whole_response(body: Values) -> AnswerText:
     if body.get("error") or body.get("status") in ("failed", "cancelled"):
         raise NotWanted(log.FAILED)
+    if body.get("status") in ("queued", "in_progress"):
+        raise NotWanted(log.NOT_READY)
     items = [mapping(item, "an output item") for item in listed(body.get("output"), "output")]
     if any(_is_tool(item) for item in items):
         raise NotWanted(log.TOOL_ANSWER)
