@@ -164,7 +164,8 @@ def _meta(stage: StageDir, notes: dict[str, Any], seconds: float) -> dict[str, A
         "hardware": hardware.name(_is_on_gpu(stage)),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
-        **notes,
+        **notes,  # the seconds of the work alone, where a stage tells
+        "stage_seconds": round(seconds, 2),
     }
 
 

@@ -118,7 +118,7 @@ class Compute:
             key=key_of(kind, config),
             parameters=parameters(config),
             hardware=meta.get("hardware"),
-            start_s=max(0.0, meta["seconds"] - seconds),
+            start_s=max(0.0, meta.get("stage_seconds", meta["seconds"]) - seconds),
             unit_s=exactly(seconds * meta.get("processes", 1) / amount),
         )
 
