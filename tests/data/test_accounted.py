@@ -10,7 +10,7 @@ import pytest
 
 from support.files import turns, write
 from understudy.config import Config, changed
-from understudy.data import coverage
+from understudy.data import cleaning, coverage
 from understudy.data.coverage import Found
 from understudy.data.prepare import prepare
 from understudy.errors import BadInput
@@ -166,3 +166,65 @@ def test_a_split_without_train_rows_names_the_groups() -> None:
     ]
     with pytest.raises(BadInput, match=r"16 rows are 1 group.*near-duplicate"):
         split(rows, Split(validation=2, test=2, holdout=0), 0)
+
+
+def test_nothing_vanishes_among_many_rows(found: Look, tmp_path: Path) -> None:
+    """Every row is kept, not wanted or bad; every column that is not read is named."""
+    kinds: list[dict[str, Any] | str] = [
+        {"prompt": "Hello?", "response": "Hi.", "colour": 1},
+        {"prompt": "", "response": "Hi."},
+        {"prompt": "Hello?", "response": "Hi.", "mood": {"x": 1}},
+        {"response": "Hi."},
+        '{"torn',
+        "[1]",
+        {"prompt": "Hello?", "response": "Hi.", "split": "nowhere"},
+        {"prompt": "Hello?", "response": "Hi.", "nothing": None},
+    ]
+    made = found(
+        write(tmp_path / "a.jsonl", (kinds[n % len(kinds)] for n in range(10_000))), tolerance=1.0
+    )
+    assert made.total == 10_000
+    assert len(made.pairs) + made.not_coverage.total() + len(made.bad) == 10_000
+    assert set(made.columns.unread) == {"colour", "mood"}
+
+
+# --- ready-made pools and data sets of the hub ----------------------------------------------------
+
+
+ODD = [row | {"context": f"Fact {n}.", "mood": "glad"} for n, row in enumerate(PAIRS)]
+UNREAD = "columns that nobody reads: mood (100 % of rows)"
+
+
+@pytest.mark.xfail(strict=True, reason="only coverage=file is accounted for")
+def test_a_ready_made_pool_is_read_as_a_file_of_pairs(composed: Composed, tmp_path: Path) -> None:
+    path = write(tmp_path / "pool.jsonl", ODD)
+    config = composed("synthesis=file", f"synthesis.path={path}", "data_size=1")
+    config, notices = prepare(config, tmp_path / "hub.json")
+    assert config.synthesis.columns.context == "context"
+    taken, columns = cleaning.take(config.synthesis)
+    assert taken.rows[0][1].messages[0]["content"] == "What is 0?\n\nFact 0."
+    assert f"synthesis: {UNREAD}" in notices
+    assert columns.warnings("synthesis", 6) == [f"synthesis: {UNREAD}"]
+
+
+def test_a_pool_without_such_columns_keeps_its_stage(composed: Composed, tmp_path: Path) -> None:
+    path = write(tmp_path / "pool.jsonl", PAIRS)
+    config = composed("synthesis=file", f"synthesis.path={path}", "data_size=1")
+    assert prepare(config, tmp_path / "hub.json").config.synthesis == config.synthesis
+
+
+@pytest.mark.xfail(strict=True, reason="only coverage=file is accounted for")
+@pytest.mark.slow
+def test_a_data_set_of_the_hub_is_read_as_a_file(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    home = tmp_path / "set"
+    home.mkdir()
+    write(home / "train.jsonl", ODD)
+    config = composed("coverage=hub", f"coverage.repo={home}", "task=closed_qa")
+    config = prepare(config, tmp_path / "hub.json").config
+    assert config.coverage.columns.context == "context"
+    found = coverage.find(config.coverage, config.task.name)
+    assert found.pairs[0].messages[0]["content"] == "What is 0?\n\nFact 0."
+    assert found.warnings() == [f"coverage: {UNREAD}"]
