@@ -18,7 +18,7 @@ CONF = locations.shared("conf")
 # What no option states where it does not apply: a null is the absence of a price, not its default.
 OPTIONAL = {(Prices, "cached"), (Prices, "written"), (Prices, "batch")}
 # Dataclasses whose fields are all of later work.
-WHOLE = {(CoverageConfig, "columns"), (SynthesisConfig, "dedup")}
+WHOLE = {(CoverageConfig, "columns"), (SynthesisConfig, "columns"), (SynthesisConfig, "dedup")}
 MINE = "name: mine\nprovider: offline\nmodel: playground-1\nfamily: mine\nterms: null\n"
 FACTS = MINE + "temperature: null\nmax_output_tokens: 4096\n"
 

@@ -75,6 +75,7 @@ class SynthesisConfig(Source):
     min_yield: Share  # of the pairs asked for that must be new
     service: Service | None
     format: Format = added("auto")
+    columns: Columns = field(default_factory=Columns, kw_only=True)
     dedup: Dedup = field(default_factory=Dedup, kw_only=True)
 
 

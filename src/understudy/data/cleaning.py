@@ -33,8 +33,10 @@ def run(job: Job) -> None:
     from 1 in the source's order, human and bad rows left out.
     """
     raws = sources.read(job.config.synthesis)
-    taken = take(job.config.synthesis)
+    taken, columns = take(job.config.synthesis)
     sources.log(taken.bad)
+    if warnings := columns.warnings("synthesis", len(raws)):
+        job.notes["warnings"] = warnings
     accepted: list[ReadyPair] = []
     drops: list[Drop] = []
     pairs = [
@@ -78,22 +80,24 @@ def sift(
         yield drop
 
 
-def take(source: SynthesisConfig) -> "sources.Taken[ReadyPair]":
-    """The pairs of a source, without the human ones."""
-    raws = sources.read(source)
-    names = formats.columns(raws)
-    kind = formats.detect(names, sources.where(source), source.format)
-    licence = formats.column("licence", None, names, "")
+def take(source: SynthesisConfig) -> "tuple[sources.Taken[ReadyPair], formats.ColumnUse]":
+    """The pairs of a source, without the human ones, and what became of its columns."""
+    raws, given = sources.read(source), source.columns
+    names, where = formats.columns(raws), sources.where(source)
+    kind = formats.detect(names, where, source.format, given)
+    licence = formats.column("licence", given.licence, names, where)
 
     def convert(values: dict[str, Any]) -> ReadyPair:
         generator = values.get("generator")
         if generator == formats.HUMAN:
             raise formats.NotWanted("human")
-        found = values.get(licence) if licence else None
         teacher = None if generator is None else str(generator)
-        return ReadyPair(formats.conversation(values, kind), teacher, found)
+        found = formats.value_of(values, licence)
+        return ReadyPair(formats.conversation(values, kind, given), teacher, found)
 
-    return sources.take(raws, convert, source.tolerance)
+    taken = sources.take(raws, convert, source.tolerance)
+    read = ("generator", *([licence] if licence else []))
+    return taken, formats.use(raws, kind, given, read)
 
 
 def _rows(job: Job, accepted: list[ReadyPair]) -> Iterator[Synthetic]:

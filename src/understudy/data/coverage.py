@@ -13,8 +13,6 @@ from understudy.errors import BadInput
 from understudy.records import Coverage, Message, SplitName
 from understudy.store.artifacts import Job, RowLog, canonical
 
-_NAMED = 20  # columns
-
 
 class FoundRow(NamedTuple):
     """What is known of one row of somebody's file."""
@@ -57,12 +55,7 @@ class Found(NamedTuple):
 
     def warnings(self) -> list[str]:
         """What of the file nobody reads."""
-        unread = sorted(self.columns.unread.items(), key=lambda item: -item[1])
-        if not unread:
-            return []
-        named = ", ".join(f"{name} ({n / self.total:.0%} of rows)" for name, n in unread[:_NAMED])
-        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
-        return [f"coverage: columns that nobody reads: {named}{more}".replace("%", " %")]
+        return self.columns.warnings("coverage", self.total)
 
 
 def run(job: Job) -> None:

@@ -33,6 +33,7 @@ USUAL = {  # column for -> its usual names, the first one present counts
     "licence": ("licence", "license"),
     "category": ("category",),
 }
+_NAMED = 20  # columns that a warning names
 HUMAN = "Human"
 USUAL_NAMES = Columns()
 _ROLES = {
@@ -163,6 +164,15 @@ class ColumnUse(NamedTuple):
     read: list[str]
     aside: list[str]  # known to be no part of a conversation
     unread: dict[str, int]  # rows in which a column that nobody knows has a value
+
+    def warnings(self, group: str, rows: int) -> list[str]:
+        """What nobody reads of the rows of a config group's source."""
+        unread = sorted(self.unread.items(), key=lambda item: -item[1])
+        if not unread:
+            return []
+        named = ", ".join(f"{name} ({n / rows:.0%} of rows)" for name, n in unread[:_NAMED])
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        return [f"{group}: columns that nobody reads: {named}{more}".replace("%", " %")]
 
 
 def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -> ColumnUse:

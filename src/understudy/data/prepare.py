@@ -1,11 +1,13 @@
 """What is checked of a run's own data before its first stage: one sentence now, not in an hour."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.config import Config, changed
+from understudy.config import Config, CoverageConfig, SynthesisConfig, changed
+from understudy.config.source import Columns
 from understudy.data import answers, cleaning, coverage, formats, sources
-from understudy.data.reading import blocks, read_file
+from understudy.data.reading import Raw, blocks
 from understudy.errors import BadInput
 
 _READ_UP_TO = 64 * 2**20  # bytes; a bigger file is read by its stage only
@@ -26,45 +28,46 @@ def prepare(config: Config, record: Path) -> Prepared:
     config = sources.check(config, record)
     notices: list[str] = []
     for group, source in sources.of(config).items():
-        if source.path is None:
-            continue
-        if Path(source.path).expanduser().stat().st_size > _READ_UP_TO:
-            config = _pinned(config) if group == "coverage" else config
-            continue
         try:
-            if group == "coverage":
-                config = _pinned(config)
-            notices += _look(config, group)
+            if group != "inference":
+                config = _pinned(config, group)
+            if source.path is not None and not _is_big(source.path):
+                notices += _look(config, group)
         except BadInput as error:
             raise BadInput(f"{group}: {error}") from None
     return Prepared(config, notices)
 
 
-def _pinned(config: Config) -> Config:
+def _pinned(config: Config, group: str) -> Config:
     """The config with the columns that mean something, of those that stages did not read once.
 
-    A file without them keeps its fingerprint; of a big file the first megabyte tells.
+    A source without them keeps its fingerprint; of a big file the first megabyte tells.
     """
-    path = Path(str(config.coverage.path)).expanduser()
-    if path.stat().st_size > _READ_UP_TO:
-        raws = tuple(next(blocks(str(path))).rows())
+    source: CoverageConfig | SynthesisConfig = getattr(config, group)
+    if source.path is not None and _is_big(source.path):
+        raws: Sequence[Raw] = tuple(next(blocks(str(Path(source.path).expanduser()))).rows())
     else:
-        raws = read_file(path)
-    source = config.coverage
-    names = formats.columns(raws)
-    kind = formats.detect(names, sources.where(source), source.format, source.columns)
+        raws = sources.read(source)
+    where, names = sources.where(source), formats.columns(raws)
+    kind = formats.detect(names, where, source.format, source.columns)
     found = {
-        f"coverage.columns.{leaf}": name
+        f"{group}.columns.{leaf}": name
         for leaf, name in formats.meaningful(raws, kind).items()
         if getattr(source.columns, leaf) is None
     }
     config = changed(config, found)
-    if config.coverage.columns.weight is not None and config.trainer.loss == "all":
+    columns: Columns = getattr(config, group).columns
+    if columns.weight is not None and config.trainer.loss == "all":
         raise BadInput(
-            f"{path} has turns with a {config.coverage.columns.weight}, which trainer.loss=all "
-            "would not heed; give trainer.loss=answer, which trains on the last answer alone"
+            f"{where} has turns with a {columns.weight}, which trainer.loss=all would not heed: it "
+            "trains on all that a conversation holds; give trainer.loss=answer, which trains on "
+            "the last answer alone"
         )
     return config
+
+
+def _is_big(path: str) -> bool:
+    return Path(path).expanduser().stat().st_size > _READ_UP_TO
 
 
 def _look(config: Config, group: str) -> list[str]:
@@ -77,11 +80,14 @@ def _look(config: Config, group: str) -> list[str]:
 
 
 def _look_at_pool(config: Config) -> list[str]:
-    rows = len(cleaning.take(config.synthesis).rows)
+    taken, columns = cleaning.take(config.synthesis)
+    rows = len(taken.rows)
     if rows < max(config.sizes):
         raise BadInput(
             f"{config.synthesis.path} has {rows} rows of a model, but round sizes are "
             f"{config.sizes}: {max(config.sizes) - rows} are missing, which a file cannot be paid "
             "for; lower data_size or loop.sizes, or choose a teacher (synthesis=gpt_4o)"
         )
-    return [f"synthesis: {rows} ready-made rows in {config.synthesis.path}, before cleaning"]
+    said = f"synthesis: {rows} ready-made rows in {config.synthesis.path}, before cleaning"
+    total = rows + taken.not_wanted.total() + len(taken.bad)
+    return [said, *columns.warnings("synthesis", total)]

@@ -114,7 +114,9 @@ SPECS = {
     ),
     "cleaning": Spec(
         "understudy.data.cleaning:run",
-        _source("synthesis", "synthesis.format", "synthesis.dedup", "task.name"),
+        _source(
+            "synthesis", "synthesis.format", "synthesis.columns", "synthesis.dedup", "task.name"
+        ),
         version=2,  # near-duplicates and what is held out
         files=_rows_of("synthesis"),
     ),
