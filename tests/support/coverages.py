@@ -103,7 +103,9 @@ def _limits(name: str, top: Any, bottom: Any, count: Any) -> tuple[Any, Any]:
         of = [side[at][kept[at]].reshape(-1, size) for side in (top, bottom)]
         if name in SHARES:
             low[at], high[at] = intervals.rate_limits(*of)
+        elif name == "mean":
+            low[at], high[at], _ = intervals.limits(*of, TAIL, scale=intervals.SCORES)
         else:
-            scale = intervals.SCORES if name == "mean" else None
-            low[at], high[at], _ = intervals.limits(*of, TAIL, scale=scale)
+            held = count[at][kept[at]].reshape(-1, size)
+            low[at], high[at] = intervals.ratio_limits(*of, held, TAIL, intervals.BOOTSTRAP_DRAWS)
     return low, high

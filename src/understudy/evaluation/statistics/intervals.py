@@ -19,6 +19,10 @@ from the number of clusters G and is stated in the result:
                   On symmetric differences with rare large values it is the other way round.
     G >= 1000     t: skewness no longer matters
 
+A share has Clopper-Pearson's limits at the effective number of answers (`cluster_rate`), a ratio of
+scores those above. Both are widened by the score test where few clusters carry what lies beyond
+them: 20 groups of which one failed say too little of how many fail.
+
 Where the scale has ends, clusters of unequal size count as what they are worth, G' = (sum n)^2 /
 sum n^2: t has G' - 1 degrees of freedom, and the error is at least that of G' clusters of equal
 size whose means scatter as these do, since the few that are large show too little of it.
@@ -54,6 +58,7 @@ DRAWS = 2000  # of the percentile bootstrap
 # Of SE, the least that SE* of a draw counts as: where three of 64 prompts failed, one draw in
 # twenty has none of them and next to no spread, and its studentised value would be a limit of 0.
 _LEAST_SPREAD = 1 / 3
+_HALVINGS = 40  # of the search for a limit of a ratio
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -70,7 +75,7 @@ class Scale(NamedTuple):
     few_above: float = SHOWN_FEW
 
 
-SCORES, DIFFERENCES = Scale(0.0, 100.0), Scale(-100.0, 100.0)
+SCORES, DIFFERENCES, RATES = Scale(0.0, 100.0), Scale(-100.0, 100.0), Scale(0.0, 1.0)
 
 
 class Interval(NamedTuple):
@@ -98,9 +103,15 @@ def cluster_mean(
 
 def ratio_of_means(a: ArrayLike, b: ArrayLike, groups: ArrayLike, seed: int = 0) -> Interval:
     """100 * mean(a) / mean(b) over the same prompts, from 0 to 1000: a ratio to a service in %."""
-    ours, theirs = 100 * np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    found = cluster_ratio(ours, theirs, groups, seed=seed)
-    mean, low, high = (None if end is None else min(max(end, 0.0), RATIO_MOST) for end in found[:3])
+    ours, theirs = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    found = cluster_ratio(100 * ours, theirs, groups, seed=seed)
+    ends = list(found[:3])
+    if found.low is not None:
+        tops, bottoms, counts = cluster_totals(groups, ours, theirs, np.ones(len(ours)))
+        tail = (1 - CONFIDENCE) / 2
+        limits_of = ratio_limits(tops, bottoms, counts, tail, BOOTSTRAP_DRAWS, seed)
+        ends[1:] = (100 * float(end) for end in limits_of)
+    mean, low, high = (None if end is None else min(max(end, 0.0), RATIO_MOST) for end in ends)
     return found._replace(mean=mean, low=low, high=high)
 
 
@@ -149,20 +160,73 @@ def cluster_rate(passed: Sequence[bool] | Mask, groups: ArrayLike) -> Interval:
 
 
 def rate_limits(top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
-    """The limits of `cluster_rate` from the hits and trials of each cluster (..., G)."""
+    """The limits of `cluster_rate` from the hits and trials of each cluster (..., G).
+
+    Where few clusters carry what lies beyond the rate, they are the wider of these and few.py's.
+    """
     from scipy.special import betaincinv, stdtrit
 
-    clusters, tail = top.shape[-1], (1 - CONFIDENCE) / 2
-    rate, error = ratio_and_error(top, bottom)
+    tail = (1 - CONFIDENCE) / 2
+    rate, error, _ = _t(top, bottom, tail, RATES)
+    clusters = score.effective(bottom)
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.minimum(bottom.sum(-1), rate * (1 - rate) / error**2)
     size = np.where(error > 0, size, clusters)
-    shrunk = (stdtrit(np.maximum(size, 2) - 1, tail) / stdtrit(clusters - 1, tail)) ** 2
+    of_size, of_clusters = (np.maximum(one - 1, 1) for one in (size, clusters))
+    shrunk = (stdtrit(of_size, tail) / stdtrit(of_clusters, tail)) ** 2
     size = np.where(size > clusters, size * shrunk, size)
     hits = rate * size
     low = np.where(rate > 0, betaincinv(np.maximum(hits, 1e-9), size - hits + 1, tail), 0.0)
     missed = np.maximum(size - hits, 1e-9)
     high = np.where(rate < 1, betaincinv(hits + 1, missed, 1 - tail), 1.0)
+    means = top / bottom
+    weights = np.broadcast_to(bottom, means.shape)
+    for sign, end, side in ((1.0, RATES.least, low), (-1.0, RATES.most, high)):
+        few = score.failing(sign * means, weights) < SHOWN_FEW
+        few &= (
+            (rate > 0) & (rate < 1) & (clusters < bottom.sum(-1))
+        )  # of single answers it is exact
+        if few.any():
+            found = score.limit(sign * means[few], weights[few], sign * end, tail)
+            side[few] = sign * np.minimum(found, sign * side[few])
+    return low, high
+
+
+def ratio_limits(
+    top: Floats, bottom: Floats, count: Floats, tail: float, draws: int, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Limits of a ratio of scores from 0 to 100, of clusters (..., G) that hold `count` prompts.
+
+    Where few clusters carry what lies beyond it, they are the score test of few.py: r is a limit
+    where the mean of `top - r bottom` is just not shown to be other than 0.
+    """
+    from scipy.special import stdtrit
+
+    low, high, _ = limits(top, bottom, tail, draws, seed)
+    ratio = np.asarray(top.sum(-1) / bottom.sum(-1))
+    count = np.broadcast_to(count, top.shape)
+    residuals = (top - ratio[..., None] * bottom) / count
+    # As in `_t`: few large clusters show too little of how clusters differ.
+    size = score.effective(count)
+    per_value = bottom.sum(-1) / count.sum(-1)
+    error = np.sqrt((residuals**2).sum(-1) / (top.shape[-1] - 1) / size) / per_value
+    reach = -stdtrit(np.maximum(size - 1, 1), tail) * error
+    low = np.array(np.minimum(low, ratio - reach))
+    high = np.array(np.maximum(high, ratio + reach))
+    for sign, side in ((1.0, low), (-1.0, high)):
+        few = score.failing(sign * residuals, count) < SHOWN_FEW
+        if few.any():
+            counts, inside = count[few], ratio[few]
+            tops, bottoms = top[few] / counts, bottom[few] / counts
+            outside = np.full(inside.shape, 0.0 if sign > 0 else RATIO_MOST / 100)
+            for _ in range(_HALVINGS):
+                middle = (inside + outside) / 2
+                values = sign * (tops - middle[:, None] * bottoms)
+                end = -100 * middle if sign > 0 else np.full(middle.shape, -100.0)
+                shown = score.above(values, counts, 0.0, end, tail)
+                # What is shown to be beyond the bound leaves the limit on the far side of it.
+                outside, inside = np.where(shown, middle, outside), np.where(shown, inside, middle)
+            side[few] = sign * np.minimum(sign * outside, sign * side[few])
     return low, high
 
 
