@@ -346,8 +346,12 @@ def _criteria(
 def _limits(
     differences: Mapping[str, float], groups: Mapping[str, str], level: float, scale: Scale | None
 ) -> Interval:
+    """The mean of these differences, and limits that end where differences do."""
     clusters = [groups[prompt] for prompt in differences]
-    return cluster_mean(list(differences.values()), clusters, 1 - 2 * level, DRAWS, scale)
+    found = cluster_mean(list(differences.values()), clusters, 1 - 2 * level, DRAWS, scale)
+    if found.low is None or found.high is None:
+        return found
+    return found._replace(low=max(found.low, SCALE.least), high=min(found.high, SCALE.most))
 
 
 def _over_judges(fixed: Interval, pairs: Pairs, level: float) -> Interval:

@@ -228,6 +228,12 @@ def lines(family: Family) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    panels = {line.look.terms.judges for line in family.lines if line.look is not None}
+    yield (
+        "the levels hold for judges of whom these are a random sample"
+        if panels == {"random"}
+        else "the levels hold for these panels of judges; --judges random: for judges like these"
+    )
     for line, name in zip(family.lines, names, strict=True):
         if line.look is None:
             yield f"{name}: {line.cell.label} is not finished, and counts as not shown"
