@@ -104,13 +104,21 @@ def nothing_starts() -> Iterator[None]:
             ask("scontrol", "update", f"PartitionName={partition}", "State=UP")
 
 
-def wait_until(is_so: Callable[[], bool], what: str, hurrying: bool = True) -> None:
-    deadline = time.monotonic() + 900
+def wait_until(
+    is_so: Callable[[], bool], what: str, hurrying: bool = True, seconds: float = 900
+) -> None:
+    deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, f"{what}: {jobs()}"
         if hurrying:
             hurry()
         time.sleep(0.2)
+
+
+def cancel_all() -> None:
+    """Cancel what is left, and wait for its end."""
+    ask("scancel", "--me")
+    wait_for_all()
 
 
 def wait_for_all() -> None:

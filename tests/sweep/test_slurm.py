@@ -135,6 +135,24 @@ def test_what_slurm_refuses_is_one_sentence_and_leaves_no_job(tmp_path: Path) ->
     slurm.wait_for_all()
 
 
+@pytest.mark.xfail(strict=True, reason="stages of a service wait for all earlier ones of any run")
+def test_a_run_whose_jobs_can_never_start_starves_no_other(tmp_path: Path) -> None:
+    cell = ["data_size=0", "trainer=none"]
+    slurm.ask("scontrol", "update", "PartitionName=low", "State=DOWN")
+    try:
+        run(tmp_path / "stuck", *cell, "cluster.api.partition=low")
+        run(tmp_path / "free", *cell)
+        started = time.monotonic()
+        has_decided = partial(done, tmp_path / "free", "gate")
+        slurm.wait_until(lambda: bool(has_decided()), "the other run waits", seconds=60)
+        print(f"decided after {time.monotonic() - started:.1f} s beside a run that cannot start")
+        assert not done(tmp_path / "stuck", "gate")
+    finally:
+        understudy("cancel", "latest", "--root", str(tmp_path / "stuck"))
+        slurm.ask("scontrol", "update", "PartitionName=low", "State=UP")
+        slurm.cancel_all()
+
+
 @pytest.mark.parametrize("body", ["gpu-stage", "cpu-stage"])
 def test_only_the_warned_task_of_an_array_is_queued_again(tmp_path: Path, body: str) -> None:
     (tmp_path / "tasks").write_text(f"1\t{tmp_path}/one\n2\t{tmp_path}/two\n")

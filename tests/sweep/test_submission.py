@@ -177,6 +177,20 @@ def test_a_dry_run_of_432_cells_names_144_trainings_and_writes_nothing(
         assert all(n < number for n in used), text
 
 
+def jobs_in(printed: str) -> int:
+    """How many jobs the lines of a dry run submit."""
+    ranges = re.findall(r"--array=([0-9,-]+)", printed)
+    ends = [part.partition("-") for text in ranges for part in text.split(",")]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="each of 1,260 stages is a job of its own")
+def test_stages_of_seconds_share_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *GRID, "cluster=dry_run", f"paths.root={tmp_path}"]) == 0
+    assert jobs_in(capsys.readouterr().out) <= 600  # 288 of them train and sample
+
+
 def test_rounds_after_the_first_are_not_planned_before_it_has_decided(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
