@@ -160,7 +160,7 @@ def test_a_submission_says_how_to_watch_and_to_stop_it(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = SimpleNamespace(name=name, cluster=SimpleNamespace(resubmit=True))
-    done = SimpleNamespace(arrays={}, reused=0, lost=0, planning=None)
+    done = SimpleNamespace(arrays={}, reused=0, lost=0, left=0, planning=None)
     cluster._print_table(job, done)  # type: ignore[arg-type]
     watch, stop = after("watch: ", capsys.readouterr().out).split("; stop: ")
     assert parsed(watch).run == parsed(stop).run == name

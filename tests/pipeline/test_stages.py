@@ -50,7 +50,8 @@ READERS = {
     "gate.tail": {"gate"},
     "seed": {"finetune", "inference"},
 }
-_NUMBERS = ("cpus", "memory_gb", "hours", "sbatch")  # of an allocation, and what sbatch takes else
+_NUMBERS = ("cpus", "memory_gb", "hours")  # of an allocation
+_ROOMS = ("gpu", "finetune", "inference", "cpu", "api")
 MACHINE = {
     *("model.path", "model.chat_template"),  # count by content
     *("coverage.path", "synthesis.path", "inference.path"),  # likewise
@@ -78,13 +79,14 @@ MACHINE = {
         f"cluster.{leaf}"
         for leaf in (
             *("kind", "threads", "processes", "setup", "throttle", "max_array", "lead_seconds"),
-            *("requeue", "resubmit", "container", "python", "snapshot", "scratch"),
+            *("requeue", "resubmit", "container", "python", "snapshot", "scratch", "max_jobs"),
+            *(f"{room}.sbatch" for room in ("gpu", "cpu", "api")),
             *(
                 f"{room}.{leaf}"
-                for room in ("gpu", "cpu", "api")
+                for room in _ROOMS
                 for leaf in ("partition", "account", "qos", "constraint", "gpus", "gpu_type")
             ),
-            *(f"{room}.{leaf}" for room in ("gpu", "cpu", "api") for leaf in _NUMBERS),
+            *(f"{room}.{leaf}" for room in _ROOMS for leaf in _NUMBERS),
         )
     ),
     "tracking.kind",

@@ -142,7 +142,7 @@ def test_two_users_of_one_root_submit_every_stage_once(shared: Path) -> None:
         queued = stage_jobs()
         assert len(queued) == 7
         told = colleague(shared, *words(shared, "ours"))
-        assert "submitted: 0 stages in 0 arrays, 7 queued before" in told
+        assert "submitted: 0 stages in 0 jobs, 7 queued before" in told
         seen = colleague(shared, "status", "ours", "--root", str(shared))
         assert "failed" not in seen
         assert "queued: " in seen

@@ -47,10 +47,10 @@ def test_a_sweep_runs_every_stage_once_and_is_the_local_one(tmp_path: Path) -> N
     axes = ["data_size=0,50", "task=coding,closed_qa", *SHORT, "run.name=grid"]
     axes += ["judge=offline,offline_lenient,offline_strict"]
     told = run(root, *axes)
-    assert "submitted: 50 stages in 25 arrays" in told
-    assert len(slurm.jobs()) > 40, "the command waited for its jobs"
+    assert "submitted: 50 stages in " in told
+    assert len(slurm.jobs()) > 12, "the command waited for its jobs"
     again = run(root, *axes)
-    assert "submitted: 0 stages in 0 arrays" in again
+    assert "submitted: 0 stages in 0 jobs" in again
     assert "queued before" in again
     slurm.wait_for_all()
     assert len(done(root, "finetune")) == 4
@@ -62,7 +62,10 @@ def test_a_sweep_runs_every_stage_once_and_is_the_local_one(tmp_path: Path) -> N
     assert "cells: 12, stages run: 0" in run(root, *axes, "cluster.kind=local")
     assert not slurm.jobs()
     logs = "".join(path.read_text() for path in root.glob("rehearsal/slurm/sweep/grid/*_*.log"))
-    assert logs.count("attempt 1: ") == 50
+    (jobs,) = re.findall(r"50 stages in (\d+) jobs", told)
+    assert int(jobs) < 35
+    assert logs.count("attempt 1: ") == int(jobs)
+    assert "attempt 2: " not in logs
 
 
 def test_a_cancelled_ladder_goes_on_and_a_job_plans_its_next_round(tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_second_run_waits_for_what_the_first_has_queued_and_keeps_it(tmp_path:
     with slurm.nothing_starts():
         assert "submitted: 7 stages" in run(tmp_path, *first)
         told = run(tmp_path, *second)
-        assert "submitted: 3 stages in 3 arrays, " in told
+        assert "submitted: 3 stages in 3 jobs, " in told
         assert "queued before" in told
         told = understudy("cancel", "first", "--root", str(tmp_path))
         assert "jobs that second waits for" in told
@@ -101,7 +104,7 @@ def test_where_nodes_may_not_submit_the_same_command_goes_on(tmp_path: Path) -> 
     assert "the same command goes on here: understudy run" in run(tmp_path, *ladder)
     slurm.wait_for_all()
     assert len(done(tmp_path, "gate")) == 1
-    assert "submitted: 2 stages in 2 arrays" in run(tmp_path, *ladder)
+    assert "submitted: 2 stages in " in run(tmp_path, *ladder)
     slurm.wait_for_all()
     assert "not passed: " in run(tmp_path, *ladder)
     assert len(done(tmp_path, "gate")) == 2
@@ -123,7 +126,7 @@ def test_a_failed_cell_blocks_what_needs_it_and_nothing_else(tmp_path: Path) -> 
     assert "1 failed, 3 blocked" in shown
     assert "not passed" in shown
     (broken / "attempts").unlink()
-    assert "submitted: 4 stages in 4 arrays" in run(tmp_path, *sweep)
+    assert "submitted: 4 stages in 4 jobs" in run(tmp_path, *sweep)
     slurm.wait_for_all()
     assert len(done(tmp_path, "gate")) == 2
 
@@ -135,7 +138,6 @@ def test_what_slurm_refuses_is_one_sentence_and_leaves_no_job(tmp_path: Path) ->
     slurm.wait_for_all()
 
 
-@pytest.mark.xfail(strict=True, reason="stages of a service wait for all earlier ones of any run")
 def test_a_run_whose_jobs_can_never_start_starves_no_other(tmp_path: Path) -> None:
     cell = ["data_size=0", "trainer=none"]
     slurm.ask("scontrol", "update", "PartitionName=low", "State=DOWN")

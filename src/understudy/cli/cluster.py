@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from understudy.pipeline.run import Run
     from understudy.sweep.submission import Submission, Submitted
 
+_LONG, _WIDE = 40, 60  # rows and columns of a table that is worth reading
+
 
 def submit(
     directory: Path, runs: "Sequence[Run]", command: str, write: Callable[[], None] = lambda: None
@@ -105,7 +107,10 @@ def _print_script(job: "Submission") -> None:
         print(f"# {len(job.here)} stages are done on this machine; what needs them is queued then")
     stages = Counter(cell.ask.stage for cell in job.cells if cell.path not in job.queued)
     counts = ", ".join(f"{number} {stage}" for stage, number in stages.items()) or "nothing"
-    print(f"# {len(job.arrays)} arrays of {stages.total()} jobs: {counts}")
+    jobs, now = len(job.backlog.units), sum(len(array.tasks) for array in job.arrays)
+    print(f"# {len(job.arrays)} arrays of {now} jobs for {stages.total()} stages: {counts}")
+    if now < jobs:
+        print(f"# {jobs - now} more jobs follow, each when another has ended")
     print(f"# {len(job.queued)} cells queued before; nothing was submitted or written")
 
 
@@ -118,11 +123,14 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
     console = console if console.is_terminal else Console(highlight=False, width=110)
     table = Table("job", "stage", "cells", "waits for", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, array in done.arrays.items():
-        table.add_row(number, array.ask.stage, str(len(array.tasks)), array.after or "–")
-    if done.arrays:
+        after = array.after if len(array.after) < _WIDE else f"{array.after[: _WIDE - 2]} …"
+        stages = sum(map(len, array.tasks.values()))
+        table.add_row(number, array.ask.stage, str(stages), after or "–")
+    if 0 < len(done.arrays) <= _LONG:
         console.print(table)
-    stages = sum(len(array.tasks) for array in done.arrays.values())
-    texts = [f"submitted: {stages} stages in {len(done.arrays)} arrays"]
+    units = [unit for array in done.arrays.values() for unit in array.tasks.values()]
+    texts = [f"submitted: {sum(map(len, units))} stages in {len(units)} jobs"]
+    texts += [f"{done.left} jobs follow as these end"] if done.left else []
     texts += [f"{done.reused} queued before"] if done.reused else []
     texts += [f"{done.lost} stopped by a failure (understudy status)"] if done.lost else []
     console.print(", ".join(texts))

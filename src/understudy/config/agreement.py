@@ -24,11 +24,15 @@ def check(config: Config) -> None:
             f"cluster={config.cluster.kind} returns before its jobs have run, and the server of "
             "`understudy rehearse` ends with the command; rehearse with cluster=local"
         )
-    for room, asked in config.cluster.rooms.items():
+    cluster = config.cluster
+    for room, asked in cluster.rooms.items():
         check_options(room, asked)
-        if asked.hours is not None and asked.hours * 3600 <= config.cluster.lead_seconds:
+    hours = {str(room): asked.hours for room, asked in cluster.rooms.items()}
+    hours |= {"finetune": cluster.finetune.hours, "inference": cluster.inference.hours}
+    for name, given in hours.items():
+        if given is not None and given * 3600 <= cluster.lead_seconds:
             raise BadInput(
-                f"cluster.{room}.hours={asked.hours} is over before cluster.lead_seconds="
+                f"cluster.{name}.hours={given} is over before cluster.lead_seconds="
                 f"{config.cluster.lead_seconds} have passed; a job needs time to work"
             )
     if config.inference.kind != "local":

@@ -1,5 +1,6 @@
 """Names and types of `conf/cluster/`: where stages run, and what they ask Slurm for."""
 
+import dataclasses
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -28,6 +29,29 @@ class Resources:
 
 
 @dataclass(config=STRICT, frozen=True)
+class Differing:
+    """What one kind of stage asks for instead of what its allocation says; null = the same."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    gpu_type: str | None = None
+    cpus: PositiveInt | None = None
+    memory_gb: PositiveFloat | None = None
+    hours: PositiveFloat | None = None
+
+
+@dataclass(config=STRICT, frozen=True)
+class ByStage:
+    """What the stages of one model ask for instead."""
+
+    finetune: Differing = Differing()
+    inference: Differing = Differing()
+
+
+@dataclass(config=STRICT, frozen=True)
 class ClusterConfig:
     """Where stages run; `gpu`, `cpu` and `api` are the allocations of three kinds of stages."""
 
@@ -35,6 +59,9 @@ class ClusterConfig:
     threads: PositiveInt  # per process
     processes: PositiveInt  # cells of a sweep at a time, on this machine
     gpu: Resources  # finetune, inference
+    finetune: Differing  # from gpu
+    inference: Differing
+    models: dict[str, ByStage]  # by the model's name
     cpu: Resources
     api: Resources | Literal["here"]  # stages that wait for a service; here = no job: this machine
     setup: FilePath | None  # a script that every job sources first; null = the shell as it is
@@ -42,7 +69,8 @@ class ClusterConfig:
     python: FilePath | None  # of a stage's job, as in an image; null = the one that submits
     snapshot: bool  # whether jobs run a copy of the code as it was when they were submitted
     scratch: FilePath | None  # a directory of the node, $VARIABLES are the job's; null = paths.root
-    throttle: PositiveInt | None  # jobs of one array at a time
+    throttle: PositiveInt | None  # jobs of a run or sweep at a time; without resubmit of an array
+    max_jobs: PositiveInt  # jobs of a run or sweep that are queued or run; others follow
     max_array: PositiveInt | None  # jobs of one array; null = what Slurm allows
     lead_seconds: PositiveInt  # from the warning to the end of the time, to save and requeue
     requeue: bool
@@ -53,6 +81,15 @@ class ClusterConfig:
         """The allocations that jobs ask for."""
         rooms: dict[Room, Resources] = {"gpu": self.gpu, "cpu": self.cpu}
         return rooms if isinstance(self.api, str) else rooms | {"api": self.api}
+
+    def asked(self, room: Room, stage: str, model: str) -> Resources:
+        """Return what a stage asks for: a model's own word counts before its stage's and room's."""
+        found: Resources = getattr(self, room)
+        for told in (self, self.models.get(model)):
+            if isinstance(differing := getattr(told, stage, None), Differing):
+                given = {k: v for k, v in vars(differing).items() if v is not None}
+                found = dataclasses.replace(found, **given)
+        return found
 
 
 # What understudy says to sbatch itself: option → where to say it instead, or why nobody should.

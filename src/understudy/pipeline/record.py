@@ -20,6 +20,7 @@ from understudy.store.artifacts import StageDir, write_atomically
 
 VERSION = 1  # of a record; one without a version has the same keys
 T = TypeVar("T")
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def load(kind: type[T], path: Path, what: str) -> T:
@@ -33,7 +34,10 @@ def load(kind: type[T], path: Path, what: str) -> T:
             )
         if isinstance(values.get("command"), list):
             values["command"] = shlex.join(values["command"])
-        return TypeAdapter(kind).validate_python({**values, "path": path})
+        if kind not in _ADAPTERS:  # which take longer to make than to use
+            _ADAPTERS[kind] = TypeAdapter(kind)
+        found: T = _ADAPTERS[kind].validate_python({**values, "path": path})
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -42,12 +46,12 @@ def load(kind: type[T], path: Path, what: str) -> T:
         raise BadInput(f"{path} is no record of {what}: {error}") from None
 
 
-def store(record: Any) -> None:
+def store(record: Any, is_flushed: bool = True) -> None:
     """Write a record, a dataclass with the `path` of its file."""
     values = dataclasses.asdict(record)
     path: Path = values.pop("path")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"version": VERSION, **values}, indent=1))
+    write_atomically(path, json.dumps({"version": VERSION, **values}, indent=1), is_flushed)
 
 
 @dataclass
@@ -109,9 +113,9 @@ class RunRecord:
         """Read a run.json; raise BadInput when it is none, or a newer version wrote it."""
         return load(cls, path, "a run")
 
-    def write(self) -> None:
+    def write(self, is_flushed: bool = True) -> None:
         """Write run.json."""
-        store(self)
+        store(self, is_flushed)
 
     @property
     def root(self) -> Path:

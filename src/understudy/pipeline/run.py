@@ -1,6 +1,7 @@
 """Run the rounds: which stage is next, until the gate passes or the ladder ends."""
 
 import dataclasses
+import json
 import platform
 import shlex
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -230,16 +232,23 @@ class Run:
         for line in new:
             self.say(line)
 
-    def prepare(self, stage: Stage) -> StageDir:
-        """Freeze what the worker of a stage reads."""
+    def prepare(self, stage: Stage, is_flushed: bool = True) -> StageDir:
+        """Freeze what the worker of a stage reads (`stages.frozen`), written as `prepare` would."""
         inputs = {
             "command": self.command,
             "inputs": {name: upstream.path for name, upstream in stage.inputs.items()},
             "purse": self.purse,
         }
         directory = StageDir(self.root / stage.path)
-        directory.prepare(stages.frozen(stage, self.config), inputs)
+        hashed = json.dumps(stage.document, indent=1).replace("\n", "\n ")
+        config = f'{{\n "hashed": {hashed},\n "config": {self._config_text}\n}}'
+        directory.freeze(config, json.dumps(inputs, indent=1), is_flushed)
         return directory
+
+    @cached_property
+    def _config_text(self) -> str:
+        """The config as it stands in each config.json: the same in all of the run's."""
+        return json.dumps(self.record.config, indent=1).replace("\n", "\n ")
 
     def say(self, line: str) -> None:
         """A line for the person at the terminal."""

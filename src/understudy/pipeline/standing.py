@@ -90,7 +90,8 @@ class Standings:
         user = str(record.get("user", "")) if record else ""
         scheduler, queue = self._asked(user) if record else (None, {})
         job = queue.get(record["job"]) if record else None
-        if record and job is not None:
+        is_shared = record is not None and record.get("stages", 1) > 1  # its job does others
+        if record and job is not None and not is_shared:
             if job.state != "PENDING":
                 return Standing("running")
             why = waits.sentence(record["job"], job.reason, record.get("room", ""))
@@ -99,6 +100,9 @@ class Standings:
             return Standing("running")
         if failed := _read(directory, "failed.json"):
             return Standing("failed", f"{stage} failed: {failed['sentence']}")
+        if record and job is not None:
+            why = waits.sentence(record["job"], job.reason, record.get("room", ""))
+            return Standing("queued", why)
         if record is None:
             return Standing("missing")
         for upstream in directory.read("inputs.json")["inputs"].values():

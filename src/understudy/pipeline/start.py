@@ -1,16 +1,20 @@
 """Start a prepared stage directory as its config says: one plain worker, or a rank per device.
 
-    python -m understudy.pipeline.start STAGE_DIR
+    python -m understudy.pipeline.start STAGE_DIR...
 
 is what a Slurm job runs. With several ranks it becomes `accelerate launch`; else it becomes the
-plain worker.
+plain worker. Of several directories, it does one after the other.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -18,7 +22,7 @@ from understudy import config
 from understudy.errors import BY_EXIT_CODE, BadInput, EnvironmentFailed, UnderstudyError
 from understudy.models import ranks
 from understudy.pipeline.stages import SPECS
-from understudy.store.artifacts import StageDir
+from understudy.store.artifacts import StageDir, write_atomically
 from understudy.training import accelerate
 
 _ME = "understudy.pipeline.start"
@@ -129,13 +133,73 @@ class Workers:
                 worker.wait()
 
 
-def main(stage_dir: Path) -> NoReturn:
-    """Become the worker, or the launcher of the workers."""
+def work_off(stage_dirs: Sequence[Path], at_once: int = 1) -> int:
+    """Do the stages whose inputs are done, some at a time; return the worst exit code.
+
+    A stage that fails ends no other but those that need it.
+    """
+    workers, code = Workers(), 0
+    left = [path for path in stage_dirs if not StageDir(path).is_done]
+    busy = dict[Future[int], Path]()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            while True:
+                for path in left[:]:
+                    if len(busy) < at_once and not missing_inputs(path):
+                        left.remove(path)
+                        _say(path)
+                        busy[pool.submit(workers.run, path)] = path
+                if not busy:
+                    break
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    path = busy.pop(future)
+                    try:
+                        future.result()
+                    except UnderstudyError as error:
+                        code = max(code, error.exit_code)
+                        _fail(path, error)
+                    _say(path, "ended")
+        except BaseException:
+            workers.stop()
+            raise
+    for path in left:
+        _say(path, f"not begun: {missing_inputs(path)[0]} is not done")
+    return code
+
+
+def missing_inputs(stage_dir: Path) -> list[str]:
+    """Return which of the stages that a prepared stage reads are not done."""
+    root, inputs = stage_dir.parents[1], StageDir(stage_dir).read("inputs.json")["inputs"]
+    return [path for path in inputs.values() if not StageDir(root / path).is_done]
+
+
+def _fail(stage_dir: Path, error: UnderstudyError) -> None:
+    """Say why a stage failed, unless its worker has."""
+    if sentence := str(error):
+        print(f"understudy: {sentence}", file=sys.stderr, flush=True)
+        record = json.dumps({"exit_code": error.exit_code, "sentence": sentence})
+        write_atomically(stage_dir / "failed.json", record)
+
+
+def _say(stage_dir: Path, what: str = "begins") -> None:
+    now = datetime.now().isoformat(timespec="milliseconds")
+    print(f"{now} {what}: {stage_dir}", file=sys.stderr, flush=True)
+
+
+def main(stage_dirs: Sequence[Path]) -> NoReturn:
+    """Become the worker, or the launcher of the workers; of several stages stay to start each."""
     try:
+        if len(stage_dirs) > 1:
+            ranks.end_like_ctrl_c()
+            ranks.die_with_parent()
+            raise SystemExit(work_off(stage_dirs, _at_once(stage_dirs)))
+        (stage_dir,) = stage_dirs
         if StageDir(stage_dir).is_done:
             raise SystemExit(0)
         if not StageDir(stage_dir).is_prepared:
             raise BadInput(f"{stage_dir} is no stage directory: it has no config.json")
+        if missing := missing_inputs(stage_dir):
+            raise BadInput(f"{stage_dir} reads {missing[0]}, which is not done")
         how = start(stage_dir)
         if how.argv[2] != _ME:
             os.execve(how.argv[0], how.argv, how.env)
@@ -153,5 +217,13 @@ def main(stage_dir: Path) -> NoReturn:
     raise SystemExit(code)
 
 
+def _at_once(stage_dirs: Sequence[Path]) -> int:
+    """As many as the job has processors; those that ask a service ask it one at a time."""
+    specs = (SPECS[StageDir(path).read("config.json")["hashed"]["stage"]] for path in stage_dirs)
+    if any(spec.service is not None for spec in specs):
+        return 1
+    return int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(word) for word in sys.argv[1:]])

@@ -48,13 +48,17 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write through a temporary name, flushed to disk before the rename."""
+def write_atomically(path: Path, text: str, is_flushed: bool = True) -> None:
+    """Write through a temporary name, flushed to disk before the rename.
+
+    A caller that writes thousands of files may flush them all at once instead (`os.sync`).
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if is_flushed:
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -81,10 +85,14 @@ class StageDir:
 
     def prepare(self, config: dict[str, Any], inputs: dict[str, Any]) -> None:
         """Freeze what the worker will read; a finished stage keeps its own."""
+        self.freeze(json.dumps(config, indent=1), json.dumps(inputs, indent=1))
+
+    def freeze(self, config: str, inputs: str, is_flushed: bool = True) -> None:
+        """Freeze it as JSON that is written already."""
         if not self.is_done:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "config.json", json.dumps(config, indent=1))
-            write_atomically(self.path / "inputs.json", json.dumps(inputs, indent=1))
+            write_atomically(self.path / "config.json", config, is_flushed)
+            write_atomically(self.path / "inputs.json", inputs, is_flushed)
 
     def read(self, name: str) -> Any:
         """A JSON file of this directory."""

@@ -23,7 +23,10 @@ from understudy.sweep import slurm
 from understudy.sweep.arrays import Ask
 
 _TRIES = 3  # of a stage by jobs that nobody has typed a command for
-_HOW = {"kind", "processes", "max_array", "resubmit", "gpu", "cpu", "api"}  # of no job's own
+_HOW = {  # of no job's own
+    *("kind", "processes", "max_array", "max_jobs", "throttle", "resubmit", "gpu", "cpu", "api"),
+    *("finetune", "inference", "models"),  # as told by the flags
+}
 
 Terms = dict[str, Any]  # what a job was asked to be: leaf of the config → value
 
@@ -39,6 +42,7 @@ class Record:
     room: str = ""
     tries: int = 1  # since somebody has typed a command
     terms: Terms = field(default_factory=dict)
+    stages: int = 1  # that the job does
 
     def changes(self, terms: Terms) -> list[str]:
         """Return what is asked for now and was not then, leaf by leaf."""
@@ -149,7 +153,8 @@ def _settle(path: Path, asked: _Asked, job: str) -> None:
         log = str(folder / f"{job}_{index}.log")
         for name in names:
             tries = asked.tries.get(name, 1)
-            record = Record(f"{job}_{index}", asked.submission, log, who, room, tries, told)
+            about = (who, room, tries, told, len(names))
+            record = Record(f"{job}_{index}", asked.submission, log, *about)
             home = Path(os.path.normpath(folder / name))
             write_atomically(home / "slurm.json", json.dumps(asdict(record), indent=1))
     if not asked.stages:

@@ -72,18 +72,21 @@ def stages_argv(
     logs: Path,
     python: Path,
     setup: Path | None = None,
+    nice: int = 0,
 ) -> list[str]:
     """Return the line that submits an array.
 
     `tasks` is its task list, `python` starts Python, `setup` is what a job sources first.
     """
-    stage, room, asked, service = array.ask
+    stage, room, asked, lane = array.ask
     body = "gpu-stage.sbatch" if room == "gpu" else "cpu-stage.sbatch"
-    at_once = 1 if service else cluster.throttle
+    # Where jobs may submit, `Backlog` keeps the throttle for all arrays together.
+    at_once = 1 if lane else None if cluster.resubmit else cluster.throttle
     return [
-        *_sbatch(f"understudy-{service}" if service else f"{title}-{stage}"),
+        *_sbatch(f"{title}-{stage}"),
         f"--array={_ranges(array.tasks)}" + (f"%{at_once}" if at_once else ""),
         *([f"--dependency={array.after}"] if array.after else []),
+        *([f"--nice={nice}"] if nice else []),
         *asked,
         f"--output={_literal(logs)}/%A_%a.log",
         "--open-mode=append",

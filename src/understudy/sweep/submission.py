@@ -19,9 +19,12 @@ from understudy.pipeline import waits
 from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunRecord
 from understudy.pipeline.run import Run
 from understudy.pipeline.stages import Stage
-from understudy.store.artifacts import StageDir, write_atomically
-from understudy.sweep import environment, jobs, orphans, site, slurm
-from understudy.sweep.arrays import Array, Ask, Pending, arrange, sinks, without
+from understudy.services.journal import identity
+from understudy.store.artifacts import StageDir, fingerprint, write_atomically
+from understudy.sweep import backlog, environment, jobs, orphans, site, slurm
+from understudy.sweep.arrays import Array, Ask, Pending, sinks, without
+from understudy.sweep.backlog import Backlog
+from understudy.sweep.packs import pack
 
 _AWHILE_S = 600  # after which the job that goes on does so, whatever became of this command
 
@@ -64,23 +67,42 @@ def pending(aheads: Iterable[Ahead]) -> dict[Path, tuple[Pending, Ahead, Stage]]
     found: dict[Path, tuple[Pending, Ahead, Stage]] = {}
     for each in aheads:
         config = each.run.config
-        cluster, gpu, spread = config.cluster, config.cluster.gpu, config.accelerate
-        flags = {
-            "all": slurm.flags(gpu, gpu.gpus, spread.nodes if spread.is_distributed else 1),
-            "one": slurm.flags(gpu, min(1, gpu.gpus), 1),
-            "cpu": slurm.flags(cluster.cpu, 0, 1),
-            "api": () if isinstance(cluster.api, str) else slurm.flags(cluster.api, 0, 1),
-        }
+        nodes = config.accelerate.nodes if config.accelerate.is_distributed else 1
         left = {stage.path for stage in each.stages}
+        flags = dict[str, tuple[str, ...]]()
         for stage in each.stages:
             if (path := each.run.root / stage.path) not in found:
-                spec, service = stage.spec, stage.service(config)
-                asked = flags[spec.gpus if spec.room == "gpu" else spec.room]
-                ask = Ask(stage.name, spec.room, asked, service.name if service else None)
+                spec, name = stage.spec, stage.name
+                if name not in flags and spec.room == "api" and config.cluster.api == "here":
+                    flags[name] = ()
+                elif name not in flags:
+                    asked = config.cluster.asked(spec.room, stage.kind, config.model.name)
+                    gpus = {"none": 0, "one": min(1, asked.gpus), "all": asked.gpus}[spec.gpus]
+                    flags[name] = slurm.flags(asked, gpus, nodes if spec.gpus == "all" else 1)
+                ask = Ask(name, spec.room, flags[name], _lane(each.run, stage))
                 upstream = {up.path for up in stage.inputs.values()} & left
                 needs = tuple(each.run.root / up for up in sorted(upstream))
-                found[path] = Pending(path, ask, needs), each, stage
+                found[path] = Pending(path, ask, needs, _seconds(stage)), each, stage
     return found
+
+
+def _lane(run: Run, stage: Stage) -> str | None:
+    """What a stage holds alone (`services.account.open_ledger`); a stand-in serves everybody."""
+    service = stage.service(run.config)
+    if service is None or service.provider == "offline":
+        return None
+    if run.config.budget.usd is not None:
+        return run.purse
+    return fingerprint(identity(service))
+
+
+def _seconds(stage: Stage) -> float:
+    """How long a stage may take, to order stages by; a guess that knows nothing of the machine."""
+    if stage.spec.room == "cpu":
+        return 3.0
+    subset = stage.inputs.get("subset")
+    rows = stage.params.get("rows") or (subset.params["data_size"] if subset else 0)
+    return 30.0 + 0.3 * rows
 
 
 @dataclass
@@ -90,6 +112,7 @@ class Submitted:
     arrays: dict[str, Array]  # by job, with the ids of the jobs that they wait for
     reused: int  # stages that were queued before
     lost: int  # stages that failed, and those that need them
+    left: int  # jobs that are submitted when others have ended
     planning: str | None  # the job that goes on when these have ended
     full: str = ""  # why Slurm took no more, where it did not take all
 
@@ -135,8 +158,21 @@ class Submission:
         # The planning job gives nothing a second chance, or it would go on failing for ever.
         self.cells = without(every, self._lost(found)) if self._is_planner or is_again else every
         self.lost = len(every) - len(self.cells)
-        limit = min(self.cluster.max_array or slurm.max_indices(), slurm.max_indices())
-        self.arrays = arrange(self.cells, self.queued, limit)
+        most = slurm.max_indices()
+        self.backlog = Backlog(
+            folder=self.folder,
+            title=self.name,
+            cluster=self.cluster,
+            pythons=site.pythons(self.cluster, self.folder),
+            limit=min(self.cluster.max_array or most, most),
+            units=pack(self.cells, self.queued),
+            queued=self.queued,
+            packed={path for path in self.queued if found[path].stages > 1},
+            setup=self._setup,
+            options=environment.options(self._needed),
+            tries=self._tries,
+        )
+        self.arrays = self.backlog.next_arrays(self._queue)
 
     @property
     def is_over(self) -> bool:
@@ -146,7 +182,8 @@ class Submission:
     @property
     def waits_for(self) -> list[Path]:
         """The stages of jobs that have not ended."""
-        return [*self.queued, *(path for array in self.arrays for path in array.tasks.values())]
+        stages = (path for array in self.arrays for unit in array.tasks.values() for path in unit)
+        return [*self.queued, *stages]
 
     def prepared_here(self) -> list[Path]:
         """Freeze the stages of `here` that wait for nothing more, and return them."""
@@ -202,11 +239,12 @@ class Submission:
         return gone, [text for text in changes if not text.startswith("sbatch:")] or [*changes]
 
     def script(self) -> Iterator[str]:
-        """Yield the shell lines that would submit all arrays."""
+        """Yield the shell lines that would submit the arrays for which there is room."""
         if self.replaced:
             yield shlex.join(["scancel", *sorted(self.replaced.values())])
-        for number, array in enumerate(self.arrays, 1):
-            words = map(_shell_word, self._argv(array, number))
+        lists = self.backlog.task_lists()
+        for number, (array, tasks) in enumerate(zip(self.arrays, lists, strict=False), 1):
+            words = map(_shell_word, self.backlog.argv(array, tasks))
             yield f"job{number}=$({' '.join(words)})"
         if self._resubmits and self.arrays:
             names = [f"${{job{number}}}" for number in range(1, len(self.arrays) + 1)]
@@ -214,7 +252,7 @@ class Submission:
             yield " ".join(map(_shell_word, self._planning_argv(after)))
 
     def submit(self) -> Submitted:
-        """Prepare the stages, submit the arrays, and the job that goes on after them.
+        """Prepare the stages, submit what there is room for, and the job that goes on after it.
 
         That job is submitted first, to begin in a while: where the queue is full, or this command
         dies, it goes on by itself. Raises BadInput when Slurm refuses an array, and then cancels
@@ -226,12 +264,7 @@ class Submission:
         try:
             planning = self._reserve()
             slurm.cancel(self.replaced.values())
-            for number, array in enumerate(self.arrays, 1):
-                job, taken, full = self._submit(array, number, list(submitted))
-                if job:
-                    submitted[job] = taken
-                if full:
-                    break
+            full = self.backlog.advance(self.arrays, submitted)
             if planning is not None:
                 planning = self._begin(planning, list(submitted), bool(full))
         except BadInput:
@@ -241,38 +274,12 @@ class Submission:
             raise EnvironmentFailed(f"{error}; {self._left(len(submitted))}") from None
         if full and planning is None:
             raise EnvironmentFailed(f"{full}; {self._left(len(submitted))}")
-        return Submitted(submitted, len(self.queued), self.lost, planning, full)
+        left = len(self.backlog.left)
+        return Submitted(submitted, len(self.queued), self.lost, left, planning, full)
 
     def _left(self, submitted: int) -> str:
         told = "are submitted, and the same command submits the rest"
         return f"{submitted} of {len(self.arrays)} arrays {told}"
-
-    def _submit(self, array: Array, number: int, ids: list[str]) -> tuple[str, Array, str]:
-        """Submit as much of an array as Slurm takes: its job, what is in it, why not all is."""
-        full, tasks = "", dict(array.tasks)
-        while tasks:
-            known = replace(
-                array,
-                aftercorr=tuple(_with_id(job, ids) for job in array.aftercorr),
-                afterok=tuple(_with_id(job, ids) for job in array.afterok),
-                tasks=tasks,
-            )
-            argv = self._argv(known, number)
-            try:
-                job = jobs.submit(
-                    self.folder,
-                    str(self._first + number),
-                    [argv[0], *environment.options(self._needed), *argv[1:]],
-                    {index: [path] for index, path in tasks.items()},
-                    array.ask,
-                    self.cluster,
-                    self._tries,
-                )
-                return job, known, full
-            except slurm.QueueFull as error:
-                full = str(error)
-                tasks = dict(list(tasks.items())[: len(tasks) // 2])
-        return "", array, full
 
     @property
     def _is_idle(self) -> bool:
@@ -302,19 +309,17 @@ class Submission:
         write_atomically(self._setup, script)
         for each in self.aheads:
             if each.stages:
-                each.record.write()
+                each.record.write(is_flushed=False)
         for cell in self.cells:
             if cell.path not in self.queued:
                 _, each, stage = self._cells[cell.path]
-                each.run.prepare(stage)
-        for number, array in enumerate(self.arrays, 1):
-            tasks = "".join(f"{index}\t{path}\n" for index, path in array.tasks.items())
-            self._tasks(number).write_text(tasks, encoding="utf-8")
+                each.run.prepare(stage, is_flushed=False)
+        os.sync()  # all of them at once, before a job can look for them
+        self.backlog.write()
 
     def _reserve(self) -> str | None:
         """The job that will go on, waiting for a while; None where nothing is to come."""
-        sure = [path for path in sinks(self.cells) if path in self.queued]
-        if not self._resubmits or not (self.arrays or sure):
+        if not self._resubmits or not (self.arrays or self._queued_last):
             return None
         old, me = self._planner or "", os.environ.get("SLURM_JOB_ID", "")
         if (state := self._queue.get(old)) and old != me and state.user == slurm.me():
@@ -361,21 +366,21 @@ class Submission:
         return f"afterany:{':'.join(last)}" if last else ""
 
     def _last(self, ids: list[str]) -> list[str]:
-        """The jobs after which all cells have ended; `ids` are those of the arrays."""
-        last = set(sinks(self.cells))
+        """The jobs after which all that is submitted has ended; `ids` are those of the arrays."""
+        taken = {stages[0] for array in self.arrays for stages in array.tasks.values()}
+        last = set(sinks(unit for unit in self.backlog.units if unit.path in taken))
         made = [
             job
             for job, array in zip(ids, self.arrays, strict=True)
-            if last & {*array.tasks.values()}
+            if any(stages[0] in last for stages in array.tasks.values())
         ]
-        return made + sorted(self.queued[path] for path in last & self.queued.keys())
+        return made + self._queued_last
 
-    def _argv(self, array: Array, number: int) -> list[str]:
-        python = site.pythons(self.cluster, self.folder).stages
-        tasks = self._tasks(number)
-        return slurm.stages_argv(
-            array, self.cluster, self.name, tasks, self.folder, python, self._setup
-        )
+    @property
+    def _queued_last(self) -> list[str]:
+        """The jobs that were queued before and that no other waits for."""
+        needed = {path for cell in self.cells for path in cell.needs}
+        return sorted({job for path, job in self.queued.items() if path not in needed})
 
     def _planning_argv(self, after: str) -> list[str]:
         # A dry run prints what cluster=slurm submits, and the same must go on after it.
@@ -402,14 +407,6 @@ class Submission:
     def _setup(self) -> Path:
         return self.folder / f"{self._first + 1}.sh"
 
-    def _tasks(self, number: int) -> Path:
-        return self.folder / f"{self._first + number}.tsv"
-
-
-def _with_id(job: str, ids: list[str]) -> str:
-    """`${job2}_5` with the id of the second array."""
-    return re.sub(r"\$\{job(\d+)\}", lambda found: ids[int(found[1]) - 1], job)
-
 
 def _shell_word(word: str) -> str:
     return word if word.startswith("--dependency=") else shlex.quote(word)
@@ -430,6 +427,7 @@ def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Canc
     """
     own = [path.absolute() for path in run_files]
     root = planning.parents[3]
+    backlog.stop(planning.parent)  # or a job that ends meanwhile would submit the rest
     queue = slurm.queue(*jobs.users(root))
     jobs.recover(root, queue)
     found = {
