@@ -239,6 +239,27 @@ def test_a_file_is_read_whatever_packs_it(kind: str, found: Look, tmp_path: Path
     assert [pair.messages[-1]["content"] for pair in made.pairs] == [r["response"] for r in ROWS]
 
 
+def test_lines_that_were_cut_out_of_a_list_are_rows(found: Look, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(",\n".join(json.dumps(row) for row in ROWS))
+    assert len(found(tmp_path / "a.jsonl", tolerance=0.0).pairs) == len(ROWS)
+
+
+def test_a_first_line_that_is_torn_is_one_bad_row(found: Look, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"prompt": "a", "resp\n' + LINES)
+    made = found(tmp_path / "a.json")
+    assert (len(made.pairs), len(made.bad)) == (len(ROWS), 1)
+
+
+def test_what_stands_beside_a_path_is_named(composed: Composed, tmp_path: Path) -> None:
+    rows = [{"ask": {"text": "a", "tone": "kind"}, "say": [{"text": "b"}, {"text": "c"}]}] * 2
+    config = composed("coverage=file", "coverage.path=x", "task=closed_qa")
+    leaves = {"path": str(write(tmp_path / "a.jsonl", rows)), "columns.prompt": "ask.text"}
+    leaves |= {"columns.response": "say.0.text"}
+    config = changed(config, {f"coverage.{name}": value for name, value in leaves.items()})
+    made = coverage.find(config.coverage, config.task.name)
+    assert made.columns.unread == {"ask.tone": 2, "say.1": 2}
+
+
 def test_lists_by_split_keep_their_split(found: Look, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"train": ROWS[:3], "dev": ROWS[3:4], "test": ROWS[4:6]}))

@@ -15,7 +15,7 @@ import ast
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from understudy.config.source import Columns
@@ -200,6 +200,13 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
             if field not in _OF_TURN | {given.weight}
         )
         filled |= turns
+    paths = [path for path in told if path and "." in path and path not in filled]
+    filled |= Counter(
+        name
+        for row in rows
+        for path in {path.partition(".")[0] for path in paths}
+        for name in _unread_below((row.values or {}).get(path), path, paths)
+    )
     aside = _ASIDE | {name for usual in USUAL.values() for name in usual}
     aside |= {"prompt"} if kind == "llamaduo" else set()
     return ColumnUse(
@@ -207,6 +214,21 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
         sorted(filled.keys() & aside - read),
         {name: filled[name] for name in filled if name not in read | aside},
     )
+
+
+def _unread_below(value: Any, place: str, paths: Sequence[str]) -> Iterator[str]:
+    """The paths to values that stand beside those that are read."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        value = loaded(value)
+    if place in paths or not isinstance(value, dict | list):
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, below in items:
+        path = f"{place}.{name}"
+        if any(f"{one}.".startswith(f"{path}.") for one in paths):
+            yield from _unread_below(below, path, paths)
+        elif not is_missing(below):
+            yield path
 
 
 def _is_chosen(rows: Sequence[Raw], names: Sequence[str], name: str) -> bool:

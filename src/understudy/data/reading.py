@@ -87,6 +87,9 @@ def parsed(line: bytes, place: str) -> Raw:
     except _Twice as error:
         return Raw(place, None, str(error))
     except json.JSONDecodeError as error:
+        # As lines are that were cut out of a list.
+        if error.msg == "Extra data" and error.doc[error.pos :].strip() == ",":
+            return parsed(line.rstrip().removesuffix(b","), place)
         return Raw(place, None, f"is not JSON: {error.msg} (column {error.colno})")
     except UnicodeDecodeError as error:
         return Raw(place, None, f"is not UTF-8: {error.reason}")
@@ -186,7 +189,9 @@ def _is_alone(start: bytes, suffix: str, path: str) -> bool:
     """Whether an object is all of its file, and no line of several."""
     first, _, rest = start.partition(b"\n")
     if suffix == ".json":
-        return not rest.strip() or parsed(first, path).values is None
+        second = rest.lstrip().partition(b"\n")[0]
+        is_broken = parsed(first, path).values is None and parsed(second, path).values is None
+        return not rest.strip() or is_broken
     return parsed(first, path).values is None and _after_object(start) == ""
 
 
