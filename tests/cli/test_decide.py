@@ -196,3 +196,21 @@ def test_what_the_looks_so_far_have_spent_is_told(
     said = capsys.readouterr().out
     assert "look 3, one-sided level 0.00208333" in said
     assert "(all looks so far have 0.0458 of alpha 0.05)" in said
+
+
+def test_two_sides_that_may_be_on_another_scale_do_not_migrate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_json = made(tmp_path, 0.0)
+    run = json.loads(run_json.read_text())
+    for role, path in run["holdout"]["stages"].items():
+        if "." in role:
+            rows = run_json.parents[2] / path / "out/rows.jsonl"
+            verdicts = [json.loads(line) for line in rows.read_text().splitlines()]
+            for one in verdicts:
+                one["similarity"], one["precision"] = one["similarity"] / 10, one["precision"] / 10
+            rows.write_text("".join(json.dumps(one) + "\n" for one in verdicts))
+    assert decide(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("INCONCLUSIVE")
+    assert "gave neither side more than a tenth of its scale" in said

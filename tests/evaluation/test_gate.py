@@ -297,3 +297,13 @@ def test_what_is_unscored_is_at_its_worst_in_the_tail_too(tmp_path: Path) -> Non
     found = gated(tmp_path / "many", scores, **bar, max_unscored=0.02)
     assert found["reason"].startswith("Too few scores: j left 6 of 46 verdicts on tiny unscored")
     assert "Coverage@70" in found["reason"]
+
+
+def test_two_sides_that_may_be_on_another_scale_pass_no_screen(tmp_path: Path) -> None:
+    low: list[float | None] = [8.0] * 45 + [7.0]
+    found = gated(tmp_path / "low", low, service_scores=low, kind="noninferiority")
+    assert found["decision"] == "fail"
+    assert "But judge j gave neither side more than a tenth of its scale" in found["reason"]
+    fine = [80.0 + (score or 0) for score in low]
+    found = gated(tmp_path / "fine", [*fine], service_scores=[*fine], kind="noninferiority")
+    assert found["decision"] == "pass"

@@ -1,13 +1,17 @@
 """Judges' replies as they come: thoughts, drafts, LaTeX, other scales; no score is made up."""
 
+import gzip
 import json
 import re
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.files import REAL, needs_real_data
 from understudy.prompts import judge
 
 
@@ -207,3 +211,42 @@ def test_a_score_is_one_that_the_reply_states_else_there_is_a_reason(text: str) 
 @given(REPLIES)
 def test_the_same_of_ten_thousand_replies(text: str) -> None:
     check(text)
+
+
+# --- real replies ---------------------------------------------------------------------------------
+
+
+def lines_of(name: str) -> list[Any]:
+    with gzip.open(Path(str(REAL)) / "judges" / name, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+@needs_real_data
+def test_no_score_is_made_of_thirteen_thousand_replies_in_prose() -> None:
+    said = [row["reply"] for row in lines_of("summeval_panel/raw_replies.jsonl.gz")]
+    said += [
+        text or ""
+        for row in lines_of("topicalchat_repeats/raw_replies.jsonl.gz")
+        for text in row["replies"]
+    ]
+    assert len(said) == 13_010
+    assert {judge.parse(text) for text in said} == {judge.Unscored("not_json", t) for t in said}
+
+
+@needs_real_data
+def test_real_reasons_and_scores_are_read_in_every_dress() -> None:
+    for row in lines_of("wildbench_judges/reasons_sample.jsonl.gz"):
+        if (score := row["score"]) is None:
+            continue
+        why = f"{row['strengths']} {row['weaknesses']}"
+        plain = reply(score * 10, 10 * score, why)
+        dressed = [
+            f"<think>{why}</think>\n```json\n{plain}\n```",
+            f"{reply(5, 5, why)}\n\nOn reflection:\n\n{plain}",
+            plain.replace("The ", r"The \(x\) \frac{1}{2} "),
+            reply(f"{score:g}/10", f"{score:g} out of 10", why),
+        ]
+        for text in (plain, *dressed):
+            found = judge.parse(text)
+            assert isinstance(found, judge.Scores), text
+            assert found[:2] == (10 * score, 10 * score)

@@ -270,3 +270,14 @@ def test_curve_refuses_what_it_cannot_draw(
         curve(tmp_path, "curve-*", out)
     with pytest.raises(BadInput, match=r"end its name in \.svg or \.png"):
         load_analysis().write_curve(tmp_path, ["curve-qa"], tmp_path / "curve.jpg")
+
+
+def test_what_stages_warn_of_stands_in_the_page_once(tmp_path: Path) -> None:
+    run = fake_runs.write_run(tmp_path)
+    metas = [path for path in tmp_path.rglob("meta.json") if (path.parent / "DONE").is_file()]
+    for path in metas:
+        made = json.loads(path.read_text()) | {"warnings": ["coverage: <a> nobody reads"]}
+        path.write_text(json.dumps(made))
+    page = report(run).read_text(encoding="utf-8")
+    assert metas
+    assert page.count("<strong>Warning:</strong> coverage: &lt;a&gt; nobody reads") == 1
