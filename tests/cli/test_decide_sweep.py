@@ -122,6 +122,7 @@ def test_a_cell_that_is_not_finished_counts_and_one_that_did_not_pass_does_not(
     assert (second["own"], second["p"]) == (None, 1.0)
     assert written(path)["not_passed"] == ["cell 2"]
     said = capsys.readouterr().out
+    assert said.startswith("MIGRATE for 1 of 2 workloads of many, together wrong with")
     assert "cell 1 is not finished" in said
     assert "no round of cell 2 passed" in said
 

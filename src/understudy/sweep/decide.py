@@ -215,9 +215,12 @@ def _document(family: Family) -> dict[str, Any]:
 def lines(family: Family) -> Iterator[str]:
     """Yield what is printed: the family first, then every workload, then what was left out."""
     yes = sum(line.family.word == "MIGRATE" for line in family.lines)
+    count = len(family.lines)
     yield (
-        f"MIGRATE for {yes} of {len(family.lines)} workloads of {family.name}, together wrong with "
+        f"MIGRATE for {yes} of {count} workloads of {family.name}, together wrong with "
         f"probability {family.alpha:g} at most (Holm)"
+        if yes
+        else f"None of {count} workloads of {family.name} is shown to be ready to MIGRATE (Holm)"
     )
     names = [_name(line.workload, family.lines) for line in family.lines]
     table = [("workload", "alone", "p", "together", "p (Holm)")]

@@ -48,11 +48,10 @@ def test_judges_that_differ_widely_migrate_no_more_often_than_they_may() -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "0/100"])
-@pytest.mark.parametrize("judges", [2, 3, 4, 5, 6])
-@pytest.mark.parametrize("prompts", [60, 200])
-@pytest.mark.parametrize("sd", [0, 1, 2, 4])
-def test_the_level_holds_over_panels(kind: str, judges: int, prompts: int, sd: float) -> None:
-    assert migrates(kind, judges, sd, 4000, prompts) <= 0.06
+@pytest.mark.parametrize("judges", [2, 3, 6])
+@pytest.mark.parametrize("sd", [0, 4])
+def test_the_level_holds_over_panels(kind: str, judges: int, sd: float) -> None:
+    assert migrates(kind, judges, sd, 2000) <= 0.06
 
 
 def test_both_reaches_are_squared_and_added() -> None:
