@@ -148,11 +148,12 @@ def _curve(head: tuple[str, str, str | None, str, str, str], group: Sequence[Eva
         repeated = of_seeds[~np.isnan(of_seeds[:, place]), place]
         if len(repeated) > 1:
             found = scores.on_scale(scores.between(repeated.tolist()))
+            centre[place] = repeated.mean()
         elif len(by_size[size]) == 1:  # then the table's own interval
             found = scores.statistic(by_size[size][0], metric, statistic)
         else:
             continue
-        centre[place], *ends[:, place] = [np.nan if end is None else end for end in found[:3]]
+        ends[:, place] = [np.nan if end is None else end for end in found[1:3]]
     steps = [_mean_known([one.system.steps for one in by_size[size]]) for size in sizes]
     largest = by_size[sizes[-1]][0].system.contamination
     made = Curve(*head, np.array(sizes), steps, centre, ends[0], ends[1], drawn, largest)
