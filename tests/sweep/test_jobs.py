@@ -118,11 +118,11 @@ def test_only_what_a_stage_s_own_job_is_asked_counts_as_changed() -> None:
     def changes(**given: object) -> list[str]:
         return record.changes(jobs.terms(ask, configs.cluster(kind="slurm", threads=1, **given)))
 
-    assert changes(cpu=cpu, processes=4, resubmit=False) == []
-    assert changes(gpu=gpu, throttle=5, setup="/a.sh") == [
+    assert changes(cpu=cpu, processes=4, throttle=5, resubmit=False) == []  # of no job's own
+    assert changes(gpu=gpu, lead_seconds=90, setup="/a.sh") == [
         "cluster.gpu.hours: None → 3.0",
+        "cluster.lead_seconds: 120 → 90",
         "cluster.setup: None → /a.sh",
-        "cluster.throttle: None → 5",
     ]
     assert Record("7_1", "night", "7_1.log").changes(old) == []  # an older understudy's
 
