@@ -296,6 +296,8 @@ def migrates(
     world: World, loops: int, mean: float = -MARGIN, level: float = 0.05, seed: int = 0
 ) -> int:
     """How many of so many samples say MIGRATE at this level: `decide`'s rule, on arrays."""
+    if len(world.sizes) < decision.MIN_CLUSTERS:
+        return 0
     rng = np.random.default_rng((world.seed, seed))
     chunk, said = max(1, 250_000 // (int(world.sizes.sum()) * world.k * world.judges)), 0
     for start in range(0, loops, PART):
