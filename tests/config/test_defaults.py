@@ -12,6 +12,7 @@ import yaml
 from understudy import config, locations
 from understudy.config import Config, Prices, compose
 from understudy.config.base import base
+from understudy.config.cluster import ByStage, Differing
 from understudy.config.groups import CoverageConfig, SynthesisConfig
 
 CONF = locations.shared("conf")
@@ -19,6 +20,11 @@ CONF = locations.shared("conf")
 OPTIONAL = {(Prices, "cached"), (Prices, "written"), (Prices, "batch")}
 # Dataclasses whose fields are all of later work.
 WHOLE = {(CoverageConfig, "columns"), (SynthesisConfig, "columns"), (SynthesisConfig, "dedup")}
+# What one kind of stage or one model asks for instead: a null is "the same", in maps of free keys.
+INSTEAD = {
+    *((Differing, field.name) for field in dataclasses.fields(Differing)),
+    *((ByStage, field.name) for field in dataclasses.fields(ByStage)),
+}
 MINE = "name: mine\nprovider: offline\nmodel: playground-1\nfamily: mine\nterms: null\n"
 FACTS = MINE + "temperature: null\nmax_output_tokens: 4096\n"
 
@@ -45,7 +51,7 @@ def with_defaults(kind: Any) -> dict[str, Any]:
 
 def test_a_default_stands_in_conf_or_beside_a_field_of_later_work() -> None:
     found = {(kind, name) for kind in dataclasses_in(Config) for name in with_defaults(kind)}
-    assert found == OPTIONAL | WHOLE
+    assert found == OPTIONAL | WHOLE | INSTEAD
 
 
 def test_no_file_restates_a_default_of_a_dataclass() -> None:
