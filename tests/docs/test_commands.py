@@ -98,7 +98,10 @@ def check(words: list[str]) -> None:
     verb = words[0]
     own = getattr(found, "config_dir", None)
     if verb in ("run", "plan", "preview", "config", "inject"):
-        _composes(tuple(found.overrides), own)
+        chosen = tuple(found.overrides)
+        if composing.is_search(list(chosen)):  # its plugin is an extra, and an interval no cell
+            chosen = tuple(w for w in chosen if not w.startswith("hydra") and "interval(" not in w)
+        _composes(chosen, own)
     elif verb == "explain" and any("=" in word for word in found.cell):
         _composes(tuple(found.cell), own)
     elif verb == "rehearse" and found.command:

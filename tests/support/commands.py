@@ -11,6 +11,7 @@ from support.house import ROOT
 # What a placeholder stands for; one that is not here fails, so that no command goes unread.
 PLACEHOLDERS = {
     "RUN": "demo",
+    "SWEEP": "grid",
     "DIR": "folder",
     "FILE": "file",
     "DATA": "data",

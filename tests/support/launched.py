@@ -18,6 +18,8 @@ def prepare(
     """A stage that trains on `rows` rows and validates on `held`."""
     tiny_model.upstream(root / "subset" / "s" / "out", tiny_model.rows(rows))
     tiny_model.upstream(root / "split" / "s" / "out", tiny_model.rows(held, "validation"))
+    for kind in ("subset", "split"):
+        (root / kind / "s" / "DONE").touch()
     config = tiny_model.build(base, **changes)
     made = StageDir(root / stage / "0123456789abcdef")
     frozen = stages.frozen(Stage(stage, {}, {}, {}, {}), config)
