@@ -108,9 +108,12 @@ class Workers:
         if code in (130, -signal.SIGINT):
             raise KeyboardInterrupt
         if code < 0:
-            name = signal.Signals(-code).name
+            why = ""
+            if code == -signal.SIGKILL:
+                why = ", most often for lack of memory (on a cluster, raise memory_gb)"
             raise EnvironmentFailed(
-                f"the worker was ended by {name} in {stage_dir}; run again to go on"
+                f"the worker was ended by {signal.Signals(-code).name}{why} in {stage_dir}; "
+                "run again to go on"
             )
         if code:
             raise StageFailed(code if code in BY_EXIT_CODE or code == 1 else 70)
