@@ -209,7 +209,7 @@ def test_a_run_goes_through_a_sites_container_setup_flags_and_scratch(
     assert len(list(root.glob("rehearsal/gate/*/DONE"))) == 1
     stages = {path.parent for path in root.glob("rehearsal/*/*/DONE")}
     calls = (apptainer.parent / "calls").read_text().splitlines()
-    assert len(calls) == len(stages)
+    assert all(sum(str(stage) in call for call in calls) == 1 for stage in stages)
     assert all(call.startswith("ours exec --nv image.sif env ") for call in calls)
     disk = tmp_path / "node disk" / "x" / f"understudy-{os.getuid()}"
     assert list(disk.iterdir()) == [], "what the stages worked on has moved"
