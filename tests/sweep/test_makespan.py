@@ -1,6 +1,7 @@
 """How long a sweep takes on a real Slurm, beside the best that its stages allow."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from support import slurm_cluster as slurm
 from support import stand_in_server
 from support.makespan import Done, lower_bound, schedule
 
-pytestmark = pytest.mark.slow
+# A time, so it wants the machine alone: `make soak` runs it.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.environ.get("UNDERSTUDY_ALONE") is None, reason="needs UNDERSTUDY_ALONE"),
+]
 CORES = 4  # of the two nodes; each job asks for one
 
 
