@@ -18,7 +18,7 @@ MOVE = [
 
 def understudy(*words: str, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "understudy", *words], capture_output=True, text=True, timeout=400
+        [sys.executable, "-m", "understudy", *words], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

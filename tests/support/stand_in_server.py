@@ -56,7 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
 def serving(seconds: float) -> Iterator[Any]:
     """Serve in a thread; `url` ends in /v1, `most` counts the calls that were open at once."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.voice = Offline(configs.service(**base("service/offline")))
+    facts = {name: value for name, value in base("service/offline").items() if name != "defaults"}
+    server.voice = Offline(configs.service(**facts))
     server.seconds, server.numbers, server.guard = seconds, count(), threading.Lock()
     server.open = server.most = 0
     server.url = f"http://127.0.0.1:{server.server_port}/v1"

@@ -303,8 +303,10 @@ def test_a_dry_run_of_432_cells_names_144_trainings_and_writes_nothing(
     for number, text in enumerate(lines, 1):
         assert text.startswith(f"job{number}=$(sbatch ")
         words = shlex.split(text.partition("$(")[2].removesuffix(")"))
-        table = re.escape(f"{root}/rehearsal/slurm/sweep/") + rf"sweep-[0-9a-f]{{8}}/{number}\.tsv"
-        assert re.fullmatch(table, words[-1])
+        folder = re.escape(f"{root}/rehearsal/slurm/sweep/") + r"sweep-[0-9a-f]{8}/"
+        table, environment = words[-2:]
+        assert re.fullmatch(rf"{folder}{number}\.tsv", table)
+        assert re.fullmatch(rf"{folder}1\.sh", environment)
         used = [int(n) for n in re.findall(r"\$\{job(\d+)\}", text)]
         assert all(n < number for n in used), text
 
