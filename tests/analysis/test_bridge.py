@@ -2,20 +2,13 @@
 
 import json
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
+from support.analysis import module
 from understudy.cli.main import main
-from understudy.report.page import load_analysis
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
 
 
 def coding_set(folder: Path, *generators: str) -> Path:

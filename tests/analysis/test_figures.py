@@ -1,21 +1,15 @@
 """What the figures draw: the curve through the sizes and the density on a scale that ends."""
 
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 
 from support import judged_runs
-from understudy.report.page import load_analysis
+from support.analysis import module
 
 SIZES = np.array([0.0, 250.0, 1000.0, 4000.0, 16000.0])
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
 
 
 @pytest.fixture(scope="module")

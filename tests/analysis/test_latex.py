@@ -4,7 +4,6 @@ import re
 import shutil
 import string
 import subprocess
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 
 from support import grid_runs
-from understudy.report.page import load_analysis
+from support.analysis import module
 
 SIGNS = [
     *string.printable.strip(),
@@ -25,11 +24,6 @@ TEXTS = [
     *("--set NAME=VALUE", 'said "so"', "a|b", "meta-llama/Meta-Llama-3.1-405B-Instruct_of_july"),
     *("x" * 90, "Ünïcödé ≥ 90 → 中文 🙂", "line\nbreak\ttab"),
 ]
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
 
 
 def table(texts: list[str] = TEXTS, numbers: int = 9) -> Any:

@@ -2,7 +2,6 @@
 
 import csv
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from understudy.report.page import load_analysis
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
+from support.analysis import module
 
 
 @pytest.fixture(scope="module")

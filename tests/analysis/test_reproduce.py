@@ -4,23 +4,17 @@ import csv
 import json
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from support.analysis import module
 from understudy import locations
 from understudy.errors import BadInput
-from understudy.report.page import load_analysis
 
 REFERENCE = locations.shared("analysis") / "reference"
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """What differs between the chosen runs is a column and a series, or is refused; seeds repeat."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,11 @@ import pandas as pd
 import pytest
 
 from support import grid_runs
+from support.analysis import module
 from understudy.errors import BadInput
 from understudy.report import page
-from understudy.report.page import load_analysis
 
 SIZES = (0, 250, 1000, 4000)
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
 
 
 @pytest.fixture(scope="module")

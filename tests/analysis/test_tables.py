@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pandas as pd
 import pytest
 
 from support import judged_runs
+from support.analysis import module
 from understudy.errors import BadInput
 from understudy.evaluation import gate
 from understudy.evaluation.scores import METRICS, Metric, pool, summarize
 from understudy.records import Answer, Verdict, read_rows
-from understudy.report.page import load_analysis
 from understudy.store.artifacts import StageDir
 from understudy.sweep.record import CellRecord, SweepRecord
 
@@ -25,11 +24,6 @@ COMMANDS = [
     *("table_main", "fig_scaling", "fig_kde", "table_cost", "fig_cost", "judges", "fig_rounds"),
     *("table_differences", "table_bridge"),
 ]
-
-
-def module(name: str) -> Any:
-    load_analysis()
-    return import_module(f"understudy_analysis.{name}")
 
 
 @pytest.fixture(scope="module")

@@ -6,34 +6,21 @@ With 20 clusters or more an interval is to hold it in .93 to .98, with fewer in 
 finished stands in the file, one JSON line a cell. At the end the table of the docs is printed.
 """
 
-import argparse
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
+from support import soak
 from support.coverages import NAMES, World, cells, coverages, is_held
+from support.soak import Row
 
-Row = dict[str, Any]
+
+def measured(world: World, loops: int) -> Row:
+    """How often each interval of a cell holds the truth."""
+    return {"world": world.name, "loops": loops} | coverages(world, loops)
 
 
 def main() -> None:
     """Measure what is not measured yet; exit 1 where an interval holds too little or too much."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/soak_intervals.jsonl"))
-    parser.add_argument("--only", default="", help="cells whose name holds this")
-    parser.add_argument("--loops", type=int, default=2000)
-    given = parser.parse_args()
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = given.out.read_text().splitlines() if given.out.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
-    done = {row["world"] for row in rows}
-    with given.out.open("a") as file:
-        for world in cells():
-            if given.only in world.name and world.name not in done:
-                found = coverages(world, given.loops)
-                rows.append({"world": world.name, "loops": given.loops} | found)
-                print(json.dumps(rows[-1]), file=file, flush=True)
+    rows = soak.rows_of(__doc__, "soak_intervals.jsonl", 2000, cells(), measured)
     sys.exit(show(rows))
 
 

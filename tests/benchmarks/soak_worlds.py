@@ -7,17 +7,14 @@ A cell above .06 is measured again with ten times as many, other samples and mus
 the tables of docs/evaluation.md are printed.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
+from support import soak
+from support.soak import Row
 from support.worlds import MISSING, PROMPTS, VALUES, World, grid, migrates
 
 LIMIT, AGAIN = 0.06, 0.055
-Row = dict[str, Any]
 
 
 def measured(world: World, loops: int) -> Row:
@@ -31,21 +28,9 @@ def measured(world: World, loops: int) -> Row:
 
 def main() -> None:
     """Measure what is not measured yet; exit 1 where a cell's second measurement is too high."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/soak_worlds.jsonl"))
-    parser.add_argument("--only", default="", help="cells whose name holds this")
-    parser.add_argument("--loops", type=int, default=4000)
-    given = parser.parse_args()
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = given.out.read_text().splitlines() if given.out.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
-    done = {row["world"] for row in rows}
-    with given.out.open("a") as file:
-        # Cells of as many clusters share their draws.
-        for world in sorted(grid(), key=lambda world: PROMPTS.index(world.prompts)):
-            if given.only in world.name and world.name not in done:
-                rows.append(measured(world, given.loops))
-                print(json.dumps(rows[-1]), file=file, flush=True)
+    # Cells of as many clusters share their draws.
+    cells = sorted(grid(), key=lambda world: PROMPTS.index(world.prompts))
+    rows = soak.rows_of(__doc__, "soak_worlds.jsonl", 4000, cells, measured)
     show(rows)
     bad = [row["world"] for row in rows if row.get("again", 0) > AGAIN]
     highest = max(rows, key=lambda row: row["wrong"], default=None)
