@@ -144,6 +144,7 @@ def test_series_can_be_told_apart_in_grey() -> None:
     assert shades == [0.25, 0.5, 0.75]
 
 
+@pytest.mark.slow
 def test_every_legend_is_outside_of_the_data_and_says_what_its_bars_are(data: Any) -> None:
     scaling, kde = module("fig_scaling"), module("fig_kde")
     curves = scaling.figures(data, scaling.fitted(data), scaling.goal(data))

@@ -129,6 +129,7 @@ def test_the_scores_of_the_example_make_its_statistics(printed: pd.DataFrame) ->
     assert made.to_dict() == pytest.approx(said.to_dict())
 
 
+@pytest.mark.slow
 def test_a_perturbed_value_names_its_cell(
     printed: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

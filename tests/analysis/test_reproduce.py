@@ -141,6 +141,7 @@ def test_the_command_exits_with_1_on_drift_and_0_without(made: list[str], tmp_pa
     assert main(arguments) == 0
 
 
+@pytest.mark.slow
 def test_a_perturbed_score_turns_only_cells_of_its_model_and_judge_red(
     made: list[str], tmp_path: Path
 ) -> None:

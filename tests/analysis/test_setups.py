@@ -27,6 +27,7 @@ def data(root: Path) -> Any:
     return module("sources").load(["grid"], root)
 
 
+@pytest.mark.slow
 def test_two_recipes_are_two_curves_whose_bars_are_between_their_seeds(data: Any) -> None:
     curves = [c for c in module("scaling").curves(data, "precision") if c.statistic == "mean"]
     assert sorted(module("setups").words(c.setup) for c in curves) == [
@@ -40,6 +41,7 @@ def test_two_recipes_are_two_curves_whose_bars_are_between_their_seeds(data: Any
         assert curve.high - curve.values == pytest.approx(half, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_per_seed_and_one_of_all_seeds(data: Any) -> None:
     table = module("scores").table(data)
     local = table[(table["role"] == "local") & (table["data_size"] == 1000)]
@@ -51,6 +53,7 @@ def test_the_table_has_a_row_per_seed_and_one_of_all_seeds(data: Any) -> None:
     assert mine.loc["0, 1, 2", "precision.mean.sd"] == pytest.approx(single.std())
 
 
+@pytest.mark.slow
 def test_printed_rows_of_a_grid_are_all_different(root: Path, tmp_path: Path) -> None:
     assert module("table_main").main(["grid", "--root", str(root), "--out", str(tmp_path)]) == 0
     lines = (tmp_path / "table_main.md").read_text().splitlines()

@@ -38,6 +38,7 @@ def data(root: Path) -> Any:
     return module("sources").load(["big"], root)
 
 
+@pytest.mark.slow
 def test_every_number_of_table_1_is_the_one_the_evaluation_stage_would_write(
     root: Path, data: Any
 ) -> None:
@@ -255,6 +256,7 @@ def test_real_runs_and_rehearsals_never_share_a_table(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_runs_are_looked_for_where_the_commands_look(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def test_prompts_pairs_and_cost_are_shown_and_the_calls_are_paid_once(
     assert "4,000 rows about $" in text
 
 
+@pytest.mark.slow
 def test_a_block_does_not_pay_for_what_the_preview_has_bought(
     tmp_path: Path, composed: Callable[..., Config]
 ) -> None:

@@ -25,6 +25,7 @@ def route(*words: str | Path) -> int:
     return int(arguments.verb(arguments))
 
 
+@pytest.mark.slow
 def test_a_table_of_predictions_is_routed_within_a_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +67,7 @@ def test_labels_are_learnt_from_and_promise_or_say_they_cannot(
         route(table, "--as-given", "--out", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_handful_of_labels_is_no_ground_for_an_expected_accuracy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +88,7 @@ def test_hindsight_is_called_hindsight(tmp_path: Path, capsys: pytest.CaptureFix
     assert "this is hindsight" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_become_a_router_between_local_model_and_service(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +157,7 @@ def test_help_names_the_formats_and_starts_fast() -> None:
     assert "understudy route labels.csv --accuracy 0.9" in said
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_a_published_table_is_printed_beside_ours(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

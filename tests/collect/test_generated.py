@@ -5,6 +5,8 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from support import generated
 from support.files import write
 from understudy.collect.collect import collect
@@ -13,6 +15,7 @@ from understudy.collect.work import CollectOptions
 LINES = 10_000
 
 
+@pytest.mark.slow
 def test_every_line_is_kept_as_it_was_answered_or_has_a_reason(tmp_path: Path) -> None:
     dice = random.Random("lines of a log")
     calls = [generated.call(dice, n) for n in range(LINES)]

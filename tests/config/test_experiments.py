@@ -190,6 +190,7 @@ def test_every_run_sh_dry_runs_whole(claim: str, tmp_path: Path, no_robots: Path
     assert plan["rehearsal"] == (claim == "full_grid")
 
 
+@pytest.mark.slow
 def test_the_papers_experiments_alone_leave_out_whatever_is_unscored() -> None:
     def most(*overrides: str) -> float:
         return config.build(compose.compose(list(overrides), None)).gate.max_unscored

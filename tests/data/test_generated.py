@@ -99,6 +99,7 @@ CONTAINERS: dict[str, Callable[[list[Any]], str]] = {
 }
 
 
+@pytest.mark.slow
 @FEW
 @given(
     OBJECTS,

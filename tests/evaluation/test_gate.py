@@ -177,6 +177,7 @@ def test_a_local_model_without_a_single_score_fails_and_has_no_p_match(tmp_path:
     assert summary["table"][0]["n_missing_answers"] == 2
 
 
+@pytest.mark.slow
 def test_the_noninferiority_gate_compares_with_the_service_on_the_test_split(
     tmp_path: Path,
 ) -> None:

@@ -21,6 +21,7 @@ from understudy.pipeline import chosen
 ALONE = "export.parity.server=none"
 
 
+@pytest.mark.slow
 def test_a_merged_export_is_a_model_by_itself(
     run_json: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

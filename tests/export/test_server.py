@@ -126,6 +126,7 @@ def test_a_server_with_a_first_token_of_its_own_is_named(made: Made) -> None:
     assert cause.endswith(" became '<s>' (1)")
 
 
+@pytest.mark.slow
 def test_a_server_that_computes_in_16_bits_is_told_from_one_in_32(made: Made) -> None:
     then, voice = made
     short = replace(voice, model=copy.deepcopy(voice.model).bfloat16())
@@ -182,6 +183,7 @@ def test_a_server_of_the_check_asks_for_no_key(
         pass
 
 
+@pytest.mark.slow
 def test_a_server_that_is_never_ready_is_given_up_and_ended(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; print('loading', flush=True); time.sleep(60)"]
     log, port = tmp_path / "log", server.free_port()

@@ -66,6 +66,7 @@ def test_the_file_says_again_what_was_written(tmp_path: Path) -> None:
     assert first.local == Local("http://a/v1")
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_meant_changes_nothing_and_is_told(tmp_path: Path) -> None:
     with stage() as star, gateway(tmp_path, star.url) as running:
         path = tmp_path / "control.json"

@@ -205,6 +205,7 @@ def test_a_client_that_says_how_long_it_waits_is_answered_before_that(tmp_path: 
         assert reply.choices[0].message.content == "mine"
 
 
+@pytest.mark.slow
 def test_the_breaker_leaves_the_service_alone_and_finds_out_when_it_is_back(
     tmp_path: Path,
 ) -> None:
@@ -250,6 +251,7 @@ def test_of_the_calls_of_an_open_breaker_only_the_trial_decides() -> None:
     assert not breaker.is_open
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dies", "silent"])
 def test_a_service_that_fails_under_load_costs_no_client_an_answer(
     tmp_path: Path, how: str

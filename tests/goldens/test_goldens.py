@@ -18,6 +18,7 @@ def cases(name: str) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", cases("fingerprints"))
 def test_every_stage_of_an_experiment_or_a_sweep_has_its_fingerprint(made: dict[str, Any]) -> None:
     assert parts.fingerprints(made["overrides"]) == made

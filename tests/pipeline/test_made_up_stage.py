@@ -33,6 +33,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(flow.FLOWS, "local", Polished)
 
 
+@pytest.mark.slow
 def test_it_is_planned_submitted_with_a_gpu_run_and_shown(
     tmp_path: Path, composed: Callable[..., Config], capsys: pytest.CaptureFixture[str]
 ) -> None:

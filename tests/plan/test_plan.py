@@ -156,6 +156,7 @@ def test_hours_of_training_are_learnt_from_what_is_finished(composed: Make) -> N
     assert learnt.high - learnt.low < guess.high - guess.low
 
 
+@pytest.mark.slow
 def test_training_a_real_model_takes_gpu_hours_by_a_stated_prior(composed: Make) -> None:
     model = ("model.path=null", "model.repo=x/y", f"model.revision={40 * '0'}", "model.context=512")
     hours = {

@@ -39,6 +39,7 @@ def test_every_coding_reference_computes_the_described_function() -> None:
             assert space[name](*values) == wanted  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", playground.TASKS)
 def test_flawed_answers_fail_the_rule_with_varied_quality(task: str) -> None:
     rng = random.Random(5)

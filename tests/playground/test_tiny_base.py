@@ -151,6 +151,7 @@ def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:
 
 
 # peft asks transformers by a name that transformers is about to drop
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_lora_on_all_linear_layers_learns_too(tokenizer: Any) -> None:
     from peft import LoraConfig, get_peft_model

@@ -233,6 +233,7 @@ def test_no_score_is_made_of_thirteen_thousand_replies_in_prose() -> None:
     assert {judge.parse(text) for text in said} == {judge.Unscored("not_json", t) for t in said}
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_real_reasons_and_scores_are_read_in_every_dress() -> None:
     for row in lines_of("wildbench_judges/reasons_sample.jsonl.gz"):

@@ -43,6 +43,7 @@ def test_an_absent_released_table_is_named(tmp_path: Path) -> None:
         benchmarks.BENCHMARKS["coqa"](tmp_path)
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_the_published_tables_have_the_published_totals() -> None:
     folder = Path(str(REAL)) / "routing"

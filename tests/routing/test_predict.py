@@ -24,6 +24,7 @@ def test_each_learner_finds_which_llm_can_answer(kind: str) -> None:
     assert np.abs(p - truth).mean() < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["auto", *FITS])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_labels_of_a_single_class_predict_that_class(kind: str, label: float) -> None:
@@ -45,6 +46,7 @@ def test_a_handful_of_labels_leaves_the_means(n: int) -> None:
         assert predictor.trust == Trust(0, 0)
 
 
+@pytest.mark.slow
 def test_labels_without_a_pattern_are_not_trusted() -> None:
     rng = np.random.default_rng(0)
     texts = [f"word{rng.integers(50)} word{rng.integers(50)}" for _ in range(60)]

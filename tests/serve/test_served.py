@@ -55,6 +55,7 @@ def test_the_context_is_the_smaller_of_models_and_tokenizers(tmp_path: Path) -> 
     assert of_directory(path).context == 96
 
 
+@pytest.mark.slow
 def test_an_export_is_served_with_the_context_that_was_judged(tmp_path: Path) -> None:
     import torch
 

@@ -112,6 +112,7 @@ def _hold_and_count(lock: str, counter: str, times: int) -> None:
             Path(counter).write_text(str(value + 1))
 
 
+@pytest.mark.slow
 def test_only_one_process_holds_a_lock_at_a_time(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")

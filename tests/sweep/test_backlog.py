@@ -26,6 +26,7 @@ def finish(root: Path, job: str) -> None:
             (record.parent / "DONE").touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["cluster.max_jobs=3", "cluster.throttle=3"])
 def test_a_sweep_drains_by_itself_and_never_has_more_jobs_than_it_may(
     limit: str, bin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -80,6 +80,7 @@ def test_the_cost_of_a_row_is_the_ledger_by_the_rows(composed: Make, tmp_path: P
     assert found["usd_per_row"] == found["usd"] / found["rows"] == found["usd"] / 40
 
 
+@pytest.mark.slow
 def test_a_budget_ends_a_block_in_one_sentence_that_names_what_is_missing(
     composed: Make, tmp_path: Path
 ) -> None:

@@ -232,6 +232,7 @@ def test_checkpoints_by_time_cost_a_crash_fewer_steps_and_change_no_byte(
     assert shipped(cut) == shipped(whole)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_answered_by_what_to_change(
     prepare: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,11 +106,13 @@ def ratio_of_means(a: ArrayLike, b: ArrayLike, groups: ArrayLike, seed: int = 0)
     ours, theirs = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     found = cluster_ratio(100 * ours, theirs, groups, seed=seed)
     ends = list(found[:3])
-    if found.low is not None:
+    if found.mean is not None and found.low is not None:
         tops, bottoms, counts = cluster_totals(groups, ours, theirs, np.ones(len(ours)))
         tail = (1 - CONFIDENCE) / 2
         limits_of = ratio_limits(tops, bottoms, counts, tail, BOOTSTRAP_DRAWS, seed)
-        ends[1:] = (100 * float(end) for end in limits_of)
+        below, above = (100 * float(end) for end in limits_of)
+        # An interval of no width misses its own mean by rounding.
+        ends[1:] = min(below, found.mean), max(above, found.mean)
     mean, low, high = (None if end is None else min(max(end, 0.0), RATIO_MOST) for end in ends)
     return found._replace(mean=mean, low=low, high=high)
 
