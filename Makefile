@@ -36,7 +36,7 @@ soak: .venv/.installed ## 119 more kills, 20 interruptions on Slurm, the wheel o
 	UNDERSTUDY_PYTHONS="3.12 3.13" $(BIN)/pytest -m slow tests/test_wheel.py
 	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/pipeline/test_crashes.py tests/services/test_paid_runs.py
 	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/sweep/test_slurm.py
-	UNDERSTUDY_ALONE=1 $(BIN)/pytest -m slow -s tests/sweep/test_makespan.py
+	UNDERSTUDY_ALONE=1 $(BIN)/pytest -m slow -s tests/sweep/test_makespan.py tests/plan/test_truth.py
 	UNDERSTUDY_DRAWS=200 $(BIN)/pytest -m slow tests/evaluation/test_world_rows.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_worlds.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_intervals.py

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from support.plans import Make, items, planned, work_off
+from understudy import plan
 from understudy.config import Config
 from understudy.models import hardware
 from understudy.pipeline import flow, run
@@ -126,3 +127,16 @@ def test_a_plan_says_where_its_times_come_from(composed: Make) -> None:
     made = planned(composed(*SMALL))
     assert {item.basis for item in items(made, "finetune") + items(made, "inference")} == {"table"}
     assert made.notices == []
+
+
+@pytest.mark.slow
+def test_a_probe_names_itself_and_counts_what_comes_before_the_answers(composed: Make) -> None:
+    config = composed(*SMALL, "baseline=none", "trainer.max_steps=10")
+    work_off(config, "coverage", "split")
+    trained(config, 30.0, 10)  # so that answers alone are probed
+    made = plan.make([config], "run/x", is_probed=True)
+    (item,) = items(made, "inference")
+    assert not [notice for notice in made.notices if "probe" in notice]
+    assert item.basis == "probe"
+    # Importing alone takes longer than answers to four rows of 16 tokens by this model.
+    assert 0.5 < item.seconds.low < item.seconds.expected < item.seconds.high

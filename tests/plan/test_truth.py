@@ -16,6 +16,11 @@ from understudy.pipeline.stages import Stage
 from understudy.pipeline.start import Workers
 from understudy.plan import PlannedStage
 
+# Times, so they want the machine alone: `make soak` runs them.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.environ.get("UNDERSTUDY_ALONE") is None, reason="needs UNDERSTUDY_ALONE"),
+]
 SMALL = (
     *("coverage.rows=40", "coverage.split.test=8", "coverage.split.validation=4", "data_size=0"),
     *("trainer.patience=null", "inference.k=4", "inference.max_new_tokens=16"),
@@ -35,13 +40,13 @@ def model(path: Path, width: int, layers: int) -> Path:
 
 
 def truth(config: Config, stage: Stage) -> tuple[float, float]:
-    """Seconds by its meta.json, and by the clock, of a stage that is run now."""
+    """Seconds of its worker by meta.json, and by the clock, of a stage that is run now."""
     for task in run.Run(config, ["understudy", "run"]).steps():
         began = time.monotonic()
         Workers().run(task.directory.path)
         clock = time.monotonic() - began
         if task.directory.path.name == stage.fingerprint:
-            return task.directory.read("meta.json")["seconds"], clock
+            return task.directory.read("meta.json")["stage_seconds"], clock
     raise AssertionError(f"{stage.path} was finished before")
 
 
@@ -54,14 +59,13 @@ def check(item: PlannedStage, config: Config, basis: str) -> None:
     print(said)
     assert item.basis == basis, said
     assert item.seconds.low <= own <= item.seconds.high, said
-    assert item.seconds.low <= clock <= item.seconds.high * 1.1 + 3, said  # starting Python
+    assert own <= clock <= item.seconds.high * 1.1 + 3, said  # starting Python
     narrow = (
         5 * max(1.0, 2 * os.getloadavg()[1] / (os.cpu_count() or 1)) ** 2
     )  # of an idle machine: 5
     assert item.stage.kind != "finetune" or item.seconds.high <= narrow * item.seconds.low, said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("width", "layers"), [(64, 2), (192, 4), (384, 8)])
 def test_a_probe_and_then_what_is_finished_hold_the_truth(
     width: int, layers: int, composed: Make, tmp_path: Path

@@ -35,7 +35,11 @@ State = Literal["done", "to run", "perhaps"]
 
 @dataclass
 class PlannedStage:
-    """One stage of the plan, with the config of the first cell that needs it."""
+    """One stage of the plan, with the config of the first cell that needs it.
+
+    `seconds` is the wall time of its worker from the opening of its attempt to its end, which is
+    what its meta.json calls `stage_seconds`: importing and loading count, starting Python does not.
+    """
 
     stage: Stage
     config: Config

@@ -73,14 +73,15 @@ class Work:
         return Speed(self.start_s, exactly(second), 0.0, _WITHIN[uses_gpu(config)], "table")
 
     def seconds(self, load: Load, speed: Speed, devices: int) -> Range:
-        """How long a load takes at a speed; a forward pass is a third of a training step."""
+        """Wall time of the worker, importing and loading included, as `stage_seconds` counts it.
+
+        A forward pass is a third of a training step.
+        """
         amount = float(getattr(load, self.unit)) / devices
         pauses = load.pauses * (load.paused / devices / 3)
         work = speed.unit_s * (amount + (pauses if speed.pause_s else 0))
         fixed, within = speed.start_s + load.pauses * speed.pause_s, speed.within
-        # What an inference stage says of itself is the time of answering alone.
-        sure = fixed if self.unit == "tokens" else 0.0
-        least = (sure + work.low * load.least) / within
+        least = (fixed + work.low * load.least) / within
         return Range(least, fixed + work.expected, (fixed + work.high) * within)
 
 
