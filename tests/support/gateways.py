@@ -37,6 +37,7 @@ class Stage:
     pieces: int = 4
     piece_s: float = 0.0
     usage: bool = True
+    takes_options: bool = True  # stream_options among what it knows
     serves: str | None = None  # the only model that it knows
     said: tuple[bytes, str] | None = None  # body and content type of a 200 that may be no answer
     streams: Sequence[bytes] = ()  # the parts of every stream, whatever they are
@@ -44,6 +45,9 @@ class Stage:
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    others: list[tuple[str, str, bytes]] = field(default_factory=list)  # method, path, body
+    other: bytes = b'{"object": "list"}'  # what other paths than chat completions answer
+    other_kind: str = "application/json"
     open: int = 0
     close: Callable[[], None] = lambda: None
 
@@ -57,6 +61,21 @@ class Stage:
         finally:
             self.open -= 1
 
+    async def any(self, request: web.Request) -> web.StreamResponse:
+        """Answer what is no chat completion, as it comes: in two parts."""
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        body = await request.read()
+        self.others.append((request.method, request.path_qs, body))
+        if self.status != 200:
+            return web.json_response({"error": {"message": "no"}}, status=self.status)
+        response = web.StreamResponse(headers={"content-type": self.other_kind, "x-odd": "Kept"})
+        await response.prepare(request)
+        half = len(self.other) // 2
+        for part in (self.other[:half], self.other[half:]):
+            await response.write(part)
+            await asyncio.sleep(self.piece_s)
+        return response
+
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(60 if self.how == "silent" else self.latency_s)
         if self.how == "reset":
@@ -64,6 +83,9 @@ class Stage:
             request.transport.abort()
         if self.serves is not None and body.get("model") != self.serves:
             return web.json_response({"error": {"message": "no such model"}}, status=404)
+        if not self.takes_options and "stream_options" in body:
+            error = {"error": {"message": "Extra inputs are not permitted: stream_options"}}
+            return web.json_response(error, status=400)
         if self.status != 200:
             error = {"error": {"message": f"no: {request.headers.get('authorization')}"}}
             return web.json_response(error, status=self.status)
@@ -138,6 +160,7 @@ def stage(**how: Any) -> Iterator[Stage]:
         return web.json_response({"object": "list", "data": [{"id": made.serves or "small-1"}]})
 
     app.router.add_get("/v1/models", models)
+    app.router.add_route("*", "/{path:.*}", made.any)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
 
     async def begin() -> None:
