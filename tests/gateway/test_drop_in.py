@@ -148,7 +148,6 @@ def test_azure_s_paths_and_key_header_are_understood(tmp_path: Path) -> None:
 # --- money ---------------------------------------------------------------------------------------
 
 
-@seen
 @pytest.mark.parametrize(
     "options", [{}, {"stream_options": None}, {"stream_options": {"include_usage": False}}]
 )
@@ -168,7 +167,6 @@ def test_a_stream_that_asks_for_no_usage_is_paid_exactly_and_shows_none(
         assert running.lines("pairs")[0]["request"] == ask(stream=True, **options)
 
 
-@seen
 def test_usage_is_asked_once_of_a_server_that_does_not_take_it(tmp_path: Path) -> None:
     with stage(takes_options=False) as star, gateway(tmp_path, star.url) as running:
         for _ in range(2):
@@ -180,7 +178,6 @@ def test_usage_is_asked_once_of_a_server_that_does_not_take_it(tmp_path: Path) -
         ]
 
 
-@seen
 def test_the_share_of_spend_that_is_a_bound_is_shown(tmp_path: Path) -> None:
     with stage(usage=False) as star, gateway(tmp_path, star.url, usd_per_day=5.0) as running:
         running.post()
@@ -193,7 +190,6 @@ def test_the_share_of_spend_that_is_a_bound_is_shown(tmp_path: Path) -> None:
         assert found == pytest.approx(running.state.spend.bounded / 1e6)
 
 
-@seen
 def test_a_cap_below_one_call_s_bound_says_so(tmp_path: Path) -> None:
     with stage() as star, gateway(tmp_path, star.url, usd_per_day=0.005) as running:
         said = running.post().json()["error"]["message"]
@@ -205,7 +201,6 @@ def test_a_cap_below_one_call_s_bound_says_so(tmp_path: Path) -> None:
 # --- what is counted -----------------------------------------------------------------------------
 
 
-@seen
 def test_no_more_requests_fail_than_there_are(tmp_path: Path) -> None:
     with stage() as star, gateway(tmp_path, star.url) as running:
         running.post()
@@ -215,7 +210,6 @@ def test_no_more_requests_fail_than_there_are(tmp_path: Path) -> None:
         assert tile(running, "requests").startswith("6<")
 
 
-@seen
 def test_a_stream_that_broke_off_counts_as_broken(tmp_path: Path) -> None:
     with stage(how="cut") as star, gateway(tmp_path, star.url) as running:
         running.post(ask(stream=True))
@@ -300,7 +294,6 @@ SHOWN = [
 ]
 
 
-@seen
 def test_gemini_is_told_what_it_takes() -> None:
     made, notes = put(
         "google", frequency_penalty=0.5, presence_penalty=-0.5, seed=3, temperature=1.6,
@@ -315,11 +308,10 @@ def test_gemini_is_told_what_it_takes() -> None:
     )
     result = made["contents"][-1]["parts"][0]["functionResponse"]
     assert result["parts"] == [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]
-    assert len(notes) == 1
-    assert "service_tier" in notes[0]
+    assert made["serviceTier"] == "flex"
+    assert notes == []
 
 
-@seen
 def test_anthropic_is_told_what_it_takes_and_what_was_adapted_is_said() -> None:
     made, notes = put(
         "anthropic", temperature=1.6, seed=3, metadata={"a": "b"}, user="ann", frequency_penalty=0,
@@ -330,10 +322,9 @@ def test_anthropic_is_told_what_it_takes_and_what_was_adapted_is_said() -> None:
     assert made["service_tier"] == "standard_only"
     result = made["messages"][-1]["content"][0]
     assert [block["type"] for block in result["content"]] == ["text", "image"]
-    assert [note.partition(":")[0] for note in notes] == ["temperature=1.6", "seed", "metadata"]
+    assert [note.partition(":")[0] for note in notes] == ["temperature", "seed", "metadata"]
 
 
-@seen
 @pytest.mark.parametrize("maker", ["anthropic", "google"])
 @pytest.mark.parametrize("empty", ["", None, [], [{"type": "text", "text": ""}]])
 def test_a_turn_that_says_nothing_is_left_out(maker: str, empty: Any) -> None:
@@ -344,7 +335,6 @@ def test_a_turn_that_says_nothing_is_left_out(maker: str, empty: Any) -> None:
     assert len(notes) == 1
 
 
-@seen
 @pytest.mark.parametrize(
     ("maker", "more"),
     [
@@ -365,7 +355,6 @@ def test_what_would_change_the_answer_is_refused_not_left_out(
     assert error.value.code == "unsupported_parameter"
 
 
-@seen
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
@@ -390,7 +379,6 @@ def test_a_maker_s_error_is_of_openai_s_type(
 # --- shadows and pairs ---------------------------------------------------------------------------
 
 
-@seen
 def test_shadows_wait_for_their_turn(tmp_path: Path) -> None:
     with (
         stage() as star,
@@ -403,7 +391,6 @@ def test_shadows_wait_for_their_turn(tmp_path: Path) -> None:
         assert running.state.numbers.shadows["skipped"] == 0
 
 
-@seen
 @pytest.mark.parametrize("mode", ["split", "failover", "local", "record"])
 @pytest.mark.parametrize("share", [0.0, 50.0, 100.0])
 def test_pairs_are_kept_in_every_mode_by_their_share(
@@ -426,7 +413,6 @@ def test_pairs_are_kept_in_every_mode_by_their_share(
     assert {line["metadata"]["by"] for line in kept[1]} <= {"local"}  # never collected as its
 
 
-@seen
 def test_logs_are_cut_into_files_and_old_ones_go(tmp_path: Path) -> None:
     for kind in ("pairs", "requests"):
         (tmp_path / kind).mkdir()
@@ -487,7 +473,6 @@ def test_a_local_model_that_fails_after_set_brings_the_control_before_back(tmp_p
 # --- the rest ------------------------------------------------------------------------------------
 
 
-@seen
 def test_the_service_is_asked_through_the_proxy_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

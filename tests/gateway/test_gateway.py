@@ -32,7 +32,12 @@ def test_a_request_and_its_answer_go_through_byte_for_byte(tmp_path: Path) -> No
         assert reply.headers["x-odd"] == "Kept"
         assert reply.headers["x-understudy-by"] == "service"
         streamed = running.post(ask(stream=True))
-        assert streamed.content == b"".join(star.sent[1:])
+        shown = [part for part in star.sent[1:] if b'"usage"' not in part]  # which nobody asked for
+        assert streamed.content == b"".join(shown)
+        assert json.loads(star.bodies[1])["stream_options"] == {"include_usage": True}
+        before = len(star.sent)
+        asked = running.post(ask(stream=True, stream_options={"include_usage": True}))
+        assert asked.content == b"".join(star.sent[before:])
         assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
@@ -162,7 +167,7 @@ def test_no_key_is_in_any_file(tmp_path: Path) -> None:
 def test_prompts_are_in_the_log_of_requests_only_when_asked(tmp_path: Path) -> None:
     with (
         stage() as star,
-        gateway(tmp_path, star.url, mode="failover", local=star.url) as running,
+        gateway(tmp_path, star.url, mode="failover", local=star.url, record_share=0.0) as running,
     ):
         running.post(ask("a secret of mine"))
         texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.jsonl")]

@@ -24,7 +24,7 @@ def test_a_shadow_is_a_ready_made_answer_and_the_client_s_is_untouched(tmp_path:
     ):
         reply = running.post(ask("what?", stream=True))
         assert reply.headers["x-understudy-by"] == "service"
-        assert reply.content == b"".join(star.sent)
+        assert reply.content == b"".join(part for part in star.sent if b'"usage"' not in part)
         until(lambda: running.lines("shadow"))
         (row,) = running.lines("shadow")
         assert row["prompt"] == [{"role": "user", "content": "what?"}]
@@ -60,7 +60,9 @@ def test_a_local_model_that_is_slow_or_gone_holds_no_client_up(tmp_path: Path) -
     with (
         stage() as star,
         stage(how="silent") as small,
-        gateway(tmp_path, star.url, mode="shadow", local=small.url, shadow_in_flight=2) as running,
+        gateway(
+            tmp_path, star.url, mode="shadow", local=small.url, shadow_in_flight=2, shadow_queue=0
+        ) as running,
     ):
         for _ in range(5):
             assert running.post().status_code == 200

@@ -37,8 +37,14 @@ class GatewayConfig:
     usd_per_day: Annotated[float, Field(gt=0)] | None  # UTC; null = no cap
     shadow_share: Percent  # of the conversations that are shadowed
     shadow_twice: bool  # ask the service again too, which `decide` needs
-    shadow_in_flight: PositiveInt  # what comes while all are busy is not shadowed
+    shadow_in_flight: PositiveInt
+    shadow_queue: Annotated[int, Field(ge=0)]  # that wait while all are busy; more are skipped
+    record_share: Percent  # of the conversations whose requests and answers are kept
+    keep: PositiveInt | None  # days that logs are kept; null = for ever
+    file_mb: PositiveFloat  # a log file that is longer is followed by another
     log_prompts: bool  # also in the log of requests
+    pass_through: Literal["always", "unless_local", "never"]  # other paths go to the service
+    trial_s: Annotated[float, Field(ge=0)]  # after a change, within which failures undo it
     max_body_mb: PositiveFloat
     max_in_flight: PositiveInt
     client_s: PositiveFloat  # that a client may take to send, or to take what it is sent

@@ -43,8 +43,10 @@ class ChatCall:
     raw: bytes  # as it came; what the service gets
     body: dict[str, Any]
     headers: Mapping[str, str]  # by lower-case name
+    query: str = ""  # of its address
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     began: float = field(default_factory=time.monotonic)
+    adapted: list[str] = field(default_factory=list)  # what the maker could not be told as it is
 
     @property
     def is_stream(self) -> bool:

@@ -41,6 +41,11 @@ class Numbers:
         )
         self._tokens = Total(f"{name}_tokens", "as billed", ["by", "kind"], registry=registry)
         self._spent = Total(f"{name}_spent_usd", "on the service", registry=registry)
+        self._bounded = Total(
+            f"{name}_spent_bound_usd",
+            "of it: no more than that",
+            registry=registry,
+        )
         self._unwritten = Total(
             f"{name}_unwritten_lines", "log lines that the disk did not take", registry=registry
         )
@@ -58,6 +63,8 @@ class Numbers:
         self.statuses: Counter[int] = Counter()
         self.failovers: Counter[tuple[str, str]] = Counter()  # of whom, and why
         self.gone = 0  # clients that left
+        self.broken = 0  # streams that broke off in the answer, with a good status
+        self.refused_here = 0  # requests that nobody was asked about
         self.unwritten = 0
         self.shadows: Counter[str] = Counter()  # pairs, skipped and not text
         self.agreement = 0.0  # summed over the pairs
@@ -69,11 +76,31 @@ class Numbers:
         self.in_flight += 1
         self._in_flight.set(self.in_flight)
 
-    def ended(self, by: str, mode: str, status: int, first_s: float | None, whole_s: float) -> None:
-        """Count a request out."""
+    @property
+    def total(self) -> int:
+        """Requests that have ended."""
+        return self.by.total() + self.refused_here
+
+    @property
+    def errors(self) -> int:
+        """Requests among them whose client got no whole answer; not those who left."""
+        said = sum(n for status, n in self.statuses.items() if status >= 400 and status != 499)
+        return said + self.broken
+
+    def ended(
+        self,
+        by: str,
+        mode: str,
+        status: int,
+        first_s: float | None,
+        whole_s: float,
+        is_broken: bool = False,
+    ) -> None:
+        """Count a request out; a broken one has a good status, and no end."""
         self.in_flight -= 1
         self._in_flight.set(self.in_flight)
-        self._requests.labels(by, mode, str(status)).inc()
+        self._requests.labels(by, mode, "broken" if is_broken else str(status)).inc()
+        self.broken += is_broken
         if first_s is not None:
             self._first.labels(by).observe(first_s)
         self._whole.labels(by).observe(whole_s)
@@ -89,14 +116,16 @@ class Numbers:
         """Count a request that nobody was asked about."""
         self._requests.labels("gateway", "none", str(status)).inc()
         self.statuses[status] += 1
+        self.refused_here += 1
 
     def failed(self, of: str, why: str) -> None:
         """Count somebody who could not answer."""
         self._failovers.labels(of, why).inc()
         self.failovers[of, why] += 1
 
-    def billed(self, by: str, heard: int, said: int, microusd: int) -> None:
+    def billed(self, by: str, heard: int, said: int, microusd: int, is_bound: bool = False) -> None:
         """Count tokens and money."""
+        self._bounded.inc(microusd / 1e6 if is_bound else 0)
         self._tokens.labels(by, "input").inc(heard)
         self._tokens.labels(by, "output").inc(said)
         self._spent.inc(microusd / 1e6)

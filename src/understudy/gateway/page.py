@@ -40,7 +40,7 @@ td.n, th.n { text-align: right; }
 """
 _SIDES = (("service", "the service"), ("local", "the local model"), ("nobody", "nobody"))
 _MODES = {
-    "record": "every answer is the service's, and is kept for <code>collect</code>",
+    "record": "every answer is the service's; they are kept for <code>collect</code>",
     "shadow": "every answer is the service's; the local model is asked too, for judging",
     "route": "a trained router picks who answers; the other stands in when one fails",
     "failover": "the service answers; when it fails, the local model does",
@@ -87,10 +87,11 @@ local model: <span id="local">{escape(local)}</span> · counted since {since} UT
 
 def _tiles(state: GatewayState) -> str:
     numbers, spend = state.numbers, state.spend
-    total = sum(numbers.by.values())
-    errors = sum(n for status, n in numbers.statuses.items() if status >= 400 and status != 499)
+    total, errors = numbers.total, numbers.errors
     money = f"${spend.spent / 1e6:,.4f}"
     cap = "no cap" if spend.cap is None else f"of ${spend.cap / 1e6:,.2f} a day"
+    if spend.bounded:
+        cap = f"${spend.bounded / 1e6:,.4f} of it at most: those calls said no usage; {cap}"
     if state.service.prices is None:
         money, cap = "–", "the service has no prices"
     pairs = numbers.shadows["pairs"]
@@ -104,7 +105,7 @@ def _tiles(state: GatewayState) -> str:
         agreement = "–", "no shadow pairs yet"
     tiles = (
         ("requests", f"{total:,}", f"requests, {numbers.in_flight:,} in flight"),
-        ("errors", f"{errors / total:.2%}" if total else "–", f"{errors:,} answered with an error"),
+        ("errors", f"{errors / total:.2%}" if total else "–", f"{errors:,} failed or broke off"),
         (
             "failovers",
             f"{sum(numbers.failovers.values()):,}",
@@ -170,6 +171,7 @@ def _errors(state: GatewayState) -> str:
             for status, n in sorted(numbers.statuses.items())
             if status >= 400 and status != 499
         ),
+        *([("answers that broke off", numbers.broken)] if numbers.broken else []),
         *([("clients that left early", numbers.gone)] if numbers.gone else []),
         *((f"shadows: {why}", n) for why, n in numbers.shadows.items() if why != "pairs"),
     ]

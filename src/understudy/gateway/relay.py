@@ -150,7 +150,7 @@ class Relay:
         self._first_s = time.monotonic() - self._call.began
         await self._start(opened.status, opened.headers)
         parts, held, last = [opened.body], opened.body, b""
-        is_whole = True
+        is_whole, hider = True, chat.UsageHider() if opened.hides_usage else None
         try:
             while True:
                 whole, newline, held = held.rpartition(b"\n")  # half a line is of use to nobody
@@ -162,8 +162,10 @@ class Relay:
                     if chat.is_end(whole):
                         content = b"".join(parts)
                         self._write(opened.status, content, True, opened if is_whole else None)
-                    part = {"type": "http.response.body", "body": whole + newline}
-                    await self._send(part | {"more_body": True})
+                    shown = whole + newline if hider is None else hider.feed(whole + newline)
+                    if shown:
+                        part = {"type": "http.response.body", "body": shown}
+                        await self._send(part | {"more_body": True})
                 try:
                     parts.append(await anext(opened.rest))
                 except StopAsyncIteration:
@@ -197,7 +199,7 @@ class Relay:
         who, why, _ = max(tried, key=lambda found: found[0] == "service" and found[1] != "cap")
         if why == "cap":
             status, code = 429, "spend_cap"
-            text = f"The service has cost {self._state.config.usd_per_day:g} USD today, the cap."
+            text = self._state.spend.why_not(self._call)
             headers.append((b"retry-after", str(spend.seconds_to_midnight()).encode()))
         else:
             status = 504 if why == "timeout" else 502
@@ -241,6 +243,7 @@ class Relay:
         state, call, control = self._state, self._call, self._control
         by = self._by or "nobody"
         is_good = whole is not None and status < 300
+        is_broken = whole is None and status < 300
         usage: Usage | None = None  # of half an answer it is not known
         if is_good and self._translated is not None:  # it knows even where the client does not ask
             usage = self._translated.usage
@@ -254,6 +257,7 @@ class Relay:
             "by": by,
             "status": status,
             "stream": is_stream or call.is_stream,
+            "is_broken": is_broken,
             "first_ms": None if self._first_s is None else round(self._first_s * _MS),
             "ms": self._ms(),
             "place": round(self._choice.place, 4),
@@ -261,18 +265,21 @@ class Relay:
             "model": (call.model or "")[:_LONGEST],
             "rehearsal": state.service.rehearsal,
         }
-        if is_good and control.mode in ("record", "shadow"):
+        if is_good and self._choice.place < state.config.record_share:
             self._keep(about, content, is_stream)
         if usage is not None:
             about |= {"input": usage.input, "output": usage.output}
             state.numbers.billed(by, usage.input, usage.output, 0)
-        state.numbers.billed(by, 0, 0, self._cost.microusd)
+        state.numbers.billed(by, 0, 0, *self._cost)
+        if call.adapted:
+            about["adapted"] = list(dict.fromkeys(call.adapted))
+            state.note(*call.adapted)
         about |= {"microusd": self._cost.microusd, "is_bound": self._cost.is_bound}
         if state.config.log_prompts:
             about["request"] = call.body
         state.write(state.requests, chat.dumps(about), call.headers)
         whole_s = time.monotonic() - call.began
-        state.numbers.ended(by, control.mode, status, self._first_s, whole_s)
+        state.numbers.ended(by, control.mode, status, self._first_s, whole_s, is_broken)
         if is_good and control.mode == "shadow":
             self._shadows.begin(call, control, self._choice.place, content, is_stream)
 
@@ -290,7 +297,8 @@ class Relay:
             facts["session_id"] = self._call.talk
         head = chat.dumps({"request_id": self._call.id, "metadata": facts})[:-1]
         whole = head + b',"request":' + request + b',"response":' + response + b"}"
-        self._state.write(self._state.pairs, whole, self._call.headers)
+        log = self._state.local_pairs if about["by"] == "local" else self._state.pairs
+        self._state.write(log, whole, self._call.headers)
 
 
 def _one_line(content: bytes) -> bytes | None:

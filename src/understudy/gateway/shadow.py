@@ -10,13 +10,13 @@ again as well: how near it comes to itself is what the local model is measured a
 
 import asyncio
 import time
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 from understudy.data import near, words
 from understudy.data.formats import BadRow, NotWanted
 from understudy.gateway.calls import ChatCall, cluster
 from understudy.gateway.control import Control
-from understudy.gateway.log import DayLog
 from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost, Target
 from understudy.records import Message
@@ -24,8 +24,22 @@ from understudy.services.providers import log
 from understudy.services.providers.openai import chat
 from understudy.services.providers.openai.log import CHAT
 
+_MOST_WAITING = 64 << 20  # bytes of requests and answers
 _END_S = 10.0  # that shadows may take when the gateway ends
 _NOT_ASKED_AGAIN = ("stream", "stream_options")
+
+
+class _Shadow(NamedTuple):
+    """What a client was answered."""
+
+    call: ChatCall
+    control: Control
+    content: bytes
+    is_stream: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.call.raw) + len(self.content)
 
 
 class Shadows:
@@ -33,31 +47,54 @@ class Shadows:
 
     def __init__(self, state: GatewayState) -> None:
         self._state = state
-        self._log = DayLog(state.directory / "shadow")
+        self._log = state.day_log("shadow")
+        self._waiting: deque[_Shadow] = deque()
+        self._bytes = 0  # of those that wait
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(
         self, call: ChatCall, control: Control, place: float, content: bytes, is_stream: bool
     ) -> None:
-        """Ask the local model what the service has answered, unless too many are under way."""
+        """Ask the local model what the service has answered, in turn, unless too many wait."""
         config = self._state.config
         if place >= config.shadow_share:
             return
-        if len(self._tasks) >= config.shadow_in_flight:
+        shadow = _Shadow(call, control, content, is_stream)
+        if len(self._tasks) < config.shadow_in_flight:
+            task = asyncio.create_task(self._work(shadow))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif len(self._waiting) < config.shadow_queue and self._bytes < _MOST_WAITING:
+            self._waiting.append(shadow)
+            self._bytes += shadow.size
+        else:
             self._state.numbers.shadowed("skipped")
-            return
-        task = asyncio.create_task(self._follow(call, control, content, is_stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def waiting(self) -> int:
+        """Shadows whose turn has not come."""
+        return len(self._waiting)
 
     async def close(self) -> None:
-        """Wait for what is under way, not for long."""
+        """Wait for what is under way, not for long; what still waits is skipped."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=_END_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        for _ in self._waiting:
+            self._state.numbers.shadowed("skipped")
+        self._waiting.clear()
         self._log.close()
+
+    async def _work(self, shadow: "_Shadow") -> None:
+        """Follow a shadow, then those that wait."""
+        while True:
+            await self._follow(shadow.call, shadow.control, shadow.content, shadow.is_stream)
+            if not self._waiting:
+                return
+            shadow = self._waiting.popleft()
+            self._bytes -= shadow.size
 
     async def _follow(
         self, call: ChatCall, control: Control, content: bytes, is_stream: bool
@@ -121,7 +158,7 @@ class Shadows:
             usage = chat.usage_of(content, False) if content else None
             cost = state.spend.settle(reserved, usage, is_billed)
             heard, said = (usage.input, usage.output) if usage else (0, 0)
-            state.numbers.billed("service", heard, said, cost.microusd)
+            state.numbers.billed("service", heard, said, *cost)
             about: dict[str, Any] = {"id": call.id, "time": round(time.time(), 3)}
             about |= {"mode": "shadow", "by": "service", "again": True}
             about |= {"microusd": cost.microusd, "is_bound": cost.is_bound}

@@ -27,11 +27,17 @@ class CallCost(NamedTuple):
     is_bound: bool  # not known exactly: no usage came, or the model is another
 
 
+class DayPurse(Purse):
+    """The purse of a day, and how much of what it spent is no more than a bound."""
+
+    bounded = 0
+
+
 @dataclass(slots=True)
 class Reservation:
     """Money set aside for a call, of the day on which it began."""
 
-    purse: Purse
+    purse: DayPurse
     amount: int
     is_priced: bool  # by the prices of its own model
 
@@ -49,13 +55,21 @@ class Spend:
         self._service, self._day_of = service, day
         self._cap = None if usd_per_day is None else round(usd_per_day * MICRO)
         self._day = day()
-        spent = sum(_microusd(line) for line in log.read(directory / f"{self._day}.jsonl"))
-        self._purse = Purse(spent, self._cap)
+        self._purse = DayPurse(0, self._cap)
+        for path in log.files(directory, self._day):
+            for line in log.read(path):
+                self._purse.spent += _microusd(line)
+                self._purse.bounded += _microusd(line) if line.get("is_bound") else 0
 
     @property
     def spent(self) -> int:
         """Micro-dollars today."""
         return self._today().spent
+
+    @property
+    def bounded(self) -> int:
+        """Micro-dollars of `spent` that are at most that: the calls did not say what they took."""
+        return self._today().bounded
 
     @property
     def cap(self) -> int | None:
@@ -100,12 +114,33 @@ class Spend:
         else:
             cost = CallCost(money.cost(usage, prices), not reserved.is_priced)
         reserved.purse.settle(amount, cost.microusd)
+        reserved.purse.bounded += cost.microusd if cost.is_bound else 0
         return cost
 
-    def _today(self) -> Purse:
+    def why_not(self, call: ChatCall) -> str:
+        """Return why a call does not fit under the cap, in a sentence for who has made it."""
+        purse, bound = self._today(), self.bound(call)
+        parts = [f"{_usd(purse.spent)} spent"]
+        if purse.bounded:
+            parts.append(f"{_usd(purse.bounded)} of it at most")
+        if purse.reserved:
+            parts.append(f"{_usd(purse.reserved)} set aside for calls under way")
+        cap = self._cap or 0
+        left = max(0, cap - purse.spent - purse.reserved)
+        sentence = f"This call can cost {_usd(bound)}, and of the cap of {_usd(cap)} a day "
+        sentence += f"{_usd(left)} is left ({', '.join(parts)})."
+        if bound > cap:
+            sentence += " No day's cap is enough: send a lower max_tokens, or raise the cap."
+        return sentence
+
+    def _today(self) -> DayPurse:
         if (day := self._day_of()) != self._day:
-            self._day, self._purse = day, Purse(0, self._cap)
+            self._day, self._purse = day, DayPurse(0, self._cap)
         return self._purse
+
+
+def _usd(microusd: int) -> str:
+    return f"{microusd / MICRO:.4f} USD"
 
 
 def _microusd(line: dict[str, Any]) -> int:

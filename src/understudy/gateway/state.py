@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from understudy.services.providers.translation import translation_of
 
 CONTROL = "control.json"
 _MARK = b"[key]"
+_MOST_NOTES = 100
 _SHORTEST = 16  # characters of what can be a key
 
 
@@ -49,8 +51,9 @@ class GatewayState:
         self.live = Live(directory / CONTROL, config, service)
         self.numbers = Numbers()
         self.spend = Spend(service, config.usd_per_day, directory / "requests")
-        self.requests = DayLog(directory / "requests")
-        self.pairs = DayLog(directory / "pairs")
+        self.requests, self.pairs = self.day_log("requests"), self.day_log("pairs")
+        self.local_pairs = self.day_log("local_pairs")
+        self.notes: dict[str, None] = {}  # what is said once, the first first
         self.upstream: Upstream  # it needs the loop
         translation = translation_of(service)
         self._service = Target(
@@ -81,8 +84,20 @@ class GatewayState:
         assert self._watching is not None, "it was opened"
         self._watching.cancel()
         await self.upstream.close()
-        for file in (self.requests, self.pairs):
+        for file in (self.requests, self.pairs, self.local_pairs):
             file.close()
+
+    def day_log(self, kind: str) -> DayLog:
+        """Return the log of one kind."""
+        config = self.config
+        return DayLog(self.directory / kind, config.file_mb * 1e6, config.keep)
+
+    def note(self, *sentences: str) -> None:
+        """Say something, once: on the page, in `/health` and on stderr."""
+        for sentence in sentences:
+            if sentence not in self.notes and len(self.notes) < _MOST_NOTES:
+                self.notes[sentence] = None
+                print(sentence, file=sys.stderr, flush=True)
 
     async def target(self, who: Who, control: Control) -> Target:
         """Return the service, or the local model of a control."""
@@ -130,6 +145,7 @@ class GatewayState:
             "control": control.digest,
             "problem": self.live.problem,
             "seen": self.live.seen,
+            "notes": list(self.notes),
             "resting": self.open_breakers(),
             "pid": os.getpid(),
         }

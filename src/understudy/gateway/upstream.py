@@ -9,8 +9,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from yarl import URL
 
 from understudy.config.service import Service
 from understudy.gateway.calls import ChatCall, Header, RequestRefused
@@ -39,6 +44,9 @@ _TO_CLIENT_NEVER = {
     *(b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"set-cookie"),
     *(b"upgrade", b"trailer", b"proxy-authenticate", b"alt-svc", b"strict-transport-security"),
 }
+_CHAT = "/chat/completions"
+_MAY_BE_LEFT_OUT = ("temperature", "top_p", "top_k")  # newer models decline them
+_DECLINED = (400, 422)
 _BUSY = (408, 409, 425, 429)
 _ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # in values of others
 
@@ -82,10 +90,19 @@ class Opened:
     rest: AsyncIterator[bytes] | None  # None: `body` is all
     response: aiohttp.ClientResponse
     translated: TranslatedStream | None = None  # which knows the usage
+    hides_usage: bool = False  # the client did not ask for it
 
     def close(self) -> None:
         """Hang up; a connection that was not read to its end is not used again."""
         self.response.close()
+
+
+class _Put(NamedTuple):
+    """What goes out for a call."""
+
+    path: str
+    data: bytes
+    ours: tuple[str, ...] = ()  # settings that may be left out where a service declines them
 
 
 class Upstream:
@@ -93,6 +110,7 @@ class Upstream:
 
     def __init__(self, is_rehearsal: bool) -> None:
         self._is_rehearsal = is_rehearsal
+        self._without: dict[str, set[str]] = {}  # by address: settings that it declines
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -110,7 +128,9 @@ class Upstream:
         try:
             async with (
                 asyncio.timeout(_NAME_S),
-                self._session.get(f"{url.rstrip('/')}/models", headers=headers) as response,
+                self._session.get(
+                    f"{url.rstrip('/')}/models", headers=headers, proxy=proxy_of(url)
+                ) as response,
             ):
                 model = (await response.json(content_type=None))["data"][0]["id"]
         except (aiohttp.ClientError, OSError, TimeoutError, *_ODD):
@@ -126,12 +146,17 @@ class Upstream:
         """
         try:
             async with asyncio.timeout(patience_s):
-                response = await self._post(target, call)
-                try:
-                    return await self._begin(target, call, response, is_alone)
-                except BaseException:
-                    response.close()
-                    raise
+                while True:
+                    put = self._put(target, call)
+                    response = await self._post(target, call, put)
+                    try:
+                        opened = await self._begin(target, call, response, is_alone)
+                    except BaseException:
+                        response.close()
+                        raise
+                    opened.hides_usage = "stream_options" in put.ours
+                    if not self._declined(target, call, put, opened):
+                        return opened
         except Lost as lost:
             lost.said = without_keys(lost.said, target, call)
             raise
@@ -143,24 +168,51 @@ class Upstream:
         except (aiohttp.ClientError, OSError):
             raise Lost("connection lost", may_be_billed=True) from None
 
-    async def _post(self, target: Target, call: ChatCall) -> aiohttp.ClientResponse:
-        path, data = "/chat/completions", call.raw
+    def _put(self, target: Target, call: ChatCall) -> "_Put":
+        """Return what a target is sent for a call; raises RequestRefused."""
         maker, service = target.translation, target.service
+        declined = self._without.get(target.url, ())
         if maker is not None and service is not None:
-            path = maker.path(call.body, service)
             try:
-                data = chat.dumps(maker.request(call.body, service))
+                body = maker.request(call.body, service, call.adapted)
+                path = maker.path(call.body, service)
             except CannotSay as error:
                 raise RequestRefused(400, error.code, str(error)) from None
             except _ODD as error:
                 message = f"The request cannot be passed on to {service.name}: {error!r}."
                 raise RequestRefused(400, "invalid_request", message[:300]) from None
-        elif target.model not in (None, call.model):
-            data = chat.dumps(call.body | {"model": target.model})
+            body = {name: value for name, value in body.items() if name not in declined}
+            return _Put(path, chat.dumps(body), tuple(n for n in _MAY_BE_LEFT_OUT if n in body))
+        if target.model not in (None, call.model):
+            return _Put(_CHAT, chat.dumps(call.body | {"model": target.model}))
+        is_asking = target.who == "service" and call.is_stream and not chat.shows_usage(call.body)
+        if is_asking and "stream_options" not in declined:
+            data = chat.asking_usage(call.raw, call.body)
+            return _Put(_CHAT, data, ("stream_options",) if data is not call.raw else ())
+        return _Put(_CHAT, call.raw)
+
+    def _declined(self, target: Target, call: ChatCall, put: "_Put", opened: Opened) -> bool:
+        """Return whether a service takes no such setting, which it is not sent from now on."""
+        if opened.status not in _DECLINED or opened.rest is not None:
+            return False
+        name = next((name for name in put.ours if name.encode() in opened.body), None)
+        if name is None:
+            return False
+        self._without.setdefault(target.url, set()).add(name)
+        if name != "stream_options":  # which the client has not asked for
+            call.adapted.append(f"{name}: the service takes none, so it is left out")
+        opened.close()
+        return True
+
+    async def _post(self, target: Target, call: ChatCall, put: "_Put") -> aiohttp.ClientResponse:
+        url = f"{target.url.rstrip('/')}{put.path}"
+        if call.query and target.who == "service" and target.translation is None:
+            url += f"?{call.query}"
         return await self._session.post(
-            f"{target.url.rstrip('/')}{path}",
-            data=data,
+            URL(url, encoded=True),
+            data=put.data,
             headers=_headers(target, call),
+            proxy=proxy_of(target.url),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=_CONNECT_S, sock_read=target.timeout_s
@@ -192,11 +244,22 @@ class Upstream:
             headers.append((b"content-type", b"application/json"))
             try:
                 values = json.loads(body)
-                said = maker.response(values, call.id) if status < 300 else maker.error(values)
+                is_good = status < 300
+                said = maker.response(values, call.id) if is_good else maker.error(values, status)
             except _ODD:
                 raise Lost("unreadable answer", may_be_billed=status < 300) from None
             body = chat.dumps(said)
         return Opened(status, headers, body, None, response)
+
+
+@lru_cache(maxsize=64)
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment has for an address; loopback needs none."""
+    place = urlsplit(url)
+    host = place.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(host):
+        return None
+    return getproxies().get(place.scheme)
 
 
 def is_failure(status: int, has_own_key: bool) -> bool:

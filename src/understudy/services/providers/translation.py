@@ -50,13 +50,15 @@ class Translation(Protocol):
     def headers(self, key: str) -> dict[str, str]:
         """Return the headers that carry the key."""
 
-    def request(self, body: dict[str, Any], service: Service) -> dict[str, Any]:
-        """Return the body of a call; raises CannotSay."""
+    def request(
+        self, body: dict[str, Any], service: Service, notes: list[str] | None = None
+    ) -> dict[str, Any]:
+        """Return the body of a call, adding to `notes` what was adapted; raises CannotSay."""
 
     def response(self, body: dict[str, Any], call_id: str) -> dict[str, Any]:
         """Return a whole answer as a chat completion."""
 
-    def error(self, body: dict[str, Any]) -> dict[str, Any]:
+    def error(self, body: dict[str, Any], status: int) -> dict[str, Any]:
         """Return an error as OpenAI's."""
 
     def stream(self, request: dict[str, Any], call_id: str) -> TranslatedStream:

@@ -12,10 +12,11 @@ from understudy.services.base import Usage
 from understudy.services.providers.anthropic.calls import usage_of
 from understudy.services.providers.openai import chat
 from understudy.services.providers.openai.chat import Chunks, Finish
-from understudy.services.providers.translation import BrokenOff, Events
+from understudy.services.providers.translation import BrokenOff, CannotSay, Events
 
 _NAME = "Anthropic"
 _VERSION = "2023-06-01"
+_HOTTEST = 1  # OpenAI takes a temperature of up to 2
 _FINISH: dict[str, Finish] = {  # others: stop
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -35,13 +36,16 @@ def headers(key: str) -> dict[str, str]:
     return {"x-api-key": key, "anthropic-version": _VERSION}
 
 
-def request(body: dict[str, Any], service: Service) -> dict[str, Any]:
-    """Return the body of a call; raises CannotSay."""
+def request(
+    body: dict[str, Any], service: Service, notes: list[str] | None = None
+) -> dict[str, Any]:
+    """Return the body of a call, adding to `notes` what was adapted; raises CannotSay."""
+    notes = [] if notes is None else notes
     chat.check(body, _NAME)
     system, turns = list[str](), list[dict[str, Any]]()
-    for turn in body["messages"]:
+    for turn in chat.turns(body, _NAME, notes):
         if chat.is_system(turn):
-            system.append(chat.text(turn["content"]))
+            system.append(chat.system(turn, _NAME))
             continue
         made = _turn(turn)
         if turns and turns[-1]["role"] == made["role"]:  # all results of tools must stand together
@@ -55,16 +59,39 @@ def request(body: dict[str, Any], service: Service) -> dict[str, Any]:
     }
     if system:
         sent["system"] = "\n\n".join(system)
-    for name in ("temperature", "top_p", "stream"):
+    for name in ("temperature", "top_p", "top_k", "stream"):
         if body.get(name) is not None:
             sent[name] = body[name]
+    if (body.get("temperature") or 0) > _HOTTEST:
+        sent["temperature"] = _HOTTEST
+        notes.append(f"temperature: {_NAME} takes {_HOTTEST} at most, which it is sent for more")
     if stop := chat.stops(body):
+        if not all(text.strip() for text in stop):
+            message = f"stop: {_NAME} takes no stop string of white space only."
+            raise CannotSay("unsupported_parameter", message)
         sent["stop_sequences"] = stop
     if functions := chat.functions(body, _NAME):
         sent["tools"] = [_tool(function) for function in functions]
         if choice := _choice(body):
             sent["tool_choice"] = choice
-    return sent | _settings(body, service)
+    return sent | _beside(body, notes) | _settings(body, service)
+
+
+def _beside(body: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return who asks, and how urgently."""
+    chat.leave_out(body, _NAME, ("seed", "verbosity"), notes)
+    metadata, made = body.get("metadata") or {}, dict[str, Any]()
+    user = body.get("safety_identifier") or body.get("user") or metadata.get("user_id")
+    if user:
+        made["metadata"] = {"user_id": str(user)}
+    if metadata.keys() - {"user_id"}:
+        notes.append(f"metadata: {_NAME} takes a user_id only, so the rest is left out")
+    tier = body.get("service_tier")
+    if tier in ("auto", "default", "standard_only"):
+        made["service_tier"] = "auto" if tier == "auto" else "standard_only"
+    else:
+        chat.leave_out(body, _NAME, ("service_tier",), notes)
+    return made
 
 
 def response(body: dict[str, Any], call_id: str) -> dict[str, Any]:
@@ -83,9 +110,9 @@ def response(body: dict[str, Any], call_id: str) -> dict[str, Any]:
     return chat.completion(body["id"], body["model"], text, tools, finish, used)
 
 
-def error(body: dict[str, Any]) -> dict[str, Any]:
+def error(body: dict[str, Any], status: int) -> dict[str, Any]:
     """Return an error as OpenAI's."""
-    return chat.error(400, body["error"]["type"], body["error"]["message"])
+    return chat.error_of(status, body["error"]["type"], body["error"]["message"])
 
 
 def stream(request: dict[str, Any], call_id: str) -> "MessageStream":
@@ -144,10 +171,13 @@ class MessageStream:
 
 def _turn(turn: dict[str, Any]) -> dict[str, Any]:
     if turn["role"] == "tool":
-        content = chat.text(turn["content"])
+        found = chat.parts(turn["content"], _NAME)
+        are_texts = all(part["type"] == "text" for part in found)
+        content = chat.text(found) if are_texts else [_block(part) for part in found]
         result = {"type": "tool_result", "tool_use_id": turn["tool_call_id"], "content": content}
         return {"role": "user", "content": [result]}
-    blocks = [_block(part) for part in chat.parts(turn.get("content"), _NAME)]
+    found = chat.parts(turn.get("content"), _NAME)
+    blocks = [_block(part) for part in found if part["type"] != "text" or part["text"]]
     for call in turn.get("tool_calls") or ():
         function = call["function"]
         arguments = json.loads(function["arguments"] or "{}")

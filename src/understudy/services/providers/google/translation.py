@@ -16,7 +16,12 @@ from understudy.services.providers.openai.chat import Chunks, Finish
 from understudy.services.providers.translation import BrokenOff, CannotSay, Events
 
 _NAME = "Gemini"
+_SETTINGS = {
+    **{"temperature": "temperature", "top_p": "topP", "top_k": "topK", "seed": "seed"},
+    **{"frequency_penalty": "frequencyPenalty", "presence_penalty": "presencePenalty"},
+}  # of a request → of generationConfig
 _STOPS = ("STOP", "FINISH_REASON_UNSPECIFIED", "OTHER")  # others: content_filter
+_TIERS = {"default": "standard", "flex": "flex", "priority": "priority"}  # auto: its own default
 _CHOICES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 
 
@@ -32,13 +37,17 @@ def headers(key: str) -> dict[str, str]:
     return {"x-goog-api-key": key}
 
 
-def request(body: dict[str, Any], service: Service) -> dict[str, Any]:
-    """Return the body of a call; raises CannotSay."""
-    chat.check(body, _NAME)
+def request(
+    body: dict[str, Any], service: Service, notes: list[str] | None = None
+) -> dict[str, Any]:
+    """Return the body of a call, adding to `notes` what was adapted; raises CannotSay."""
+    notes = [] if notes is None else notes
+    chat.check(body, _NAME, takes=("frequency_penalty", "presence_penalty"))
+    chat.leave_out(body, _NAME, ("metadata", "verbosity"), notes)
     system, contents, names = list[str](), list[dict[str, Any]](), dict[str, str]()
-    for turn in body["messages"]:
+    for turn in chat.turns(body, _NAME, notes):
         if chat.is_system(turn):
-            system.append(chat.text(turn["content"]))
+            system.append(chat.system(turn, _NAME))
             continue
         made = _turn(turn, names)
         if contents and contents[-1]["role"] == made["role"]:
@@ -46,6 +55,8 @@ def request(body: dict[str, Any], service: Service) -> dict[str, Any]:
         else:
             contents.append(made)
     sent: dict[str, Any] = {"contents": contents, "generationConfig": _config(body, service)}
+    if tier := _TIERS.get(body.get("service_tier") or ""):
+        sent["serviceTier"] = tier
     if system:
         sent["systemInstruction"] = {"parts": [{"text": "\n\n".join(system)}]}
     if functions := chat.functions(body, _NAME):
@@ -68,9 +79,9 @@ def response(body: dict[str, Any], call_id: str) -> dict[str, Any]:
     return chat.completion(id_, model, said.get("content", ""), tools, ended, used)
 
 
-def error(body: dict[str, Any]) -> dict[str, Any]:
+def error(body: dict[str, Any], status: int) -> dict[str, Any]:
     """Return an error as OpenAI's."""
-    return chat.error(400, body["error"]["status"], body["error"]["message"])
+    return chat.error_of(status, body["error"]["status"], body["error"]["message"])
 
 
 def stream(request: dict[str, Any], call_id: str) -> "GeminiStream":
@@ -155,9 +166,13 @@ def _turn(turn: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         if name is None:
             message = f"The tool call {turn['tool_call_id']} is in no turn before its result."
             raise CannotSay("invalid_request", message)
-        result = {"name": name, "response": {"result": chat.text(turn["content"])}}
+        found = chat.parts(turn["content"], _NAME)
+        result: dict[str, Any] = {"name": name, "response": {"result": chat.text(found)}}
+        if images := [_part(part) for part in found if part["type"] != "text"]:
+            result["parts"] = images
         return {"role": "user", "parts": [{"functionResponse": result}]}
-    parts = [_part(part) for part in chat.parts(turn.get("content"), _NAME)]
+    found = chat.parts(turn.get("content"), _NAME)
+    parts = [_part(part) for part in found if part["type"] != "text" or part["text"]]
     for call in turn.get("tool_calls") or ():
         function = call["function"]
         names[call["id"]] = function["name"]
@@ -195,7 +210,7 @@ def _calling(body: dict[str, Any]) -> dict[str, Any] | None:
 
 def _config(body: dict[str, Any], service: Service) -> dict[str, Any]:
     made: dict[str, Any] = {"maxOutputTokens": chat.most_output(body, service)}
-    for ours, theirs in (("temperature", "temperature"), ("top_p", "topP"), ("seed", "seed")):
+    for ours, theirs in _SETTINGS.items():
         if body.get(ours) is not None:
             made[theirs] = body[ours]
     if stop := chat.stops(body):

@@ -5,7 +5,9 @@ usage and their end are looked at. For other makers this is one side of the tran
 """
 
 import json
+import re
 import time
+from collections.abc import Sequence
 from typing import Any, Literal, TypeGuard
 
 from understudy.config.service import Service
@@ -15,7 +17,13 @@ from understudy.services.providers.translation import CannotSay
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 
 LIMITS = ("max_completion_tokens", "max_tokens")  # of a request; the first that is given counts
-_CANNOT = ("audio", "logprobs", "top_logprobs", "functions", "function_call", "prediction")
+_CANNOT = (
+    *("audio", "logprobs", "top_logprobs", "functions", "function_call", "prediction"),
+    *("web_search_options", "frequency_penalty", "presence_penalty", "logit_bias"),
+)
+_CODES = {401: "invalid_api_key", 402: "insufficient_quota", 404: "model_not_found"}
+_CODES[429] = "rate_limit_exceeded"
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _DONE = b"[DONE]"  # what ends a stream; a client reads no further
 _TAIL = 1 << 16  # bytes; the usage stands in one of the last events
 
@@ -43,6 +51,47 @@ def usage_of(content: bytes, is_stream: bool) -> Usage | None:
     lines = reversed(content[-_TAIL:].split(b"\n"))
     events = (loads(x[5:]) for x in lines if x.startswith(b"data:") and b'"usage"' in x)
     return next((found for event in events if (found := _usage(event)) is not None), None)
+
+
+def shows_usage(body: dict[str, Any]) -> bool:
+    """Return whether a request wants its stream to end with the usage."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def asking_usage(raw: bytes, body: dict[str, Any]) -> bytes:
+    """Return the body of a request that asks for the usage as well, else byte for byte as it is."""
+    if "stream_options" not in body:
+        return raw.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'
+    options = body["stream_options"]
+    if options is not None and not isinstance(options, dict):
+        return raw  # the service says what is wrong with it
+    return dumps(body | {"stream_options": (options or {}) | {"include_usage": True}})
+
+
+class UsageHider:
+    """Takes the event out of a stream that holds the usage alone, which nobody asked for."""
+
+    def __init__(self) -> None:
+        self._is_after = False  # the blank line that ends the event comes next
+
+    def feed(self, lines: bytes) -> bytes:
+        """Return what the client gets of these whole lines."""
+        if not self._is_after and b'"usage"' not in lines:
+            return lines
+        return b"".join(line for line in lines.splitlines(keepends=True) if not self._hides(line))
+
+    def _hides(self, line: bytes) -> bool:
+        if self._is_after and not line.strip():
+            self._is_after = False
+            return True
+        self._is_after = (
+            line.startswith(b"data:")
+            and b'"usage"' in line
+            and _NO_CHOICES.search(line) is not None
+            and _usage(loads(line[5:])) is not None
+        )
+        return self._is_after
 
 
 def is_end(lines: bytes) -> bool:
@@ -113,13 +162,39 @@ def _is_count(value: Any) -> TypeGuard[int]:
 # --- requests ------------------------------------------------------------------------------------
 
 
-def check(body: dict[str, Any], maker: str) -> None:
-    """Refuse what a maker cannot be told, rather than leave it out in silence."""
+def check(body: dict[str, Any], maker: str, takes: Sequence[str] = ()) -> None:
+    """Refuse what a maker cannot be told and what changes the answer; it `takes` some of it."""
     for name in _CANNOT:
-        if body.get(name):
+        if body.get(name) and name not in takes:
             raise _cannot(name, maker)
     if body.get("n") not in (None, 1):
         raise CannotSay("unsupported_parameter", f"n={body['n']}: {maker} gives one answer.")
+
+
+def leave_out(body: dict[str, Any], maker: str, names: Sequence[str], notes: list[str]) -> None:
+    """Note what a maker cannot be told and what an answer is as good without."""
+    notes += [f"{name}: {maker} takes none, so it is left out" for name in names if body.get(name)]
+
+
+def turns(body: dict[str, Any], maker: str, notes: list[str]) -> list[dict[str, Any]]:
+    """Return the turns, without those of the assistant that say nothing, which makers refuse."""
+    found = []
+    for turn in body["messages"]:
+        content = parts(turn.get("content"))
+        said = any(part.get("type") != "text" or part["text"].strip() for part in content)
+        if turn["role"] == "assistant" and not (said or turn.get("tool_calls")):
+            notes.append(f"an empty turn: {maker} takes none, so it is left out")
+        else:
+            found.append(turn)
+    return found
+
+
+def system(turn: dict[str, Any], maker: str) -> str:
+    """Return the text of a turn that instructs the model; raises CannotSay for anything else."""
+    found = parts(turn["content"], maker)
+    if odd := next((part["type"] for part in found if part["type"] != "text"), None):
+        raise _cannot(f"A part of type {odd} in a system turn", maker)
+    return text(found)
 
 
 def is_system(turn: dict[str, Any]) -> bool:
@@ -199,7 +274,13 @@ def _cannot(what: str, maker: str) -> CannotSay:
 def error(status: int, code: str, message: str) -> dict[str, Any]:
     """Return the body of an error."""
     kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = {402: "insufficient_quota", 429: "rate_limit_error"}.get(status, kind)
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def error_of(status: int, kind: str, message: str) -> dict[str, Any]:
+    """Return a maker's error as OpenAI says it; `kind` where OpenAI has no code for the status."""
+    return error(status, _CODES.get(status, kind), message)
 
 
 def tool_call(id_: str, name: str, arguments: str, **more: Any) -> dict[str, Any]:
@@ -226,8 +307,8 @@ class Chunks:
     """The chunks of one streamed answer."""
 
     def __init__(self, request: dict[str, Any], id_: str) -> None:
-        options, model = request.get("stream_options"), request.get("model")
-        self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        model = request.get("model")
+        self._wants_usage = shows_usage(request)
         self._created = int(time.time())
         self.id, self.model = id_, model if isinstance(model, str) else ""
 
