@@ -87,6 +87,7 @@ def test_the_other_formats_hold_the_same_rows(tmp_path: Path) -> None:
     assert latex[-2:] == [r"\bottomrule", r"\end{tabular}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_the_figure_names_every_llm_and_the_plan(tmp_path: Path, suffix: str) -> None:
     made = workload(60)

@@ -58,6 +58,7 @@ def test_every_number_of_table_1_is_the_one_the_evaluation_stage_would_write(
                 )
 
 
+@pytest.mark.slow
 def test_the_ratio_to_the_service_is_that_of_the_gate(root: Path, data: Any) -> None:
     table = module("scores").table(data).set_index(["data_size", "judge"])
     sides = [
@@ -130,6 +131,7 @@ def test_an_unscored_verdict_is_missing_and_counted_and_never_zero(tmp_path: Pat
     assert row["precision.mean.mean"] == pytest.approx(np.mean(rest))
 
 
+@pytest.mark.slow
 def test_contamination_is_what_the_training_set_counted_and_else_a_dash_with_the_reason(
     tmp_path: Path,
 ) -> None:

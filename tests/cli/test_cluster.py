@@ -66,6 +66,7 @@ def finetune(config: Config) -> Stage:
     return Flow(config).round(0)["finetune"]
 
 
+@pytest.mark.slow
 def test_the_leaf_that_changed_is_named_whether_here_or_upstream(
     tmp_path: Path, composed: Callable[..., Config]
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_histogram_has_a_line_per_doubling() -> None:
     assert lines[-1].count("█") == 40
 
 
+@pytest.mark.slow
 def test_the_written_options_make_a_run_on_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,6 +239,7 @@ def test_a_bad_file_gets_one_sentence_with_the_place_before_any_stage(
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_hub_name_offline_is_told_within_five_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     done = subprocess.run(
@@ -257,6 +258,7 @@ def test_an_unknown_hub_name_offline_is_told_within_five_seconds(tmp_path: Path)
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_data_set_is_read_through_the_hub_library_and_its_parts_give_splits(
     composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_shingles_never_straddle_texts(texts: list[str], size: int) -> None:
 # --- near pairs ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first example imports theirs
 @given(WORDS, WORDS, st.sampled_from([0.0, 0.5, 0.7]))
 def test_rouge_l_is_that_of_rouge_score(first: str, second: str, least: float) -> None:

@@ -54,6 +54,7 @@ def test_every_answer_of_the_split_is_judged_m_times_and_summed_up(tmp_path: Pat
     assert summary["rule"]["rate"] == right / 16
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_ends_in_the_same_bytes(tmp_path: Path) -> None:
     rows = coverage(4)
     answers = answers_to(rows)

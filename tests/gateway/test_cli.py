@@ -86,6 +86,7 @@ def test_set_rollback_and_status_speak_to_the_gateway_that_runs(
             assert reply.headers["x-understudy-by"] == "local"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -36,6 +36,7 @@ def test_answers_do_not_depend_on_the_batch_size_in_double_precision(
     assert len({answer["text"] for answer in one}) == len(one)
 
 
+@pytest.mark.slow
 def test_answers_hardly_depend_on_the_batch_size_in_single_precision(
     tmp_path: Path, base: Path
 ) -> None:

@@ -71,6 +71,7 @@ async def pay(directory: Path, config: Config, requests: list[Request], stage: s
     segment.close()
 
 
+@pytest.mark.slow
 def test_calls_in_the_journal_are_not_planned_again_and_tell_what_others_cost(
     composed: Make,
 ) -> None:

@@ -27,6 +27,7 @@ def test_every_reference_passes_its_own_rule(task: str) -> None:
         assert (verdict.passed, verdict.quality) == (True, 1.0), (pair, verdict)
 
 
+@pytest.mark.slow
 def test_every_coding_reference_computes_the_described_function() -> None:
     for pair in playground.generate("coding", 11, 0, 3000):
         asked = coding._asked(pair.instruction)

@@ -145,6 +145,7 @@ def test_the_base_model_has_learnt_to_copy(model: Any, tokenizer: Any) -> None:
     assert right >= 10
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_learns_a_row_by_heart(tokenizer: Any) -> None:
     model = fresh().train()
     assert _fit(model, tokenizer, lr=3e-3, steps=25) < 0.3

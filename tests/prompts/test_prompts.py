@@ -30,6 +30,7 @@ def test_blocks_of_known_text_look_the_same_on_every_run() -> None:
     }
 
 
+@pytest.mark.slow
 @ON_ANY_TEXT
 @given(st.dictionaries(st.sampled_from(LABELS), TEXTS))
 def test_any_texts_come_back_from_their_blocks(texts: dict[str, str]) -> None:

@@ -104,6 +104,7 @@ def test_only_verbs_that_ask_services_can_be_rehearsed(
     assert said == "understudy: rehearse cannot do status; choose from run, plan, preview, config\n"
 
 
+@pytest.mark.slow
 def test_the_override_is_added_among_the_others(
     judging: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

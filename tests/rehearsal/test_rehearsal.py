@@ -108,6 +108,7 @@ def test_a_request_to_repair_a_reply_is_answered_like_the_first() -> None:
             assert isinstance(judge.parse(heard(server.url, wire, again)[0] or ""), judge.Scores)
 
 
+@pytest.mark.slow
 def test_repeats_of_a_call_differ_unless_the_server_is_repeatable() -> None:
     def texts(**settings: Any) -> list[str | None]:
         with RehearsalServer(**settings) as server:

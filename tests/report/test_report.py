@@ -121,6 +121,7 @@ def test_best_median_and_worst_answer_are_shown(plain: str) -> None:
     assert titles == [("Best", "90.0"), ("Median", "90.0"), ("Worst", "20.0")]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_shows_what_is_finished(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path, decision=None)
     for path in ("evaluation/e0", "gate/g0"):
@@ -272,6 +273,7 @@ def test_curve_refuses_what_it_cannot_draw(
         load_analysis().write_curve(tmp_path, ["curve-qa"], tmp_path / "curve.jpg")
 
 
+@pytest.mark.slow
 def test_what_stages_warn_of_stands_in_the_page_once(tmp_path: Path) -> None:
     run = fake_runs.write_run(tmp_path)
     metas = [path for path in tmp_path.rglob("meta.json") if (path.parent / "DONE").is_file()]

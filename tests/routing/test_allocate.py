@@ -46,6 +46,7 @@ def test_a_search_that_cannot_serve_is_refused() -> None:
         of_table(workload(8), Goal(), "magic")
 
 
+@pytest.mark.slow
 def test_learning_routes_the_unlabelled_queries_as_their_text_tells() -> None:
     made = workload(400, labelled=0.5)
     allocation = learn(made, Goal("knee"))
@@ -124,6 +125,7 @@ def test_the_number_of_threads_decides_nothing(tmp_path: Path, learner: str) -> 
     assert said[0] == said[1]
 
 
+@pytest.mark.slow
 def test_an_unscored_query_is_a_failure_to_a_promise_and_is_not_routed() -> None:
     made = workload(400)
     success = made.success.copy()

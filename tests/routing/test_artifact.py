@@ -61,6 +61,7 @@ def test_choosing_needs_numpy_alone(tmp_path: Path) -> None:
     assert said.stdout.splitlines() == ["small", "[]"]
 
 
+@pytest.mark.slow
 def test_what_is_no_router_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no router"):
         artifact.load(tmp_path)

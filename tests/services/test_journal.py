@@ -288,6 +288,7 @@ def test_a_missing_journal_is_an_empty_one(tmp_path: Path) -> None:
     assert not (tmp_path / "journal").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(st.lists(st.builds(Reply, st.text(), st.sampled_from(["stop", "blocked"])), max_size=9))
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, replies: list[Reply]) -> None:

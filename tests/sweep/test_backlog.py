@@ -48,6 +48,7 @@ def test_a_sweep_drains_by_itself_and_never_has_more_jobs_than_it_may(
     assert not (folder / "refill").exists()
 
 
+@pytest.mark.slow
 def test_what_needs_a_failed_stage_is_not_submitted_later_and_a_cancelled_run_not_at_all(
     bin: Path, tmp_path: Path
 ) -> None:

@@ -365,6 +365,7 @@ def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
     assert "1 failed: finetune/f0 ended with exit code 4" in shown.splitlines()
 
 
+@pytest.mark.slow
 def test_the_latest_may_be_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = four_cells(tmp_path)
     for words in ([], ["latest"]):

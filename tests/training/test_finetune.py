@@ -308,6 +308,7 @@ def test_rows_over_max_length_are_dropped_and_counted_never_cut(
         finetune.run(prepare("all", rows=[long]))
 
 
+@pytest.mark.slow
 def test_best_needs_validation_rows_and_last_does_not(prepare: Callable[..., Job]) -> None:
     with pytest.raises(BadInput, match=r"raise coverage\.split\.validation, or give trainer\.keep"):
         finetune.run(prepare("best", held=[]))
@@ -326,6 +327,7 @@ def test_a_stop_token_outside_the_loss_ends_the_run_before_the_first_step(
     assert not list(job.scratch.rglob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_a_diverged_training_is_refused(prepare: Callable[..., Job]) -> None:
     job = prepare(trainer__lr=1e30, trainer__schedule="constant_with_warmup")
     with pytest.raises(EnvironmentFailed, match=r"training diverged: .* lower trainer\.lr=1e\+30"):

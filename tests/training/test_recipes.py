@@ -166,6 +166,7 @@ def test_new_rows_are_the_same_when_the_adapter_is_loaded_as_when_it_was_trained
     assert measured == pytest.approx(total / tokens, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_untied_models_train_both_the_input_and_the_output_rows(
     prepare: Callable[..., Job], template: dict[str, Any], tmp_path: Path
 ) -> None:

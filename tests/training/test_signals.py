@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import launched
 
 LOST = """
@@ -46,6 +48,7 @@ def test_a_signal_that_an_import_swallowed_ends_the_training() -> None:
     assert done.stdout == "True\n"
 
 
+@pytest.mark.slow
 def test_what_fails_after_a_signal_was_interrupted_and_leaves_no_failure(tmp_path: Path) -> None:
     stage = launched.prepare(tmp_path, tmp_path / "nowhere", stage="gate")
     done = python(BROKEN, str(stage.path))
