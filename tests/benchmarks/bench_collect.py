@@ -4,7 +4,9 @@ Printed are seconds, processor time and the memory of all processes together at 
 is at most 60 s and 500 MB on two cores. A line is a request and its response, of about 1.1 KB:
 one in ten holds an e-mail address and a phone number, one in 50 repeats an earlier call, one in
 1,000 is broken. `--lines 100000` is a quick look; `--halves` puts requests and answers into files
-of their own, as batches do.
+of their own, as batches do. `--before CHECKOUT` reads the same file with another checkout, too, in
+turn, `--rounds` times each, and prints the medians' ratio of user time, which other load on the
+machine changes least.
 """
 
 import argparse
@@ -12,12 +14,16 @@ import json
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from before import HERE, environment
 
 _WISH_S, _WISH_MB = 60, 500
 _WORDS = [
@@ -42,35 +48,66 @@ _WORDS = [
 ]
 
 
+class Cost(NamedTuple):
+    """What one reading took."""
+
+    seconds: float
+    user_s: float  # of processor time, of all processes together
+    system_s: float
+    peak_mb: float
+
+
 def main() -> None:
-    """Write the log, read it in a fresh process, and say what it took."""
+    """Write the log, read it in fresh processes, and say what it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--halves", action="store_true")
+    parser.add_argument("--before", type=lambda text: Path(text).resolve(), metavar="CHECKOUT")
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
+    checkouts = [HERE] if arguments.before is None else [arguments.before, HERE]
+    costs: dict[Path, list[Cost]] = {checkout: [] for checkout in checkouts}
     with tempfile.TemporaryDirectory() as folder:
         logs = _write(Path(folder), arguments.lines, arguments.halves)
         size = sum(log.stat().st_size for log in logs)
         print(
             f"{arguments.lines:,} calls, {size / 1e6:,.0f} MB, {size / arguments.lines:,.0f} B each"
         )
-        command = [sys.executable, "-m", "understudy", "collect", *map(str, logs)]
-        command += ["--out", f"{folder}/out.jsonl", "--jobs", str(arguments.jobs)]
-        start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        peak = 0
-        while child.poll() is None:
-            peak = max(peak, sum(map(_resident, _family(child.pid))))
-            time.sleep(0.2)
-        seconds = time.perf_counter() - start
-        assert child.returncode == 0, f"exit code {child.returncode}"
+        for number in range(arguments.rounds):
+            for checkout in checkouts if number % 2 == 0 else reversed(checkouts):
+                cost = _read(checkout, logs, Path(folder) / "out.jsonl", arguments.jobs)
+                costs[checkout].append(cost)
+                print(
+                    f"{'here' if checkout == HERE else checkout}: {cost.seconds:.1f} s (wish: "
+                    f"{_WISH_S} s), {cost.user_s:.1f} s of user and {cost.system_s:.1f} s of "
+                    f"system time, load average {os.getloadavg()[0]:.1f}; {cost.peak_mb:.0f} MB "
+                    f"at most (wish: {_WISH_MB} MB)",
+                    flush=True,
+                )
+    if arguments.before is not None:
+        before, here = (
+            statistics.median(cost.user_s for cost in costs[checkout]) for checkout in checkouts
+        )
+        print(f"user time, here / before: {here / before:.3f}")
+
+
+def _read(checkout: Path, logs: list[Path], out: Path, jobs: int) -> Cost:
+    """What `understudy collect` of a checkout takes for the logs."""
+    command = [sys.executable, "-m", "understudy", "collect", *map(str, logs)]
+    command += ["--out", str(out), "--force", "--jobs", str(jobs)]
+    earlier, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environment(checkout))
+    peak = 0
+    while child.poll() is None:
+        peak = max(peak, sum(map(_resident, _family(child.pid))))
+        time.sleep(0.2)
+    seconds = time.perf_counter() - start
+    assert child.returncode == 0, f"exit code {child.returncode}"
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = used.ru_utime + used.ru_stime
-    print(
-        f"{seconds:.1f} s (wish: {_WISH_S} s), {busy:.1f} s of processor time, load average "
-        f"{os.getloadavg()[0]:.1f}; {peak / 1e6:.0f} MB at most (wish: {_WISH_MB} MB)"
-    )
+    user, system = used.ru_utime - earlier.ru_utime, used.ru_stime - earlier.ru_stime
+    return Cost(seconds, user, system, peak / 1e6)
 
 
 def _write(folder: Path, lines: int, halves: bool) -> list[Path]:
