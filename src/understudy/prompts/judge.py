@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from understudy.prompts import read_template, storable
 from understudy.prompts.blocks import fence, parse_blocks
-from understudy.prompts.objects import said_in
+from understudy.prompts.objects import said_in, unwrapped
 from understudy.records import Message
 
 Variant = Literal["default", "paper", "paraphrased", "scale_5"]
@@ -174,7 +174,7 @@ def parse(text: str, variant: str = "default", scale: float | None = None) -> Sc
     "ambiguous". Another scale is believed where the reply names it ("8/10"); where it may be on
     another one, it is on the "wrong_scale".
     """
-    said = said_in(_unwrapped(text))
+    said = said_in(unwrapped(text))
     if isinstance(said, str):
         return Unscored(said, text)
     asked = float(most(variant) if scale is None else scale)
@@ -207,20 +207,6 @@ class _Given(NamedTuple):
     reason: str | None = None
     number: float = 0.0  # as it is written
     of: float | None = None  # the scale that the reply names for it
-
-
-def _unwrapped(text: str) -> str:
-    """The text of a reply that came as JSON: a string, or a list of typed parts."""
-    if not text.lstrip().startswith(('"', "[")):
-        return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        texts = [part.get("text") for part in value if "text" in str(part.get("type"))]
-        value = "".join(map(str, texts)) if texts else None
-    return value if isinstance(value, str) else text
 
 
 def _chosen(read: Sequence[Mapping[str, _Given]], has_last_word: bool) -> list[_Given] | str:

@@ -4,8 +4,9 @@ Prose may hold braces; an object begins where a brace is followed by a quoted ke
 there on the text must be JSON to the object's end: where it is not, what follows may be something
 that the object quotes, so the whole reply is unreadable.
 
-Of a judge's reply more is read (`said_in`): its thoughts are left out, LaTeX within strings is
-taken as it was meant, and an object that ends the reply may replace the drafts before it.
+Of a judge's and a teacher's reply more is read (`said_in`): thoughts are left out, LaTeX within
+strings is taken as it was meant, and a judge's object that ends the reply may replace the drafts
+before it.
 """
 
 import json
@@ -46,7 +47,7 @@ class _Ambiguous(Exception):
 
 
 class SpokenReply(NamedTuple):
-    """What a judge said: its objects, in order, and the words around them."""
+    """What a model said: its objects, in order, and the words around them."""
 
     objects: list[dict[str, Any]]
     words: str
@@ -71,9 +72,12 @@ def objects_in(reply: str) -> list[dict[str, Any]] | str:
     return [value for value, _, _ in read.found] if read.problem is None else read.problem
 
 
-def said_in(reply: str) -> SpokenReply | str:
-    """Return what a judge's reply says, or why there is no object in it, as of `objects_in`."""
-    spoken = without_thoughts(reply)
+def said_in(reply: str, may_quote: bool = True) -> SpokenReply | str:
+    """Return what a reply says, or why there is no object in it, as of `objects_in`.
+
+    `may_quote` = the texts that the model was shown may end a thought within its reply.
+    """
+    spoken = without_thoughts(reply, may_quote)
     if not spoken and reply.strip():
         return "not_json"  # it only thought
     read = _read(spoken, mends_escapes=True)
@@ -88,7 +92,21 @@ def said_in(reply: str) -> SpokenReply | str:
     return SpokenReply(objects, "\n".join([*gaps, tail]), _is_last_word(gaps, tail))
 
 
-def without_thoughts(reply: str) -> str:
+def unwrapped(text: str) -> str:
+    """Return the text of a reply that came as JSON: a string, or a list of typed parts."""
+    if not text.lstrip().startswith(('"', "[")):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        texts = [part.get("text") for part in value if "text" in str(part.get("type"))]
+        value = "".join(map(str, texts)) if texts else None
+    return value if isinstance(value, str) else text
+
+
+def without_thoughts(reply: str, may_quote: bool = True) -> str:
     """Return a reply without what the model thought before it spoke, where tags mark it."""
     text = reply
     if (opened := _THOUGHT.match(text)) is not None:
@@ -101,6 +119,8 @@ def without_thoughts(reply: str) -> str:
     elif (lone := _THOUGHT_END.search(text)) is not None:
         # Behind the beginning of an object it may be what the object quotes.
         has_begun = _BEGUN.search(text, 0, lone.start()) is not None
+        if has_begun and not may_quote:
+            has_begun = _read(text[: lone.start()], mends_escapes=True).problem is not None
         text = text if has_begun else text[lone.end() :]
     return _MARK.sub("", text).strip()
 

@@ -8,11 +8,12 @@ import itertools
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from understudy.prompts import read_template, storable
 from understudy.prompts.blocks import fence, parse_blocks
-from understudy.prompts.objects import objects_in
+from understudy.prompts.objects import objects_in, said_in, unwrapped
 from understudy.records import Message
 
 _FRAME = read_template("synthesis")
@@ -23,6 +24,11 @@ _GUIDANCE = {
 }
 _COUNT = re.compile(r"Write exactly (\d+) new pairs\.")
 _FIELDS = ("instruction", "response")
+# JSON reads the beginning of these as a control character; no program text has them.
+_LATEX = re.compile(
+    r"[\b\f](?=[a-zA-Z])|\t(?=(?:imes|heta)\b|ext\{)|\r(?=(?:ho|ight)\b)|\n(?=(?:eq|abla)\b)"
+)
+_CONTROLS = {"\b": r"\b", "\f": r"\f", "\t": r"\t", "\r": r"\r", "\n": r"\n"}
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -112,11 +118,18 @@ def template(task: str) -> str:
 def parse(text: str) -> Parsed:
     """The pairs of a reply; a bad pair is counted and skipped, a bad reply has none.
 
-    Pairs may stand in several objects; an object that is there twice counts once.
+    Pairs may stand in several objects; an object that is there twice counts once. What tags mark
+    as a thought holds none, unless the reply holds nothing else.
     """
-    objects = objects_in(text)
-    if isinstance(objects, str):
-        return Parsed([], {objects: 1})
+    plain, said = objects_in(text), said_in(unwrapped(text), may_quote=False)
+    found = _pairs([] if isinstance(said, str) else said.objects, has_latex=isinstance(plain, str))
+    if found.pairs:
+        return found
+    return Parsed([], {plain: 1}) if isinstance(plain, str) else _pairs(plain)
+
+
+def _pairs(objects: Sequence[Mapping[str, Any]], has_latex: bool = False) -> Parsed:
+    """The pairs of a reply's objects; with `has_latex` its strings are no JSON without mending."""
     lists = [contents for item in objects if isinstance(contents := item.get("contents"), list)]
     if not lists:
         return Parsed([], {"missing_field": 1})
@@ -127,7 +140,10 @@ def parse(text: str) -> Parsed:
         if reason := _fault(item):
             rejected[reason] += 1
         else:
-            instruction, response = (storable(item[field]).strip() for field in _FIELDS)
+            texts = (storable(item[field]) for field in _FIELDS)
+            if has_latex:
+                texts = (_LATEX.sub(lambda at: _CONTROLS[at[0]], text) for text in texts)
+            instruction, response = (text.strip() for text in texts)
             pairs.append((instruction, response))
     return Parsed(pairs, dict(rejected))
 
