@@ -13,10 +13,22 @@ from understudy.errors import BadInput
 
 SCHEMA_VERSION = 1
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+# {"role": "system" | "user" | "assistant", "content": text}, and "weight": 0 where a turn is not to
+# be learnt
+Message = dict[str, Any]
 SplitName = Literal["train", "validation", "test", "holdout"]
 Key = tuple[str | int, ...]
 R = TypeVar("R", bound="Row")
+
+
+def shown(messages: list[Message]) -> list[Message]:
+    """Return the messages without their weights, which are for the trainer alone."""
+    return [
+        {name: value for name, value in turn.items() if name != "weight"}
+        if "weight" in turn
+        else turn
+        for turn in messages
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +73,18 @@ class Coverage(Row):
 
     @property
     def prompt(self) -> list[Message]:
-        """The messages up to, and without, the wanted answer."""
-        return self.messages[:-1]
+        """The messages up to, and without, the wanted answer, as a model is shown them."""
+        return shown(self.messages[:-1])
 
     @property
     def instruction(self) -> str:
         """The last user turn."""
-        return self.messages[-2]["content"]
+        return str(self.messages[-2]["content"])
 
     @property
     def response(self) -> str:
         """The wanted answer."""
-        return self.messages[-1]["content"]
+        return str(self.messages[-1]["content"])
 
 
 @dataclass(frozen=True, slots=True)

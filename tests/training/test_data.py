@@ -12,6 +12,7 @@ from understudy.training.checkpoints import best, is_stale
 from understudy.training.data import (
     IGNORED,
     Conversation,
+    Encoded,
     check_batch,
     conversations,
     encode,
@@ -20,7 +21,7 @@ from understudy.training.data import (
 
 PROMPT, ANSWER, STOP = [5, 6, 9, 7], [8, 8], 9
 IDS = [*PROMPT, *ANSWER, STOP]
-KNOWN = {tuple(IDS): len(PROMPT)}
+KNOWN = [Encoded(tuple(IDS), len(PROMPT))]
 
 
 def test_a_right_batch_passes_the_check() -> None:

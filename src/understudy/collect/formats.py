@@ -28,7 +28,7 @@ DIALECTS: list[Dialect] = sorted(
 )
 _ENVELOPES = frozenset((*opentelemetry.ENVELOPES, "observations"))
 _ANSWERERS = ("assistant", "gpt", "model")
-_MEANINGFUL = Columns(context="context", history="history", weight="weight")
+_MEANINGFUL = Columns(context="context", history="history")
 _USERS = ("group_id", "user_id", "userId", "user", "end_user", "input_user", "safety_identifier")
 _OF_SPANS = ("gen_ai.conversation.id", "session.id", "user.id", "enduser.id")
 _TALKS = ("session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "chat_id")
@@ -118,10 +118,10 @@ def _messages(values: Values) -> LoggedExchange:
     last = messages[-1] if messages else None
     if isinstance(last, dict) and log.has_tool_call(last):
         raise NotWanted(log.TOOL_ANSWER)
-    if any(isinstance(turn, dict) and turn.get("weight") in (0, 0.0) for turn in messages):
-        turns = formats.conversation({"messages": messages}, "messages", _MEANINGFUL)
-    else:
-        turns = log.turns([_with_role(turn) for turn in messages])
+    turns = log.turns([_with_role(turn) for turn in messages])
+    told = formats.weight_of(turn for turn in messages if isinstance(turn, dict))
+    if told is not None:
+        turns = formats.conversation({"messages": messages}, "messages", Columns(weight=told))
     system = values.get("system")
     if isinstance(system, str) and turns[:1] and turns[0]["role"] != "system":
         turns = log.with_system(system, turns)

@@ -153,8 +153,7 @@ def redact(messages: list[Message], kinds: Collection[str], counts: Counter[str]
         return messages
     names: dict[tuple[str, str], str] = {}
     return [
-        {"role": turn["role"], "content": _redacted(turn["content"], found, names, counts)}
-        for turn in messages
+        turn | {"content": _redacted(turn["content"], found, names, counts)} for turn in messages
     ]
 
 

@@ -14,7 +14,7 @@ from understudy.collect.waiting import Half
 from understudy.data import formats
 from understudy.data.formats import BadRow, NotWanted
 from understudy.data.reading import Block, parsed
-from understudy.records import dumps
+from understudy.records import dumps, shown
 from understudy.services.providers import log
 from understudy.services.providers.log import LoggedExchange, Values, find, join, unwrap
 from understudy.store.artifacts import canonical
@@ -137,7 +137,7 @@ def row(
     redacted: Counter[str] = Counter()
     if settings.redact:
         messages = redact.redact(messages, settings.redact, redacted)
-    digest = hashlib.sha256(canonical(messages).encode()).digest()
+    digest = hashlib.sha256(canonical(shown(messages)).encode()).digest()
     group = _group(exchange, form, settings)
     licence = settings.licence or _licence(exchange, form)
     document = {

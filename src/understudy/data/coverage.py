@@ -10,7 +10,7 @@ from understudy.config import Config, CoverageConfig
 from understudy.data import formats, sources
 from understudy.data.duplicates import clusters
 from understudy.errors import BadInput
-from understudy.records import Coverage, Message, SplitName
+from understudy.records import Coverage, Message, SplitName, shown
 from understudy.store.artifacts import Job, RowLog, canonical
 
 
@@ -82,11 +82,14 @@ def run(job: Job) -> None:
 
 
 def row_ids(conversations: Iterable[list[Message]]) -> list[str]:
-    """Hash of the canonical messages, with the number of its earlier occurrences."""
+    """Hash of the canonical messages, with the number of its earlier occurrences.
+
+    The weights of turns do not count: a row that gets some keeps its name.
+    """
     seen: Counter[str] = Counter()
     ids = []
     for messages in conversations:
-        name = hashlib.sha256(canonical(messages).encode()).hexdigest()[:16]
+        name = hashlib.sha256(canonical(shown(messages)).encode()).hexdigest()[:16]
         ids.append(f"{name}-{seen[name]}")
         seen[name] += 1
     return ids

@@ -3,7 +3,7 @@
 messages   `messages` or `conversations`, a list of {role, content} or, as ShareGPT has it, of
            {from, value}, or its text; the last turn is the assistant's; `system` if there is one.
            In OpenAI's fine-tuning files a turn may have a `weight`, elsewhere `train` or `loss`: 0
-           or false is not to be learnt
+           or false is not to be learnt, and stays `"weight": 0` in our row
 pairs      `prompt`, `instruction` or `question` (with an `input`, Dolly's `context` and Alpaca's
            `history`, if any), and `response`, `output`, `completion` or `answer`; `system` if there
            is one. Prompt and response may be lists of messages, as TRL has them
@@ -42,6 +42,7 @@ _ROLES = {
 }
 _TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython")
 _WEIGHTS = ("weight", "train", "loss")  # of a turn
+_LEARNT = {**{"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}}
 _OF_TURN = {"role", "from", "content", "value", "id", "timestamp", "created_at"}
 # Known, and no part of a conversation: what `collect` and published sets write beside it.
 _ASIDE = {
@@ -126,7 +127,7 @@ def value_of(values: Mapping[str, Any], path: str | None) -> Any:
     return found
 
 
-def meaningful(rows: Iterable[Raw], kind: str) -> dict[str, str]:
+def meaningful(rows: Iterable[Raw], kind: str, given: Columns = USUAL_NAMES) -> dict[str, str]:
     """The columns that a known format gives meaning to, by leaf of `columns`.
 
     They are those that a reader of the format's main columns alone would drop.
@@ -136,26 +137,52 @@ def meaningful(rows: Iterable[Raw], kind: str) -> dict[str, str]:
     if kind == "pairs":
         return {name: name for name in ("context", "history") if name in names}
     found = {"system": "system"} if "system" in names else {}
-    of_turns = {name for row in rows for name in _turn_fields(row.values or {}, None)}
-    if told := next((name for name in _WEIGHTS if name in of_turns), None):
-        found["weight"] = told
-    return found
+    told = weight_of(turn for row in rows for turn in _turns(row.values or {}, given.messages))
+    return found if told is None else found | {"weight": told}
+
+
+def weight_of(turns: Iterable[dict[str, Any]]) -> str | None:
+    """The field that says which of these turns are to be learnt; None where none does.
+
+    A `loss` may be a number that somebody has measured, so only `weight` is one whatever it holds.
+    """
+    held: dict[str, list[Any]] = {name: [] for name in _WEIGHTS}
+    for turn in turns:
+        for name in held.keys() & turn.keys():
+            if not is_missing(turn[name]):
+                held[name].append(turn[name])
+    return next(
+        (
+            name
+            for name, values in held.items()
+            if values
+            and (name == _WEIGHTS[0] or all(_learns(value) is not None for value in values))
+        ),
+        None,
+    )
+
+
+def _learns(weight: Any) -> bool | None:
+    """Whether a turn of this weight is learnt; None where that is not said."""
+    return _LEARNT.get(str(weight).strip().casefold())
 
 
 def _turn_fields(values: dict[str, Any], path: str | None) -> set[str]:
     """The fields that any turn of a row has."""
-    place = path or next((name for name in MESSAGES if not is_missing(values.get(name))), None)
-    turns = value_of(values, place)
-    turns = loaded(turns) if isinstance(turns, str) else turns
-    if not isinstance(turns, list):
-        return set()
     return {
         str(name)
-        for turn in turns
-        if isinstance(turn, dict)
+        for turn in _turns(values, path)
         for name, value in turn.items()
         if not is_missing(value)
     }
+
+
+def _turns(values: dict[str, Any], path: str | None) -> list[dict[str, Any]]:
+    """The turns of a row as they stand there."""
+    place = path or next((name for name in MESSAGES if not is_missing(values.get(name))), None)
+    turns = value_of(values, place)
+    turns = loaded(turns) if isinstance(turns, str) else turns
+    return [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
 
 
 class ColumnUse(NamedTuple):
@@ -367,14 +394,18 @@ def _messages(value: Any, weight: str | None) -> list[Message]:
     turns = [_turn(turn) for turn in value]
     if weight is None:
         return turns
-    wanted = [
-        n
-        for n, turn in enumerate(turns)
-        if turn["role"] == "assistant" and value[n].get(weight) not in (0, 0.0, False)
-    ]
+    wanted = 0  # turns up to the last answer to learn
+    for n, (turn, given) in enumerate(zip(turns, value, strict=True), 1):
+        learns = is_missing(given.get(weight)) or _learns(given[weight])
+        if learns is None:
+            raise BadRow(f"has a turn of {weight} {given[weight]!r}, which is neither 0 nor 1")
+        if not learns:
+            turn["weight"] = 0
+        elif turn["role"] == "assistant":
+            wanted = n
     if not wanted:
         raise NotWanted(f"without an answer whose {weight} is not 0")
-    return turns[: wanted[-1] + 1]
+    return turns[:wanted]
 
 
 def _turn(turn: dict[str, Any]) -> Message:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from understudy.config import Config, CoverageConfig, SynthesisConfig, changed
-from understudy.config.source import Columns
 from understudy.data import answers, cleaning, coverage, formats, sources
 from understudy.data.reading import Raw, blocks
 from understudy.errors import BadInput
@@ -52,18 +51,10 @@ def _pinned(config: Config, group: str) -> Config:
     kind = formats.detect(names, where, source.format, source.columns)
     found = {
         f"{group}.columns.{leaf}": name
-        for leaf, name in formats.meaningful(raws, kind).items()
+        for leaf, name in formats.meaningful(raws, kind, source.columns).items()
         if getattr(source.columns, leaf) is None
     }
-    config = changed(config, found)
-    columns: Columns = getattr(config, group).columns
-    if columns.weight is not None and config.trainer.loss == "all":
-        raise BadInput(
-            f"{where} has turns with a {columns.weight}, which trainer.loss=all would not heed: it "
-            "trains on all that a conversation holds; give trainer.loss=answer, which trains on "
-            "the last answer alone"
-        )
-    return config
+    return changed(config, found)
 
 
 def _is_big(path: str) -> bool:

@@ -22,7 +22,7 @@ UNKNOWN = "Unknown"  # what LlamaDuo writes where there is no seed prompt
 
 def to_llamaduo(row: Coverage, category: str, seed_prompt: str = UNKNOWN) -> dict[str, Any]:
     """Keys in the published order; a synthetic row's `prompt_id` is our id, theirs is the model."""
-    turns = [{"content": turn["content"], "role": turn["role"]} for turn in row.messages]
+    turns = [{"content": turn["content"]} | turn for turn in row.messages]
     return {
         "generator": row.teacher if isinstance(row, Synthetic) else HUMAN,
         "prompt_id": row.id,

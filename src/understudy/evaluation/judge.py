@@ -136,7 +136,7 @@ def index_of(k: int, m: int) -> int:
 def conversation(messages: Sequence[Message]) -> str:
     """The instruction as a judge reads it: the last user turn, after earlier turns by speaker."""
     if len(messages) == 1:
-        return messages[0]["content"]
+        return str(messages[0]["content"])
     return "\n\n".join(
         f"{message['role'].capitalize()}:\n{message['content']}" for message in messages
     )

@@ -139,7 +139,7 @@ class Shadows:
         if opened.rest is not None:
             opened.close()
         elif opened.status < 300 and (talk := _talk(call.body, opened.body, is_stream=False)):
-            return talk[-1]["content"]
+            return str(talk[-1]["content"])
         return None
 
     async def _second_answer(self, call: ChatCall) -> str | None:

@@ -63,7 +63,10 @@ def _rows_of(group: str) -> Callable[[Config], dict[str, str]]:
 
     def files(config: Config) -> dict[str, str]:
         source = getattr(config, group)
-        return {"rows": _digest(Path(source.path).expanduser())} if source.kind == "file" else {}
+        found = {"rows": _digest(Path(source.path).expanduser())} if source.kind == "file" else {}
+        # Turns of weight 0 stay in the rows since the trainer heeds them; earlier rows lack them.
+        is_weighted = group != "inference" and source.columns.weight is not None
+        return found | ({"weights": "kept"} if is_weighted else {})
 
     return files
 

@@ -4,6 +4,7 @@ Pure functions; nothing here imports torch.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -11,20 +12,25 @@ from typing import Any, Literal, NamedTuple
 from understudy.config import TrainerConfig
 from understudy.errors import BadInput, Internal
 from understudy.models.load import chat_ids
-from understudy.records import Coverage
+from understudy.records import Coverage, shown
 
 _MOST_LOST = 0.2  # of the rows, unless coverage.tolerance allows more
+_REPLACEMENTS = ("a", "1")
 IGNORED = -100  # the label that torch's cross entropy skips
 Loss = Literal["answer", "all"]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation as tokens; the loss is on those after the first `masked`."""
+    """One conversation as tokens.
+
+    The loss is on those after the first `masked`, without the half-open ranges `unlearnt`.
+    """
 
     ids: tuple[int, ...]
     prompt_tokens: int
     is_prompt_trained: bool = False
+    unlearnt: tuple[tuple[int, int], ...] = ()  # turns of weight 0, where prompts are trained
 
     @property
     def masked(self) -> int:
@@ -34,7 +40,10 @@ class Encoded:
     @property
     def labels(self) -> list[int]:
         """The ids with the masked ones ignored."""
-        return [IGNORED] * self.masked + list(self.ids[self.masked :])
+        labels = [IGNORED] * self.masked + list(self.ids[self.masked :])
+        for begin, end in self.unlearnt:
+            labels[begin:end] = [IGNORED] * len(labels[begin:end])
+        return labels
 
 
 class Encodings(NamedTuple):
@@ -94,13 +103,47 @@ def encode_rows(
 def encode(row: Coverage, tokenizer: Any, stop_id: int, loss: Loss = "answer") -> Encoded | None:
     """The row as tokens, or None if its prompt's tokens are not the beginning of all tokens."""
     prompt = chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
-    ids = chat_ids(tokenizer, row.messages, row.id, add_generation_prompt=False)
+    ids = chat_ids(tokenizer, shown(row.messages), row.id, add_generation_prompt=False)
     if ids[: len(prompt)] != prompt:
         return None
+    unlearnt = [
+        _place(n, row, ids, tokenizer, stop_id)
+        for n, turn in enumerate(row.messages)
+        if loss == "all" and turn.get("weight") == 0
+    ]
     # Templates may write a newline after the stop token, which no model ever gets to generate.
     while len(ids) > len(prompt) and ids[-1] != stop_id and stop_id in ids[len(prompt) :]:
         ids = ids[:-1]
-    return Encoded(tuple(ids), len(prompt), loss == "all")
+    return Encoded(tuple(ids), len(prompt), loss == "all", tuple(unlearnt))
+
+
+def _place(
+    number: int, row: Coverage, ids: list[int], tokenizer: Any, stop_id: int
+) -> tuple[int, int]:
+    """The half-open range of a turn's text, and of the stop token after it, among the row's tokens.
+
+    Templates write earlier turns in other ways than the last, so no beginning of the conversation
+    tells. What stays when the text is replaced is not the turn's; of two replacements that differ
+    in their first and in their last character, at most one begins or ends as the text does.
+    """
+    before = after = len(ids)
+    for other in _REPLACEMENTS:
+        messages = shown(row.messages)
+        messages[number] = messages[number] | {"content": other}
+        there = chat_ids(tokenizer, messages, row.id, add_generation_prompt=False)
+        before = min(before, _common(ids, there))
+        after = min(after, _common(ids[::-1], there[::-1]))
+    begin, end = before, max(before, len(ids) - after)
+    # Some templates write a space before the stop token.
+    if stop_id in ids[end : end + 2]:
+        end = ids.index(stop_id, end) + 1
+    return begin, end
+
+
+def _common(some: list[int], others: list[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(some, others, strict=False))
+    return next((n for n, (one, other) in pairs if one != other), min(len(some), len(others)))
 
 
 class Adapter(NamedTuple):
@@ -159,13 +202,17 @@ def conversations(batch: Mapping[str, Any]) -> Iterator[Conversation]:
             yield Conversation(ids[row][:end], labels[row][:end])
 
 
-def check_batch(
-    batch: Iterable[Conversation], stop_id: int, masked: Mapping[tuple[int, ...], int]
-) -> None:
-    """Refuse a batch that would teach the wrong tokens; `masked` is what we encoded.
+def check_batch(batch: Iterable[Conversation], stop_id: int, rows: Iterable[Encoded]) -> None:
+    """Refuse a batch that would teach the wrong tokens; `rows` is what we encoded.
 
     Each of these faults trains in silence, with a loss that looks healthy.
     """
+    batch = list(batch)
+    there = {tuple(ids) for ids, _ in batch}
+    meant: defaultdict[tuple[int, ...], list[list[int]]] = defaultdict(list)
+    for row in rows:
+        if row.ids in there:
+            meant[row.ids].append(row.labels)
     for number, (ids, labels) in enumerate(batch):
         trained = [i for i, label in enumerate(labels) if label != IGNORED]
         if not trained:
@@ -176,11 +223,13 @@ def check_batch(
                 "its loss mask, so the model would never learn to stop: model.stop must begin "
                 "with the token that ends a turn in the chat template"
             )
-        start = masked.get(tuple(ids))
-        if start is None:
+        wanted = meant.get(tuple(ids))
+        if wanted is None:
             raise Internal(f"sequence {number} of the first batch is none of the encoded rows")
-        if trained != list(range(start, len(ids))):
+        if labels not in wanted:
+            right = [i for i, label in enumerate(wanted[0]) if label != IGNORED]
             raise Internal(
                 f"the loss of sequence {number} of the first batch is on tokens {trained[0]} to "
-                f"{trained[-1]}, not on {start} to {len(ids) - 1}, those it is meant for"
+                f"{trained[-1]}, not on {right[0]} to {right[-1]}, those it is meant for "
+                f"({len(trained)} tokens instead of {len(right)})"
             )

@@ -73,7 +73,8 @@ class Data(NamedTuple):
 
     def counts(self) -> dict[str, int]:
         """The part of the summary that the data tell."""
-        return {
+        unlearnt = sum(end - begin for row in self.train.rows for begin, end in row.unlearnt)
+        return ({"unlearnt_tokens": unlearnt} if unlearnt else {}) | {
             "rows": len(self.train.rows),
             "rows_over_length": self.train.over_length,
             "rows_misaligned": self.train.misaligned,
@@ -127,7 +128,7 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
         check_batch(
             trl_side.first_conversations(trainer),
             load.stop_id(tokenizer, config.model),
-            {row.ids: row.masked for row in data.train.rows},
+            data.train.rows,
         )
         if resumed:
             history = saved.history_of(resumed)
