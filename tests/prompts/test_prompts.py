@@ -248,9 +248,9 @@ def test_no_beginning_of_a_reply_is_mended_into_a_judgement(length: int) -> None
 
 @pytest.mark.parametrize("text", ["{" * 50_000, '{"a":' * 20_000, '{"' * 50_000, "{}" * 50_000])
 def test_a_long_odd_reply_is_read_in_a_moment(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert isinstance(judge.parse(text), judge.Unscored)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @ON_ANY_TEXT
