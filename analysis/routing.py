@@ -175,12 +175,23 @@ def _remarks(study: dict[str, Any]) -> list[str]:
         "LLM's accuracy. The gain is the mean accuracy above the hull of single LLMs (the zero "
         "router) over its range of costs; a router that is below it loses."
     ]
+    remarks += [f"- {note}" for note in study.get("notes", [])]
+    remarks += [_behind(line) for line in study["lines"] if line.get("ahead_low") is not None]
     remarks += [f"- {split.replace('_', ' ')}: {why}" for split, why in study["leaks"].items()]
     remarks += [
         f"- {split.replace('_', ' ')} does not apply: {why}"
         for split, why in study["inapplicable"].items()
     ]
     return remarks
+
+
+def _behind(line: dict[str, Any]) -> str:
+    """How much more ours gains than another router, on the same seeds."""
+    low, high = (labels.number(100 * line[f"ahead_{end}"], 2) for end in ("low", "high"))
+    return (
+        f"- {line['split'].replace('_', ' ')}: ours gains {labels.number(100 * line['ahead'], 2)} "
+        f"points more than {line['router']} [{low}, {high}] (95 %, over the draws of labels)"
+    )
 
 
 def _csv(lines: list[dict[str, Any]]) -> str:

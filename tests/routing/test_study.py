@@ -13,7 +13,7 @@ from understudy import locations
 from understudy.config.compose import Composer
 from understudy.errors import BadInput
 from understudy.routing import study
-from understudy.routing.benchmarks import BENCHMARKS, logpai
+from understudy.routing.benchmarks import BENCHMARKS, PRICED, logpai
 from understudy.routing.data import Outcomes
 from understudy.routing.value import Curve
 
@@ -60,7 +60,7 @@ def test_splits_that_do_not_apply_say_why() -> None:
     assert study.inapplicable(unique, "unseen_system") == "the data know no system"
     with pytest.raises(BadInput, match="the split unseen_template does not apply: the data know"):
         list(study.measure(unique, ["unseen_template"], "ours", [0], 0.2))
-    with pytest.raises(BadInput, match="nobody is no predictor; choose from ours, published"):
+    with pytest.raises(BadInput, match="nobody is no predictor; choose from ours, pub"):
         list(study.measure(unique, ["random"], "nobody", [0], 0.2))
     graded = replace(unique, success=unique.success * 0.5)
     with pytest.raises(BadInput, match="these scores are graded"):
@@ -98,7 +98,8 @@ def test_every_experiment_composes_and_names_a_benchmark(path: Path) -> None:
     overrides = [f"experiment=routing/{path.stem}", "routing.data=somewhere"]
     built = study.build(Composer(None).values(overrides))
     assert built.dataset == path.stem
-    assert built.dataset in BENCHMARKS
+    assert built.dataset in {**BENCHMARKS, **PRICED}
+    assert bool(built.prices) == (built.dataset in PRICED)
     assert built.data == "somewhere"
 
 
@@ -107,7 +108,11 @@ def test_every_experiment_composes_and_names_a_benchmark(path: Path) -> None:
     [
         ({"splits": ["sideways"]}, "routing.splits: sideways is none of random, unseen_line"),
         ({"dataset": "mmlu"}, "routing.dataset: mmlu is none of logpai"),
-        ({"seeds": {"theirs": 1}}, "routing.seeds: theirs is none of ours, published"),
+        (
+            {"seeds": {"theirs": 1}},
+            "routing.seeds: theirs is none of ours, published",
+        ),
+        ({"prices": {"gpt-4": "1/2"}}, "routing.prices: overruling has costs of its own"),
         ({"share": 2}, "routing: share=2 is not valid"),
         ({"learner": "oracle"}, "routing.learner: oracle is none of auto, forest"),
     ],

@@ -17,11 +17,15 @@ _EXAMPLES = """DATA is a table (CSV, JSONL, parquet) with a row per query: for e
 NAME with its success, 0 to 1, and NAME_cost with the USD of that call; a column text (or content,
 prompt, query) is what to learn from. Queries with empty successes are the ones to route.
 
+FrugalGPT's released database (SQLite) is a table, too, with --references NAME_train.csv, and again
+for NAME_test.csv; --table FILE writes it as a table and routes nothing.
+
 RUN is a migration: the judged answers of its local model and of its service.
 
 examples:
   understudy route predictions.csv --budget 5        the most accurate plan for 5 USD
   understudy route labels.csv --accuracy 0.9         the cheapest plan whose accuracy is promised
+  understudy route HEADLINES.sqlite --references HEADLINES_train.csv --table headlines.csv
   understudy route my-run --price-of gpt-4o=2.5/10   a router between local model and service
   understudy route experiment=routing/logpai routing.data=DIR      a published table beside ours
 
@@ -61,6 +65,11 @@ def register(verbs: Any) -> None:
         "--price-of", action="append", default=[], metavar="NAME=IN/OUT[/REQUEST]",
         help="of a model of a RUN, in USD per million tokens; local models are free",
     )  # fmt: skip
+    sub.add_argument(
+        "--references", action="append", default=[], type=Path, metavar="FILE",
+        help="right answers to the queries of FrugalGPT's database (CSV)",
+    )  # fmt: skip
+    sub.add_argument("--table", type=Path, metavar="FILE", help="write that database as a table")
     sub.add_argument("--metric", default="precision", help="of a RUN's judges (%(default)s)")
     sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
     sub.add_argument("--out", metavar="DIR", default="understudy-route", help="%(default)s")
@@ -80,6 +89,8 @@ def route(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.seed < 2**32:
         raise BadInput(f"--seed={arguments.seed} is no seed: give 0 to 4294967295")
     outcomes = _outcomes(arguments)
+    if arguments.table is not None:
+        return _convert(outcomes, arguments)
     goal = _goal(arguments)
     if outcomes.text is None or arguments.as_given:
         allocation = allocate.of_table(outcomes, goal, arguments.solver)
@@ -108,7 +119,7 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     """The table of a file, or that of runs."""
     from understudy.config.compose import runs_root
     from understudy.pipeline.record import find_run
-    from understudy.routing import costs, data, migration
+    from understudy.routing import costs, data, frugalgpt, migration
 
     files = [Path(text) for text in arguments.what if Path(text).is_file()]
     files = [path for path in files if path.name != "run.json"]
@@ -117,7 +128,15 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
             raise BadInput(f"{', '.join(arguments.what)}: give one file, or runs")
         if arguments.price_of:
             raise BadInput("--price-of is for runs; a table brings its costs")
+        if frugalgpt.is_database(files[0]):
+            return frugalgpt.read(files[0], arguments.references)
+        if arguments.references or arguments.table:
+            raise BadInput(
+                f"{files[0]} is no SQLite database: --references and --table are for one"
+            )
         return data.read(files[0])
+    if arguments.references or arguments.table:
+        raise BadInput("--references and --table are for a database, and none is given")
     for text in arguments.what:
         if Path(text).suffix in (".csv", ".parquet"):
             raise BadInput(f"{text} does not exist; give a CSV or parquet file, or runs")
@@ -125,6 +144,17 @@ def _outcomes(arguments: argparse.Namespace) -> "Outcomes":
     runs = [find_run(root, name) for name in arguments.what]
     prices = dict(costs.parse_price(text) for text in arguments.price_of)
     return migration.outcomes(runs, prices, arguments.metric)
+
+
+def _convert(outcomes: "Outcomes", arguments: argparse.Namespace) -> int:
+    """Write a released database as a table, and account for its rows."""
+    from understudy.routing import frugalgpt
+
+    frugalgpt.write_table(outcomes, arguments.table.expanduser())
+    for note in outcomes.notes:
+        print(note)
+    print(f"written: {arguments.table}")
+    return 0
 
 
 def _show(summary: dict[str, Any], allocation: "Routed", outcomes: "Outcomes") -> None:

@@ -8,8 +8,9 @@ seed, become a document: means and deviations over seeds, and what a paper print
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -21,8 +22,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from understudy.config import schema
 from understudy.config.source import STRICT
 from understudy.errors import BadInput
-from understudy.routing import optllm
-from understudy.routing.benchmarks import BENCHMARKS
+from understudy.routing import baselines, optllm
+from understudy.routing.benchmarks import BENCHMARKS, PRICED
+from understudy.routing.costs import parse_price
 from understudy.routing.data import Outcomes
 from understudy.routing.features import Bag, bags, fit_projection
 from understudy.routing.fitting import fit
@@ -71,13 +73,18 @@ class Study:
     splits: list[str]
     seeds: dict[str, Annotated[int, Field(ge=0)]]  # predictor -> how many
     learner: str
+    prices: dict[str, str] = field(default_factory=dict)  # IN/OUT of a table without costs
     published: list[Published] = field(default_factory=list)
 
     def load(self) -> Outcomes:
         """The data set; BadInput when `data` is not its directory."""
         if self.data is None:
             raise BadInput("routing.data is not set: give the directory with the published tables")
-        return BENCHMARKS[self.dataset](Path(self.data).expanduser())
+        place = Path(self.data).expanduser()
+        if self.dataset in PRICED:
+            prices = dict(parse_price(f"{name}={text}") for name, text in self.prices.items())
+            return PRICED[self.dataset](place, prices)
+        return BENCHMARKS[self.dataset](place)
 
 
 def build(values: dict[str, Any]) -> Study:
@@ -89,8 +96,10 @@ def build(values: dict[str, Any]) -> Study:
         study = TypeAdapter(Study).validate_python(values["routing"])
     except ValidationError as error:
         raise BadInput(f"routing: {schema.sentence(error, values['routing'], known)}") from None
+    if study.prices and study.dataset not in PRICED:
+        raise BadInput(f"routing.prices: {study.dataset} has costs of its own; leave prices out")
     for what, given, choices in (
-        ("dataset", [study.dataset], list(BENCHMARKS)),
+        ("dataset", [study.dataset], [*BENCHMARKS, *PRICED]),
         ("splits", study.splits, list(SPLITS)),
         ("seeds", list(study.seeds), list(PREDICTORS)),
         ("learner", [study.learner], ["auto", *FITS]),
@@ -130,7 +139,7 @@ def run(
 ) -> Iterator[Measurement]:
     """All rows: each predictor with its number of seeds; the published one on the first split."""
     for predictor, count in seeds.items():
-        wanted = splits if predictor == "ours" else splits[:1]
+        wanted = splits[:1] if predictor == "published" else splits
         yield from measure(outcomes, wanted, predictor, range(count), share, learner)
 
 
@@ -262,7 +271,34 @@ def _published(
     return _Found(Cut(cut.labelled, test), tables.bootstrap.mean, curves)
 
 
-PREDICTORS = {"ours": _ours, "published": _published}
+def _plain(
+    predict: Callable[..., Array],
+    router: str,
+    outcomes: Outcomes,
+    queries: Queries,
+    cut: Cut,
+    groups: Sequence[str] | None,
+    seed: int,
+    learner: str,
+) -> _Found:
+    """A baseline on the features, the groups and the price that ours has."""
+    projection = None
+    if not isinstance(queries, np.ndarray):
+        projection = fit_projection(_take(queries, cut.labelled), seed=seed)
+    known, asked = (features(_take(queries, rows), projection) for rows in cut)
+    names = [str(row) if groups is None else groups[row] for row in cut.labelled]
+    p = predict(known, outcomes.success[cut.labelled], asked, names, seed)
+    path = curve(p, outcomes.cost[cut.test], outcomes.success[cut.test])
+    return _Found(cut, p, {router: path})
+
+
+KNN, CLUSTERS = "k nearest neighbours", "k-means clusters"
+PREDICTORS: dict[str, Callable[..., _Found]] = {
+    "ours": _ours,
+    "published": _published,
+    "knn": partial(_plain, baselines.knn, KNN),
+    "clusters": partial(_plain, baselines.clusters, CLUSTERS),
+}
 
 
 def _take(queries: Queries, rows: NDArray[np.int64]) -> Any:
@@ -289,6 +325,7 @@ def document(study: Study, outcomes: Outcomes, rows: Sequence[Measurement]) -> d
         "matches": [_match(one, rows) for one in study.published if one.cost_at_highest],
         "inapplicable": {split: why for split, why in reasons.items() if why is not None},
         "leaks": leaks,
+        "notes": list(outcomes.notes),
         "lines": summarise(rows),
         "rows": [_row(row) for row in rows],
         "picture": _picture(outcomes, rows),
@@ -299,7 +336,9 @@ def summarise(rows: Sequence[Measurement]) -> list[dict[str, Any]]:
     """One line per split and router, and the zero router before those of its split.
 
     `saving` is over the seeds that reached the best single LLM's accuracy; `reached` counts them.
-    By its definition the zero router reaches it at no saving, and gains nothing.
+    By its definition the zero router reaches it at no saving, and gains nothing. The intervals are
+    Student's over the seeds, so over what was labelled and not over other data; `ahead` is how much
+    more ours gains on the same seeds.
     """
     lines = []
     for split in dict.fromkeys(row.split for row in rows):
@@ -307,13 +346,23 @@ def summarise(rows: Sequence[Measurement]) -> list[dict[str, Any]]:
         lines.append(_line(split, "zero router", first) | _ZERO)
         for router in dict.fromkeys(row.router for row in rows if row.split == split):
             part = [row for row in rows if (row.split, row.router) == (split, router)]
-            lines.append(_line(split, router, part))
+            ours = {
+                row.seed: row.gain for row in rows if (row.split, row.router) == (split, "ours")
+            }
+            more = [ours[row.seed] - row.gain for row in part if row.seed in ours]
+            ends = _limits([row.gain for row in part]), _limits([] if router == "ours" else more)
+            names = ("gain", "gain_low", "gain_high"), ("ahead", "ahead_low", "ahead_high")
+            line = _line(split, router, part)
+            for keys, values in zip(names, ends, strict=True):
+                line |= dict(zip(keys, values, strict=True))
+            lines.append(line)
     return lines
 
 
 _ZERO = {
     **dict.fromkeys(("labels", "seconds", "gain", "saving"), 0),
     **dict.fromkeys(("igd", "delta", "brier", "ece", "saving_sd", "gain_sd")),
+    **dict.fromkeys(("gain_low", "gain_high", "ahead", "ahead_low", "ahead_high")),
 }
 
 
@@ -361,6 +410,17 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _deviation(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _limits(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """The mean with Student's 95 % interval; without limits below two values."""
+    from scipy.special import stdtrit
+
+    mean, deviation = _mean(values), _deviation(values)
+    if mean is None or deviation is None:
+        return mean, None, None
+    half = float(stdtrit(len(values) - 1, 0.975)) * deviation / len(values) ** 0.5
+    return mean, mean - half, mean + half
 
 
 def _row(row: Measurement) -> dict[str, Any]:
