@@ -22,8 +22,8 @@ def test_a_change_that_the_gateway_refuses_is_taken_back_and_a_right_one_is_not_
 ) -> None:
     directory, root = tmp_path / "gateway", ["--root", str(tmp_path)]
     (tmp_path / "router.json").write_text("[]")
-    change = ["gateway", "set", "mode=route", "local=http://127.0.0.1:9/v1"]
     with stage() as star, gateway(directory, star.url) as running:
+        change = ["gateway", "set", "mode=route", f"local={star.url}"]
         before = control.read(directory / "control.json")
         assert main([*change, f"router={tmp_path}", *root]) == 2
         assert "the gateway does not take it" in capsys.readouterr().err
@@ -31,7 +31,10 @@ def test_a_change_that_the_gateway_refuses_is_taken_back_and_a_right_one_is_not_
         (directory / "control.json").write_text("{")
         until(lambda: running.get("/health").json()["problem"])
         control.write(directory / "control.json", BASE)
-        assert main(["gateway", "set", "local=http://127.0.0.1:9/v1", *root]) == 0
+        assert main(["gateway", "set", "local=http://127.0.0.1:9/v1", *root]) == 2
+        assert "does not answer: unreachable" in capsys.readouterr().err
+        assert control.read(directory / "control.json") == BASE
+        assert main(["gateway", "set", f"local={star.url}", *root]) == 0
         assert "in force" in capsys.readouterr().out
 
 
@@ -69,7 +72,7 @@ def test_set_rollback_and_status_speak_to_the_gateway_that_runs(
             assert said[1] == "in force"
             reply = httpx2.post(f"{url}/v1/chat/completions", json=ask(), trust_env=False)
             assert reply.headers["x-understudy-by"] == "local"
-            assert main(["gateway", "set", "local=http://127.0.0.1:9/v1", *root]) == 0
+            assert main(["gateway", "set", f"local={star.url}", *root]) == 0
             assert main(["gateway", "rollback", *root]) == 0
             assert small.url in capsys.readouterr().out
             assert main(["gateway", "status", *root]) == 0

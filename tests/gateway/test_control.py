@@ -95,8 +95,8 @@ def test_a_router_that_is_broken_is_told_and_the_next_change_is_seen(tmp_path: P
         artifact.load(folder)
     (folder / "router.npz").write_bytes(b"PK\x03\x04 cut off")
     (folder / "router.json").write_text('{"version": 1}')
-    local = {"local": "http://127.0.0.1:9/v1"}
     with stage() as star, gateway(tmp_path / "g", star.url) as running:
+        local = {"local": star.url}
         path = tmp_path / "g" / "control.json"
         routed = control.changed(BASE, {"mode": "route", "router": str(folder)} | local)
         control.write(path, routed)

@@ -221,7 +221,6 @@ def test_a_stream_that_broke_off_counts_as_broken(tmp_path: Path) -> None:
 # --- sides ---------------------------------------------------------------------------------------
 
 
-@seen
 @pytest.mark.parametrize(
     "named", [{"user": "app"}, {"metadata": {"session_id": "s"}}, {"safety_identifier": "x"}]
 )
@@ -242,7 +241,6 @@ def test_an_id_that_all_share_does_not_put_all_on_one_side(
 # --- settings ------------------------------------------------------------------------------------
 
 
-@seen
 @pytest.mark.slow
 def test_the_next_command_line_wins_and_both_values_are_said(tmp_path: Path) -> None:
     with stage() as star, stage() as small:
@@ -265,7 +263,6 @@ def httpx_get(url: str) -> dict[str, Any]:
     return found
 
 
-@seen
 def test_a_start_that_fails_keeps_nothing(tmp_path: Path) -> None:
     held = tmp_path / "gateway"
     with stage() as star, gateway(tmp_path / "other", star.url) as running:
@@ -436,7 +433,6 @@ def test_logs_are_cut_into_files_and_old_ones_go(tmp_path: Path) -> None:
 # --- the local model's health --------------------------------------------------------------------
 
 
-@seen
 @pytest.mark.parametrize("how", ["dead", "broken", "silent"])
 def test_a_local_model_that_does_not_answer_comes_not_into_force(tmp_path: Path, how: str) -> None:
     wrong: dict[str, Any] = {"status": 500} if how == "broken" else {}
@@ -453,7 +449,6 @@ def test_a_local_model_that_does_not_answer_comes_not_into_force(tmp_path: Path,
         assert running.post().headers["x-understudy-by"] == "service"
 
 
-@seen
 def test_a_local_model_that_fails_after_set_brings_the_control_before_back(tmp_path: Path) -> None:
     with stage() as star, stage() as small, gateway(tmp_path, star.url) as running:
         path = tmp_path / "control.json"
@@ -484,7 +479,6 @@ def test_the_service_is_asked_through_the_proxy_of_the_environment(
             assert proxy.headers[0]["host"] == "star.invalid"
 
 
-@seen
 def test_an_idle_connection_is_kept_longer_than_clients_keep_it(tmp_path: Path) -> None:
     from understudy.gateway import server
 
@@ -492,7 +486,6 @@ def test_an_idle_connection_is_kept_longer_than_clients_keep_it(tmp_path: Path) 
         assert server.server(running.state).config.timeout_keep_alive > 75
 
 
-@seen
 def test_the_url_is_there_when_it_is_said(tmp_path: Path) -> None:
     import socket
 
@@ -506,7 +499,6 @@ def test_the_url_is_there_when_it_is_said(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1).close()
 
 
-@seen
 def test_collect_hides_what_was_hidden_and_keeps_the_mark_of_a_rehearsal(tmp_path: Path) -> None:
     from understudy.rehearsal.server import RehearsalServer
 
@@ -527,7 +519,6 @@ def test_collect_hides_what_was_hidden_and_keeps_the_mark_of_a_rehearsal(tmp_pat
     assert json.loads(out.read_text())["source"].startswith("rehearsal:")
 
 
-@seen
 def test_a_router_is_found_in_the_folder_above_it(tmp_path: Path) -> None:
     (tmp_path / "router").mkdir()
     (tmp_path / "router" / "router.json").write_text("{}")
@@ -537,7 +528,6 @@ def test_a_router_is_found_in_the_folder_above_it(tmp_path: Path) -> None:
         control.changed(Control("record"), local | {"router": str(tmp_path.parent)})
 
 
-@seen
 def test_every_verb_takes_the_gateway_s_service_by_its_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -545,7 +535,6 @@ def test_every_verb_takes_the_gateway_s_service_by_its_name(
     assert "gateway.service.model: 'gpt-4o'" in capsys.readouterr().out
 
 
-@seen
 @pytest.mark.slow
 def test_rehearse_plays_the_service_before_a_gateway(tmp_path: Path) -> None:
     import signal

@@ -59,9 +59,10 @@ def _gateway(arguments: argparse.Namespace) -> int:
         if verb not in _VERBS:
             raise BadInput(f"gateway {verb} is not known; choose from {', '.join(_VERBS)}")
     given = {} if verb is None else _pairs(verb, words)
-    config = _config([] if given or verb else words, arguments)
+    config = composed([] if given or verb else words, arguments)
     if verb is None:
-        return _serve(config)
+        names = (word.partition("=")[0] for word in words)
+        return _serve(config, {name.removeprefix("gateway.") for name in names})
     directories = [directory_of(config, rehearsal) for rehearsal in (False, True)]
     known = [each for each in directories if (each / "control.json").is_file()]
     if not known:
@@ -85,15 +86,13 @@ def _pairs(verb: str, words: list[str]) -> dict[str, str]:
     return found
 
 
-def _config(overrides: list[str], arguments: argparse.Namespace) -> "Config":
-    """The composed config; `gateway.service=NAME` borrows a file of conf/service."""
+def composed(overrides: list[str], arguments: argparse.Namespace) -> "Config":
+    """The composed config."""
     from understudy import config
     from understudy.config.command_line import override
     from understudy.config.compose import compose
 
-    name = "gateway.service="
-    told = [f"+service@{word}" if word.startswith(name) else word for word in overrides]
-    told += [override("paths.root", arguments.root)] if arguments.root else []
+    told = [*overrides, *([override("paths.root", arguments.root)] if arguments.root else [])]
     return config.build(compose(told, arguments.config_dir))
 
 
@@ -103,7 +102,8 @@ def directory_of(config: "Config", is_rehearsal: bool) -> Path:
     return root / "rehearsal" / "gateway" if is_rehearsal else root / "gateway"
 
 
-def _serve(config: "Config") -> int:
+def _serve(config: "Config", told: set[str]) -> int:
+    """Start it; what is `told` by name counts more than what the last start has left."""
     from understudy.config import changed
     from understudy.models import ranks
 
@@ -124,10 +124,13 @@ def _serve(config: "Config") -> int:
     settings = config.gateway
     client_key = _client_key(settings.host, settings.key_env)
     endpoint = _endpoint(config, client_key)
-    state = GatewayState(settings, directory_of(config, is_rehearsal), endpoint, client_key)
+    directory = directory_of(config, is_rehearsal)
+    state = GatewayState(settings, directory, endpoint, client_key, told)
     with server.bound(state) as (listening, url):
         control = state.live.control
         print(f"{url}/v1: {_sentence(control)}", flush=True)
+        for sentence in state.live.differences:
+            print(sentence, file=sys.stderr)
         if not state.live.is_first:
             where = state.directory / "control.json"
             print(f"as {where} says; `understudy gateway set` changes it", file=sys.stderr)
@@ -205,6 +208,8 @@ def _taken_over(directory: Path, made: "Control") -> str:
             return "in force"
         if has_looked and said["problem"]:
             raise BadInput(f"the gateway does not take it: {said['problem']}")
+        if said["checking"]:  # the local model is asked, which has its own deadline
+            until = time.monotonic() + _WAIT_S
         time.sleep(0.05)
     if said is None:
         return "no gateway runs; it counts from the next start"
@@ -246,6 +251,8 @@ def _status(directory: Path) -> int:
     print(f"{said['url']}: {said['status']}, process {said['pid']}")
     for name in said["resting"]:
         print(f"{name} has failed several times in a row")
+    for note in said["notes"]:
+        print(note)
     if said["problem"]:
         print(f"the control file is not in force: {said['problem']}")
     return 0

@@ -3,6 +3,8 @@
 import argparse
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 _HELP = "play every paid service on this machine: understudy rehearse -- run KEY=VALUE…"
 _DETAIL = "Alone it serves until Ctrl-C; no key is needed, nothing is paid."
-_VERBS = ("run", "plan", "preview", "config")
+_VERBS = ("run", "plan", "preview", "config", "gateway")
+Totals = tuple[int, int, int, int]  # calls, micro-dollars, uncertain calls, at most their money
 
 
 def register(verbs: Any) -> None:
@@ -61,7 +64,7 @@ def _serve(server: "RehearsalServer") -> None:
 class _Command(NamedTuple):
     words: list[str]
     prices: "dict[str, Prices]"  # by model
-    journal: Path
+    ledger: Callable[[], Totals]  # what has been written down so far
 
 
 def _read(words: list[str], verbs: "dict[str, VerbParser]") -> _Command:
@@ -72,6 +75,8 @@ def _read(words: list[str], verbs: "dict[str, VerbParser]") -> _Command:
     if words[0] not in _VERBS:
         raise BadInput(f"rehearse cannot do {words[0]}; choose from {', '.join(_VERBS)}")
     known = verbs[words[0]].parse_args(words[1:])
+    if words[0] == "gateway":
+        return _of_gateway(words, known)
     # as if a rehearsal server were there already
     given = [*known.overrides, "rehearsal.url=http://127.0.0.1"]
     configs, _ = configs_of(given, known.config_dir)
@@ -79,24 +84,40 @@ def _read(words: list[str], verbs: "dict[str, VerbParser]") -> _Command:
     return _Command(
         words,
         {service.model: service.prices for service in services if service.prices is not None},
-        run.run_root(configs[0]) / "journal",
+        partial(_ledger, run.run_root(configs[0]) / "journal"),
     )
+
+
+def _of_gateway(words: list[str], known: argparse.Namespace) -> _Command:
+    """A gateway that starts, before a stand-in for its service."""
+    from understudy.cli import gateway
+
+    if known.words and "=" not in known.words[0]:
+        raise BadInput(
+            f"rehearse cannot do gateway {known.words[0]}; type it without `rehearse`: it speaks "
+            "to the gateway that runs"
+        )
+    config = gateway.composed(known.words, known)
+    service = config.gateway.service
+    prices = {} if service is None or not service.prices else {service.model: service.prices}
+    directory = gateway.directory_of(config, is_rehearsal=True)
+    return _Command(words, prices, partial(_booked, directory / "requests"))
 
 
 def _perform(command: _Command, verbs: "dict[str, VerbParser]", server: "RehearsalServer") -> int:
     """Run the verb against the server, and print what both sides have written down."""
-    before = _ledger(command.journal)
+    before = command.ledger()
     verb, *words = command.words
     arguments = verbs[verb].parse_args([f"rehearsal.url={server.url}", *words])
     try:
         return int(arguments.verb(arguments) or 0)
     finally:  # what stopped it is said after this, with the command that was typed
-        _compare(server.bill(), command.journal, before)
+        _compare(server.bill(), command.ledger(), before)
 
 
-def _compare(bill: "Bill", journal: Path, before: tuple[int, int, int, int]) -> None:
+def _compare(bill: "Bill", after: Totals, before: Totals) -> None:
     """Print the bill, and what the ledger has added to what it held before."""
-    spent = [now - then for now, then in zip(_ledger(journal), before, strict=True)]
+    spent = [now - then for now, then in zip(after, before, strict=True)]
     calls, microusd, uncertain_calls, uncertain_microusd = spent
     print(_bill(bill), file=sys.stderr)
     words = [f"the ledger: {calls} calls, {_dollars(microusd)}"]
@@ -113,8 +134,20 @@ def _bill(bill: "Bill") -> str:
     return f"{text}; faults played: {played}" if played else text
 
 
-def _ledger(directory: Path) -> tuple[int, int, int, int]:
-    """Calls, micro-dollars, uncertain calls, and at most their micro-dollars."""
+def _booked(directory: Path) -> Totals:
+    """What the logs of a gateway hold."""
+    from understudy.gateway import log
+
+    exact, bounds = list[int](), list[int]()
+    for path in directory.glob("*.jsonl"):
+        for line in log.read(path):
+            if amount := int(line.get("microusd") or 0):
+                (bounds if line.get("is_bound") else exact).append(amount)
+    return len(exact), sum(exact), len(bounds), sum(bounds)
+
+
+def _ledger(directory: Path) -> Totals:
+    """What a journal holds."""
     from understudy.services.journal import open_journal
 
     if not directory.is_dir():

@@ -76,7 +76,7 @@ def collect(
     is_small = len(sizes) == len(paths) and sum(sizes) < _ALONE_UP_TO
     collector = _Collector()
     with ExitStack() as stack:
-        file = stack.enter_context(_appearing(out))
+        file = stack.enter_context(_appearing(out, paths))
         waiting = stack.enter_context(Waiting())
         pool = None if jobs == 1 or is_small else stack.enter_context(_pool(jobs))
         for path in paths:
@@ -204,12 +204,19 @@ def _prepare() -> None:
 
 
 @contextmanager
-def _appearing(out: Path) -> Iterator[IO[bytes]]:
-    """A file that is there, whole, only when the block ends well."""
+def _appearing(out: Path, paths: Sequence[str]) -> Iterator[IO[bytes]]:
+    """A file that is there, whole, only when the block ends well.
+
+    It is read by no more people than all of the logs are.
+    """
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        mode = temporary.stat().st_mode
+        for path in paths:
+            mode &= 0o777 if path == reading.STDIN else Path(path).stat().st_mode | 0o600
+        temporary.chmod(mode & 0o777)
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error.strerror}") from None
     try:

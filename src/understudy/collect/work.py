@@ -146,7 +146,7 @@ def row(
         "messages": messages,
         "task": task,
         "licence": licence,
-        "source": f"{form.name}:{exchange.model}" if exchange.model else form.name,
+        "source": _source(exchange, form),
         "split": None,
     }
     try:
@@ -163,6 +163,14 @@ def row(
         redacted=dict(redacted),
         line=line,
     )
+
+
+def _source(exchange: LoggedExchange, form: Format) -> str:
+    """Where a row is from; of a gateway before stand-ins, that no LLM has answered."""
+    marks = (fact.get("metadata") for fact in exchange.facts)
+    is_rehearsal = any(isinstance(mark, dict) and mark.get("rehearsal") is True for mark in marks)
+    source = f"{form.name}:{exchange.model}" if exchange.model else form.name
+    return f"rehearsal:{source}" if is_rehearsal else source
 
 
 def _without_thoughts(exchange: LoggedExchange, changed: Counter[str]) -> LoggedExchange:

@@ -74,6 +74,8 @@ def _as_typed(word: str) -> str:
     key, _, text = word.partition("=")
     if is_hydras(text):
         return word
+    if key == "gateway.service":  # a file of conf/service, which the gateway borrows
+        return f"+service@{word}"
     if key.lstrip("+") in PATHS:
         if "," in text and not Path(text).expanduser().exists():
             several = ",".join(map(quoted, text.split(",")))

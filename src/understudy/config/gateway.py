@@ -17,8 +17,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class GatewayConfig:
     """Where it listens, whom it asks, and what it keeps.
 
-    `mode`, `share`, `local`, `local_model` and `router` are those of the first start: later they
-    are changed, without a restart, by `understudy gateway set`.
+    `mode`, `share`, `local`, `local_model` and `router` count where the command line gives them;
+    else they are as the last start and `understudy gateway set` left them.
     """
 
     host: str

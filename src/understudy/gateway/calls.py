@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -114,19 +114,32 @@ def understand(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
     return ChatCall(raw, body, headers)
 
 
-def conversation(call: ChatCall) -> bytes:
+def conversation(call: ChatCall, shared: Container[bytes] = ()) -> bytes:
     """Return what stays the same through a conversation: its id, its user's, else how it began."""
-    if call.talk is not None:
-        return f"talk {call.talk}".encode()
+    return named(call, shared) or beginning(call)[0]
+
+
+def named(call: ChatCall, shared: Container[bytes] = ()) -> bytes | None:
+    """Return the id of a conversation or of its user; one that is `shared` by all is none."""
+    if call.talk is not None and (key := f"talk {call.talk}".encode()) not in shared:
+        return key
     places = [each for each in (call.body, call.body.get("metadata")) if isinstance(each, dict)]
     for name in (*_NAMES, *_USERS):
         found = next((each[name] for each in places if each.get(name) is not None), None)
         if isinstance(found, str | int) and not isinstance(found, bool) and found != "":
-            return f"{name} {found}".encode(errors="surrogatepass")
+            key = f"{name} {found}".encode(errors="surrogatepass")
+            if key not in shared:
+                return key
+    return None
+
+
+def beginning(call: ChatCall, answers: int = 0) -> tuple[bytes, bool]:
+    """Return how a conversation began, with some answers, and whether nothing follows that."""
     turns = call.body["messages"]
     roles = [turn.get("role") if isinstance(turn, dict) else None for turn in turns]
     first = roles.index("user") + 1 if "user" in roles else len(turns)
-    return json.dumps(turns[:first], sort_keys=True).encode()
+    begun = json.dumps(turns[: first + answers], sort_keys=True).encode()
+    return begun, first + answers >= len(turns)
 
 
 class Cluster(NamedTuple):
@@ -136,17 +149,18 @@ class Cluster(NamedTuple):
     group_of: Literal["user", "conversation", "start"]  # start: nobody told either
 
 
-def cluster(call: ChatCall) -> Cluster:
-    """Return the user, else the conversation, else how it began.
+def cluster(call: ChatCall, shared: Container[bytes] = ()) -> Cluster:
+    """Return the user, else the conversation, else how it began; what all have is no user.
 
     What one user asks is no independent sample, in however many conversations.
     """
-    users = [call.body.get(name) for name in _USERS]
-    user = next((str(found) for found in users if isinstance(found, str | int) and found), None)
-    if user is not None:
-        whose = f"user {user}".encode(errors="surrogatepass")
-        return Cluster(hashlib.sha256(whose).hexdigest()[:16], "user")
-    whose = conversation(call)
+    for name in _USERS:
+        user = call.body.get(name)
+        key = f"{name} {user}".encode(errors="surrogatepass")
+        if isinstance(user, str | int) and user and key not in shared:
+            whose = f"user {user}".encode(errors="surrogatepass")
+            return Cluster(hashlib.sha256(whose).hexdigest()[:16], "user")
+    whose = conversation(call, shared)
     return Cluster(
         hashlib.sha256(whose).hexdigest()[:16],
         "start" if whose.startswith(b"[") else "conversation",

@@ -8,7 +8,7 @@ keeps the control that it began under, so a change drops nothing.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -134,6 +134,39 @@ def rolled_back(control: Control) -> Control:
     return _checked(replace(control, locals=control.locals[:-1]))
 
 
+def taking(control: Control, config: GatewayConfig, given: Container[str]) -> Control:
+    """Return the control with what a command line has `given`; BadInput for what cannot be."""
+    values: dict[str, Any] = {
+        name: getattr(config, name) for name in ("mode", "share", "router") if name in given
+    }
+    if "local" in given or "local_model" in given:
+        was = control.local
+        url = config.local if "local" in given else was.url if was is not None else None
+        named = None if url is None else Local(url, config.local_model)
+        if named is None:
+            values["locals"] = ()
+        elif named != was:
+            values["locals"] = (*control.locals, named)[-_KEPT:]
+    return _checked(replace(control, **values))
+
+
+def differences(now: Control, before: Control) -> list[str]:
+    """Return what differs, each as one sentence with both values."""
+    found = []
+    for name in _KEYS:
+        values = [
+            (control.local.url if control.local else None)
+            if name == "local"
+            else (control.local.model if control.local else None)
+            if name == "local_model"
+            else getattr(control, name)
+            for control in (now, before)
+        ]
+        if values[0] != values[1]:
+            found.append(f"{name}={values[0]} counts, as given; before it was {name}={values[1]}")
+    return found
+
+
 def _checked(control: Control) -> Control:
     """Return a control whose parts agree; BadInput says what does not."""
     local = control.local
@@ -143,39 +176,63 @@ def _checked(control: Control) -> Control:
         raise BadInput(f"local={local.url} is no address; e.g. http://127.0.0.1:8000/v1")
     if control.mode == "route" and control.router is None:
         raise BadInput("mode=route needs router=DIR, the folder that `understudy route` wrote")
-    if control.router is not None and not (Path(control.router) / "router.json").is_file():
-        raise BadInput(f"router={control.router} holds no router.json")
+    if control.router is not None:
+        places = (Path(control.router), Path(control.router) / "router")  # as `route` prints it
+        folder = next((place for place in places if (place / "router.json").is_file()), None)
+        if folder is None:
+            raise BadInput(f"router={control.router} holds no router.json")
+        return replace(control, router=str(folder))
     return control
 
 
 class Live:
-    """The control of a running gateway, and the router that goes with it."""
+    """The control of a running gateway, and the router that goes with it.
 
-    def __init__(self, path: Path, config: GatewayConfig, service: Service) -> None:
+    What a start is `given` counts; the rest is as the file says that the last start has left.
+    Nothing is written before `keep`, so a start that fails leaves all as it was.
+    """
+
+    def __init__(
+        self, path: Path, config: GatewayConfig, service: Service, given: Container[str] = ()
+    ) -> None:
         self._path, self._service = path, service
-        self.is_first = not path.exists()
-        if self.is_first:
-            found = first(config)
-            _router(found, service)  # or what is wrong with it, before it is kept
-            write(path, found)
         self.seen = signature(path)  # before it is read: what comes later is not missed
-        self.control, self.router = self._read()
+        before = read(path)
+        self.is_first = before is None
+        self.control = first(config) if before is None else taking(before, config, given)
+        self.differences = [] if before is None else differences(self.control, before)
+        self.router = _router(self.control, service)
+        self._is_kept = self.control == before
         self.problem: str | None = None
 
-    def look(self) -> bool:
-        """Take over what has changed, and return whether anything has."""
+    def keep(self) -> None:
+        """Write down what this start has changed."""
+        if not self._is_kept:
+            self.put(self.control, self.router)
+            self._is_kept = True
+
+    def look(self) -> tuple[Control, Router | None] | None:
+        """Return what has been changed in the file; it counts from `take`."""
         if (seen := signature(self._path)) == self.seen:
-            return False
-        self.seen = seen
+            return None
+        self.seen, self.problem = seen, None
         try:
-            self.control, self.router = self._read()
+            return self._read()
         except BadInput as error:
             self.problem = str(error)
         except Exception as error:  # whatever it is, the next change must still be seen
             self.problem = f"{self._path} cannot be taken over: {error!r}"
-        else:
-            self.problem = None
-        return self.problem is None
+        return None
+
+    def take(self, control: Control, router: Router | None) -> None:
+        """Let a control count from now on."""
+        self.control, self.router = control, router
+
+    def put(self, control: Control, router: Router | None) -> None:
+        """Let a control count from now on, and write it down."""
+        write(self._path, control)
+        self.seen = signature(self._path)
+        self.take(control, router)
 
     def _read(self) -> tuple[Control, Router | None]:
         found = read(self._path)
@@ -210,12 +267,15 @@ class Choice(NamedTuple):
     place: float  # of the conversation among all, evenly from 0 to 100
 
 
-def choose(control: Control, call: ChatCall, router: Router | None) -> Choice:
+def choose(
+    control: Control, call: ChatCall, router: Router | None, key: bytes | None = None
+) -> Choice:
     """Return whom to ask; what the mode does not let answer is never asked, whatever fails.
 
-    A conversation keeps its side while the share stays, and a growing share moves none back.
+    A conversation keeps its side while the share stays, and a growing share moves none back;
+    `key` is what stays the same through it, where more is known of that than the call tells.
     """
-    digest = hashlib.blake2b(conversation(call), digest_size=8).digest()
+    digest = hashlib.blake2b(conversation(call) if key is None else key, digest_size=8).digest()
     place = int.from_bytes(digest) / 2**64 * 100
     match control.mode:
         case "record" | "shadow":

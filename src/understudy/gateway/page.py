@@ -60,6 +60,7 @@ def render(state: GatewayState) -> str:
         f"The control file is not in force: {live.problem}" if live.problem else "",
         f"{numbers.unwritten:,} log lines could not be written" if numbers.unwritten else "",
         *(f"{name} has failed several times in a row" for name in state.open_breakers()),
+        *state.notes,
     ]
     banners = "".join(f'<p class="banner">{escape(text)}</p>' for text in warnings if text)
     local = (

@@ -29,7 +29,7 @@ class Relay:
     def __init__(self, state: GatewayState, shadows: Shadows, call: ChatCall, send: Send) -> None:
         self._state, self._shadows, self._call, self._send = state, shadows, call, send
         self._control = state.live.control  # it keeps this one to its end
-        self._choice = choose(self._control, call, state.live.router)
+        self._choice = choose(self._control, call, state.live.router, state.key(call))
         self._by: Who | None = None
         self._tried: list[tuple[str, str, int]] = []  # who, why not, milliseconds
         self._refusal: tuple[Who, Opened] | None = None
@@ -96,6 +96,7 @@ class Relay:
         except Lost as lost:
             self._settle(None, lost.may_be_billed)
             breaker.failed(is_trial)
+            state.heard(target.who, self._control, has_failed=True)
             self._failed(target, lost.why, began, lost.reason)
             if target.who == "service":
                 self._refusal = None  # of the local model; that the service is gone is the reason
@@ -106,7 +107,10 @@ class Relay:
         has_service_failed = any(
             who == "service" and why not in ("cap", "resting") for who, why, _ in self._tried
         )
-        if is_failure(opened.status, has_own_key=not target.passes_key):
+        has_failed = is_failure(opened.status, has_own_key=not target.passes_key)
+        if has_failed or opened.status < 400:  # others may be the client's mistake
+            state.heard(target.who, self._control, has_failed)
+        if has_failed:
             breaker.failed(is_trial)
         else:
             breaker.succeeded()
@@ -188,6 +192,7 @@ class Relay:
             target = await self._state.target(self._by, self._control)
             lost.said = without_keys(lost.said, target, self._call)
             self._state.breaker(target).failed()
+            self._state.heard(self._by, self._control, has_failed=True)
             self._state.numbers.failed(self._by, f"{lost.why} in the answer")
         self._tried.append((str(self._by), f"{lost.reason} in the answer", self._ms()))
         return lost.reason

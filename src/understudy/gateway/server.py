@@ -47,6 +47,10 @@ from understudy.store.artifacts import write_atomically
 
 ADDRESS = "address.json"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_BACKLOG = 4096  # connections that wait to be taken
+_IDLE_S = (
+    120  # longer than clients and load balancers keep a connection; who closes first loses none
+)
 _END_S = 30  # that requests in flight have when the gateway ends
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 
@@ -276,7 +280,8 @@ def server(state: GatewayState) -> uvicorn.Server:
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_END_S,
-        backlog=4096,
+        timeout_keep_alive=_IDLE_S,
+        backlog=_BACKLOG,
     )
     return uvicorn.Server(config)
 
@@ -299,11 +304,13 @@ def bound(state: GatewayState) -> Iterator[tuple[socket.socket, str]]:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listening.bind((host, port))
+                listening.listen(_BACKLOG)  # or who reads the URL may come too early
             except OSError as error:
                 raise EnvironmentFailed(
                     f"{host}:{port} cannot be opened ({error.strerror}); choose another "
                     "gateway.port, or 0 for a free one"
                 ) from None
+            state.live.keep()
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{listening.getsockname()[1]}"
             address = state.directory / ADDRESS

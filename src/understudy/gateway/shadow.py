@@ -115,7 +115,10 @@ class Shadows:
             state.numbers.shadowed("failed")
             return
         row = {"id": call.id, "time": round(time.time(), 3), "rehearsal": service.rehearsal}
-        row |= cluster(call)._asdict() | {"prompt": prompt, "reference": said["content"]}
+        row |= cluster(call, state.sides.shared)._asdict() | {
+            "prompt": prompt,
+            "reference": said["content"],
+        }
         name = target.model or "local"
         name = f"{name} (local)" if name == service.model else name
         rows = [row | {"candidate": local, "generator": name} | seconds]

@@ -3,18 +3,23 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from understudy.config.gateway import GatewayConfig
 from understudy.errors import BadInput
+from understudy.gateway.calls import ChatCall
 from understudy.gateway.control import LOOK_S, Control, Live, Local, Who
 from understudy.gateway.log import DayLog
 from understudy.gateway.numbers import Numbers
+from understudy.gateway.probation import Probation
+from understudy.gateway.sides import Sides
 from understudy.gateway.spend import Spend
-from understudy.gateway.upstream import Breaker, Target, Upstream
+from understudy.gateway.upstream import Breaker, Lost, Target, Upstream
 from understudy.services.providers import Endpoint
+from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import translation_of
 
 CONTROL = "control.json"
@@ -32,6 +37,7 @@ class GatewayState:
         directory: Path,
         endpoint: Endpoint | None,
         client_key: str | None,
+        given: Container[str] = (),
     ) -> None:
         service = config.service
         if service is None or endpoint is None:
@@ -48,7 +54,8 @@ class GatewayState:
             )
         self.config, self.directory, self.service = config, directory, service
         self.client_key = client_key
-        self.live = Live(directory / CONTROL, config, service)
+        self.live = Live(directory / CONTROL, config, service, given)
+        self.sides = Sides(self.note)
         self.numbers = Numbers()
         self.spend = Spend(service, config.usd_per_day, directory / "requests")
         self.requests, self.pairs = self.day_log("requests"), self.day_log("pairs")
@@ -72,6 +79,8 @@ class GatewayState:
         self._models: dict[str, str] = {}  # the first that a server lists, by its address
         self._breakers: dict[str, Breaker] = {}  # by address
         self._watching: asyncio.Task[None] | None = None
+        self._is_checking = False
+        self._trial: Probation | None = None
 
     async def open(self) -> None:
         """Open connections, and begin to watch the control."""
@@ -119,6 +128,28 @@ class GatewayState:
             self._breakers[target.url] = found
         return found
 
+    def key(self, call: ChatCall) -> bytes | None:
+        """Return what stays the same through a conversation, where a side hangs on it."""
+        config, mode = self.config, self.live.control.mode
+        is_even = config.record_share in (0, 100) and config.shadow_share in (0, 100)
+        return None if is_even and mode not in ("split", "shadow") else self.sides.key(call)
+
+    def heard(self, who: Who, control: Control, has_failed: bool) -> None:
+        """Count how a call went; a change of control that the local model fails is undone."""
+        trial = self._trial
+        if trial is None or who != "local" or control is not self.live.control:
+            return
+        if trial.ends_badly(has_failed):
+            assert control.local is not None, "it has been asked"
+            self._trial = None
+            self.live.put(trial.before, trial.router)
+            self._models.clear()
+            self.note(
+                f"{time.strftime('%H:%M:%S', time.gmtime())} UTC: the local model at "
+                f"{control.local.url} failed {trial.failures} calls since the change: back to mode "
+                f"{trial.before.mode}, as it was before"
+            )
+
     def open_breakers(self) -> list[str]:
         """Return who is left alone at the moment."""
         resting = [url for url, breaker in self._breakers.items() if breaker.is_open]
@@ -145,6 +176,7 @@ class GatewayState:
             "control": control.digest,
             "problem": self.live.problem,
             "seen": self.live.seen,
+            "checking": self._is_checking,
             "notes": list(self.notes),
             "resting": self.open_breakers(),
             "pid": os.getpid(),
@@ -163,14 +195,50 @@ class GatewayState:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if self.live.look():
-                self._models.clear()
+            if (found := self.live.look()) is None:
+                continue
+            control, router = found
+            self._models.clear()
+            self._is_checking = True
+            problem = await self._unhealthy(control)
+            if problem is not None:
+                self.live.problem = problem
+            else:
+                before = self.live.control, self.live.router
+                self.live.take(control, router)
                 await self._name_local()
+                is_other = (control.mode, control.share, control.local) != (
+                    (before[0].mode, before[0].share, before[0].local)
+                )
+                if is_other and self.config.trial_s:
+                    self._trial = Probation(*before, self.config.trial_s)
+            self._is_checking = False
+
+    async def _unhealthy(self, control: Control) -> str | None:
+        """Return why the local model of a control is not to be relied on; None when it answers."""
+        now, local = self.live.control, control.local
+        is_new = local != now.local or (control.mode != now.mode and control.mode != "record")
+        if local is None or not is_new:
+            return None
+        target = await self.target("local", control)
+        turn = {"role": "user", "content": "Answer with one word: yes or no?"}
+        body = {"model": target.model or "local", "messages": [turn], "max_tokens": 16}
+        call = ChatCall(chat.dumps(body), body, {})
+        try:
+            opened = await self.upstream.ask(target, call, self.config.deadline_s)
+        except Lost as lost:
+            return f"local={local.url} does not answer: {lost.reason}"
+        opened.close()
+        if opened.status >= 400:
+            said = opened.body[:300].decode("utf-8", "replace")
+            return f"local={local.url} answers with status {opened.status}: {said}"
+        return None
 
     async def _name_local(self) -> None:
         """Ask for the local model's name before a request has to."""
-        if self.live.control.local is not None:
-            await self._model(self.live.control.local)
+        local = self.live.control.local
+        if local is not None and await self._model(local) is None:
+            self.note(f"the local model at {local.url} does not say its name; is it there?")
 
 
 def _key(variable: str | None) -> str | None:
