@@ -10,6 +10,7 @@ import torch
 from support import tiny_model
 from support.tiny_model import infer, questions
 from understudy.errors import BadInput
+from understudy.inference.caches import common_start
 from understudy.inference.decode import pick, uniforms
 from understudy.models import load
 
@@ -34,6 +35,25 @@ def test_answers_do_not_depend_on_the_batch_size_in_double_precision(
     )
     assert one == four == all_
     assert len({answer["text"] for answer in one}) == len(one)
+
+
+def test_what_prompts_begin_with_is_read_once_and_changes_no_answer_in_double_precision(
+    tmp_path: Path, base: Path
+) -> None:
+    rows = questions(12)
+    each, once = (
+        infer(tmp_path / str(is_shared), base, rows, dtype=torch.float64, **changes)[0]
+        for is_shared, changes in (
+            (False, {}),
+            (True, {"inference__shared_start": True}),
+        )
+    )
+    assert each == once
+
+
+def test_the_common_start_leaves_each_prompt_a_token_of_its_own() -> None:
+    assert common_start([(1, 2, 3), (1, 2), (1, 2, 3, 4)]) == (1,)
+    assert common_start([(1, 2), (3, 2)]) == ()
 
 
 @pytest.mark.slow

@@ -97,6 +97,7 @@ class InferenceConfig(Source):
     batch_size: PositiveInt
     kind: Literal["local", "file", "hub"] = added("local")
     engine: Literal["transformers", "vllm"] = added("transformers")
+    shared_start: bool = added(False)  # read once per batch what all its prompts begin with
     families: dict[str, str] = field(kw_only=True)  # generator or evaluator -> family
     repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
     python: FilePath | None = machine()  # of the virtual environment that has vLLM

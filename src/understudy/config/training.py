@@ -75,6 +75,8 @@ class TrainerConfig:
     new_token_rows: Literal["trained", "frozen"] = added("trained")  # those of model.new_tokens
     quantization: Literal["none", "nf4"] = added("none")  # of the frozen weights
     precision: Literal["auto", "fp32", "bf16", "fp16"] = added("auto")  # bf16 on a GPU, else fp32
+    # Rows of a batch as one line, without padding, and logits only where there is a loss
+    unpadded: bool = added(False)
     attention: Literal["sdpa", "flash_attention_2", "eager"] = machine()
     gradient_checkpointing: bool | None = machine()  # null = on a GPU
     checkpoint_minutes: PositiveFloat | None = machine()  # null = at evaluations only
@@ -163,6 +165,12 @@ def check_recipe(
         raise BadInput(
             "trainer.attention=flash_attention_2 computes in 16 bits; "
             "choose trainer.precision=bf16, or trainer.attention=sdpa"
+        )
+    if trainer.unpadded and (trainer.packing or kind not in ("single", "cpu")):
+        word = "trainer.packing=true" if trainer.packing else f"accelerate={kind}"
+        raise BadInput(
+            f"trainer.unpadded=true is for one process on a CPU, and {word} is asked for beside "
+            "it; choose trainer.unpadded=false"
         )
     for line in _TABLE:
         if not line.is_meant(trainer, model):

@@ -31,6 +31,7 @@ class Sampling:
     max_new_tokens: int
     stop_ids: frozenset[int]
     stop_texts: tuple[str, ...]
+    shares_start: bool = False  # what all prompts of a batch begin with is read once
 
 
 class Generated(NamedTuple):

@@ -5,6 +5,7 @@ batches give equal bytes. In `Slots` rows join and leave between two steps. Both
 that `decode.Batch` calls: `admit`, `step`, `forget` and `keep`.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,20 +22,54 @@ from understudy.errors import EnvironmentFailed
 _ROOM = 64  # columns to come
 
 
-def read_prompts(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Any, Any, Any]:
-    """Last logits, cache and mask of each prompt; equal ones are read once."""
+def read_prompts(
+    model: Any, prompts: Sequence[tuple[int, ...]], room: int | None = None
+) -> tuple[Any, Any, Any]:
+    """Last logits, cache and mask of each prompt; equal ones are read once.
+
+    With `room`, the columns that are to come, what all begin with is read once, too; padding then
+    stands between it and the rest of a prompt.
+    """
     places = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
     width = max(map(len, places))
+    start = () if room is None or len(places) == 1 else common_start(list(places))
+    cache = _read_start(model, start, len(places), width + (room or 0)) if start else None
+    if cache is None:
+        start = ()
     ids = torch.zeros(len(places), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
+    mask[:, : len(start)] = 1
     for prompt, row in places.items():  # padded on the left, under a mask: any id will do
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    logits, cache = _forward(model, ids, mask, None)
+        rest = prompt[len(start) :]
+        ids[row, width - len(rest) :] = torch.tensor(rest)
+        mask[row, width - len(rest) :] = 1
+    ids, mask = ids[:, len(start) :].to(model.device), mask.to(model.device)
+    logits, cache = _forward(model, ids, mask, cache)
     owners = torch.tensor([places[prompt] for prompt in prompts], device=model.device)
     cache.batch_select_indices(owners)
     return logits[owners], cache, mask[owners]
+
+
+def common_start(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens that all prompts begin with; the last one of each prompt is its own."""
+    first, last = min(prompts), max(prompts)  # no other differs earlier
+    most = min(map(len, prompts)) - 1
+    pairs = zip(first[:most], last[:most], strict=True)
+    return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _read_start(model: Any, start: tuple[int, ...], rows: int, width: int) -> Any:
+    """The cache of `rows` prompts that have been read so far, or None where it would not hold.
+
+    A sliding window counts columns, and so would count the padding in the midst of a prompt.
+    """
+    ids = torch.tensor([start], device=model.device)
+    _, cache = _forward(model, ids, torch.ones_like(ids), None)
+    windows = [getattr(layer, "sliding_window", None) for layer in cache.layers]
+    if any(window is not None and width >= window for window in windows):
+        return None
+    cache.batch_select_indices(torch.zeros(rows, dtype=torch.long, device=model.device))
+    return cache
 
 
 def _forward(model: Any, ids: Any, mask: Any, cache: Any) -> tuple[Any, Any]:

@@ -35,7 +35,8 @@ def generate(
         noise = noise_of(asked, one.prompt_id, one.k)
         answers.append(Growing(asked, text, sampling.stop_ids, noise))
     with torch.inference_mode():
-        decoding: Batch[Growing] = Batch(model, lambda: FixedRows(sampling.max_new_tokens))
+        room = sampling.max_new_tokens if sampling.shares_start else None
+        decoding: Batch[Growing] = Batch(model, lambda: FixedRows(sampling.max_new_tokens), room)
         decoding.join(answers)
         while decoding.rows:
             decoding.step()
@@ -116,8 +117,11 @@ class Batch(Generic[A]):
     half of the rows are such.
     """
 
-    def __init__(self, model: Any, new_cache: Callable[[], FixedRows | Slots]) -> None:
+    def __init__(
+        self, model: Any, new_cache: Callable[[], FixedRows | Slots], room: int | None = None
+    ) -> None:
         self._model, self._new_cache = model, new_cache
+        self._room = room  # columns to come, where the common start of prompts is read once
         self.clear()
 
     def clear(self) -> None:
@@ -127,7 +131,9 @@ class Batch(Generic[A]):
 
     def join(self, answers: Sequence[A]) -> None:
         """Read the prompts of answers and give each its first token."""
-        logits, cache, mask = read_prompts(self._model, [one.asked.ids for one in answers])
+        logits, cache, mask = read_prompts(
+            self._model, [one.asked.ids for one in answers], self._room
+        )
         extend(answers, logits)
         if all(one.is_over for one in answers):
             return

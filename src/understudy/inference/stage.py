@@ -127,6 +127,7 @@ def sampling_of(config: Config, own: Any, tokenizer: Any) -> Sampling:
         max_new_tokens=config.inference.max_new_tokens,
         stop_ids=frozenset(ids - {None}),
         stop_texts=tuple(text for text, token in stops.items() if token is None),
+        shares_start=config.inference.shared_start,
     )
 
 

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
 
 from understudy.config import TrainerConfig
@@ -189,9 +190,15 @@ class Conversation(NamedTuple):
 
 
 def conversations(batch: Mapping[str, Any]) -> Iterator[Conversation]:
-    """The conversations of a batch: padded rows, or packed ones that start at position 0."""
+    """The conversations of a batch: padded rows, packed ones that begin at position 0, a line."""
     ids, labels = batch["input_ids"].tolist(), batch["labels"].tolist()
-    if "position_ids" in batch:
+    if "line" in batch:
+        shared, *lengths = batch["line"].tolist()
+        ends = [*accumulate(lengths, initial=shared)]
+        for start, end in pairwise(ends):
+            both = ids[0][:shared] + ids[0][start:end]
+            yield Conversation(both, labels[0][:shared] + labels[0][start:end])
+    elif "position_ids" in batch:
         for row, positions in enumerate(batch["position_ids"].tolist()):
             starts = [i for i, position in enumerate(positions) if position == 0]
             for start, end in zip(starts, [*starts[1:], len(positions)], strict=True):

@@ -22,6 +22,7 @@ from understudy.errors import Internal
 from understudy.models import load, ranks
 from understudy.store.progress import Loss, note_loss
 from understudy.training import checkpoints as saved
+from understudy.training import unpadded
 from understudy.training.checkpoints import check_finite, chosen, is_stale
 from understudy.training.data import IGNORED, Conversation, Encoded, StepPlan, conversations
 
@@ -50,6 +51,20 @@ class LossTrainer(SFTTrainer):  # type: ignore[misc]
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The stock loss, or that of a line."""
+        if "line" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if model.training:
+            self._total_train_tokens += unpadded.tokens(inputs)
+        return unpadded.loss(model, inputs, num_items_in_batch)
 
     @property
     def tokens_seen(self) -> int:
@@ -279,7 +294,10 @@ def make_trainer(
         report_to="none",
         ddp_find_unused_parameters=False,
     )
+    if recipe.unpadded:
+        unpadded.attend(model.get_base_model() if recipe.kind == "lora" else model)
     trainer = LossTrainer(
+        data_collator=unpadded.collate if recipe.unpadded else None,
         model=model,
         args=args,
         train_dataset=train,

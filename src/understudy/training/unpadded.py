@@ -1,0 +1,127 @@
+"""A batch of short rows as one line of tokens: no padding, and what all rows begin with only once.
+
+    line      shared | rest of row 0 | rest of row 1 | …          (1, T)
+    position  0 … P-1, P …             P …
+
+Each row attends to the shared beginning and to itself, so every loss and gradient is that of the
+padded batch, up to rounding (the noise of LoRA's dropout, which is drawn per token, is another).
+The last layer is asked for logits only where the next token has a loss: those of a vocabulary of
+49k or 262k cost more than a small model's other layers together. Linear layers see T tokens instead
+of rows x the longest; attention is computed row by row, which is cheap where rows are short.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from understudy.training.data import IGNORED
+
+ATTENTION = "understudy_lines"
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The rows as a line: ids, positions and labels (1, T), and `line` = [P, length, length, …]."""
+    shared = _shared([row["input_ids"] for row in rows], [row["labels"] for row in rows])
+    ids, labels = list(rows[0]["input_ids"][:shared]), [IGNORED] * shared
+    positions, lengths = list(range(shared)), list[int]()
+    for row in rows:
+        ids += row["input_ids"][shared:]
+        labels += row["labels"][shared:]
+        lengths.append(len(row["input_ids"]) - shared)
+        positions += range(shared, len(row["input_ids"]))
+    made = {"input_ids": ids, "position_ids": positions, "labels": labels}
+    return {name: torch.tensor([values]) for name, values in made.items()} | {
+        "line": torch.tensor([shared, *lengths])
+    }
+
+
+def _shared(ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all rows have in common and no loss is on.
+
+    The token before a row's first loss stays the row's own, since it predicts that token.
+    """
+    equal = itertools.takewhile(lambda here: len(set(here)) == 1, zip(*ids, strict=False))
+    masked = (
+        next((place for place, label in enumerate(one) if label != IGNORED), len(one))
+        for one in labels
+    )
+    return max(0, min(sum(1 for _ in equal), min(masked) - 1))
+
+
+def attend(model: Any) -> None:
+    """Let the model attend along lines; raises EnvironmentFailed where its attention is its own."""
+    AttentionInterface.register(ATTENTION, _attention)
+    model.set_attn_implementation(ATTENTION)
+
+
+def _attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    line: Any = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """The attention of each row of the line to its beginning and itself, (1, T, heads, width)."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    shared, *lengths = line
+    ends = list(itertools.accumulate(lengths, initial=shared))
+    pieces = [(0, shared)] if shared else []
+    pieces += itertools.pairwise(ends)
+    made = []
+    for start, end in pieces:
+        keys, values = key[:, :, start:end], value[:, :, start:end]
+        before = shared if start >= shared else 0
+        if before:
+            keys = torch.cat([key[:, :, :shared], keys], dim=2)
+            values = torch.cat([value[:, :, :shared], values], dim=2)
+        made.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, start:end],
+                keys,
+                values,
+                attn_mask=_mask(end - start, before, sliding_window, query.device),
+                dropout_p=dropout,
+                scale=scaling,
+            )
+        )
+    return torch.cat(made, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _mask(length: int, before: int, window: int | None, device: Any) -> Any:
+    """Which of `before` + `length` keys each of `length` queries sees: those up to itself."""
+    sees = torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
+    if window is not None and before + length > window:
+        sees = sees.triu(before - window + 1)
+    return sees
+
+
+def loss(model: Any, inputs: dict[str, Any], items: Any) -> Any:
+    """The sum of the losses of a line's labels, divided by `items` (null = by their number)."""
+    labels = inputs["labels"][0]
+    places = (labels != IGNORED).nonzero()[:, 0]
+    output = model(
+        input_ids=inputs["input_ids"],
+        position_ids=inputs["position_ids"],
+        use_cache=False,
+        line=inputs["line"].tolist(),
+        logits_to_keep=places - 1,  # each token is predicted at the place before it
+    )
+    total = torch.nn.functional.cross_entropy(
+        output.logits[0].float(), labels[places], reduction="sum"
+    )
+    return total / (len(places) if items is None else items)
+
+
+def tokens(inputs: dict[str, Any]) -> int:
+    """The tokens of all rows, each with its whole beginning."""
+    shared, *lengths = inputs["line"].tolist()
+    return int(sum(lengths) + shared * len(lengths))
