@@ -25,7 +25,7 @@ from understudy.pipeline import stages
 from understudy.pipeline.flow import flow_of
 from understudy.pipeline.record import HoldoutRecord, RoundRecord, RunDecision, RunRecord
 from understudy.pipeline.stages import Stage
-from understudy.pipeline.start import Workers
+from understudy.pipeline.start import Workers, idle_cores
 from understudy.pipeline.status import closing_table
 from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows
@@ -83,7 +83,7 @@ class Run:
             check_recipe(config.trainer, config.model, config.accelerate.kind, has_gpu)
         config, self.notices = prepare(config, Path(config.paths.root).expanduser() / "hub.json")
         self.config = config
-        self.notices += providers.notices(config)
+        self.notices += providers.notices(config) + idle_cores(config)
         self.flow = flow_of(config)
         self.root = run_root(config)
         self.directory = self.root / "run" / run_name(config)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from understudy import config
+from understudy.config import Config
 from understudy.errors import BY_EXIT_CODE, BadInput, EnvironmentFailed, UnderstudyError
 from understudy.models import ranks
 from understudy.pipeline.stages import SPECS
@@ -56,6 +57,29 @@ def start(stage_dir: Path) -> Start:
     elif takes_all and len(gpus) > 1:  # else the trainer takes them all
         env["CUDA_VISIBLE_DEVICES"] = gpus[0]
     return Start([sys.executable, "-m", "understudy.pipeline.worker", str(stage_dir)], env)
+
+
+def idle_cores(made: Config) -> list[str]:
+    """Say so where a local run leaves cores of this machine idle that a model could use.
+
+    The tiny model is quickest with one thread, and cells of a sweep share the cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    spread, model = made.cluster, made.model
+    is_meant = (
+        spread.kind == "local"
+        and spread.threads == spread.processes == 1
+        and made.inference.kind == "local"
+        and not (model.path or "").startswith("package:")
+        and not accelerate.visible_gpus(os.environ)
+        and not made.accelerate.is_distributed
+    )
+    if not is_meant or (cores or 1) < 2:
+        return []
+    return [
+        f"model={model.name} computes with one of {cores} cores; cluster.threads={cores} uses all "
+        "(bytes of results are equal at equal numbers of threads only)"
+    ]
 
 
 class StageFailed(UnderstudyError):

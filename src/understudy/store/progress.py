@@ -6,6 +6,7 @@ file goes with the attempt, and curve.jsonl is what stays.
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from understudy.store.artifacts import StageDir
 
 LIVE = "live.jsonl"
 _PLAIN_EVERY_S = 10.0
+_SILENT_EVERY_S = 60.0  # before the first is done
 
 
 class Loss(NamedTuple):
@@ -101,10 +103,15 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
 def _lines(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     started = said = time.monotonic()
     done = 0.0
+    moved = threading.Event()
+    words = f"  {label}: 0/{total} {unit} yet, the first is under way"
+    threading.Thread(target=_repeat, args=(words, moved), daemon=True).start()
 
     def advance(count: float = 1, note: str = "") -> None:
         nonlocal done, said
         done += count
+        if done:
+            moved.set()
         now = time.monotonic()
         if now - said >= _PLAIN_EVERY_S and 0 < done < total:
             said = now
@@ -116,4 +123,15 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
                 flush=True,
             )
 
-    yield advance
+    try:
+        yield advance
+    finally:
+        moved.set()
+
+
+def _repeat(words: str, moved: threading.Event) -> None:
+    """Say the words after ten seconds, and then once a minute, until something has moved."""
+    pause = _PLAIN_EVERY_S
+    while not moved.wait(pause):
+        print(words, file=sys.stderr, flush=True)
+        pause = _SILENT_EVERY_S
