@@ -64,6 +64,7 @@ class LossTrainer(SFTTrainer):  # type: ignore[misc]
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if model.training:
             self._total_train_tokens += unpadded.tokens(inputs)
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return unpadded.loss(model, inputs, num_items_in_batch)
 
     @property
