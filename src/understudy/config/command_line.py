@@ -24,6 +24,7 @@ _TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _HYDRAS = re.compile(
     rf"|null|\?\?\?|{_TEXT}(,{_TEXT})*|(choice|range|glob|shuffle|sort|tag|str)\(.*\)", re.I | re.S
 )
+_PLACES = ("--config-dir", "--root")
 # 1,000 and 12,500.5; of 250,500 both may be meant, and lists of three-digit numbers are common.
 _THOUSANDS = re.compile(r"(?=\d{1,2},|.*,0)[1-9]\d{0,2}(,\d{3})+(\.\d+)?k?")
 _DECIMAL = re.compile(r"(0|[1-9]\d*),0\d+")  # 0,05
@@ -60,6 +61,21 @@ def quoted(text: str) -> str:
 def without_interpolation(text: str) -> str:
     """Return a text whose every `${` is read as these two characters, in a config file, too."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def without_places(command_line: str) -> str:
+    """Return a command without the directories of this machine: of each path, its last part."""
+    words = list[str]()
+    for word in shlex.split(command_line):
+        key, sign, text = word.partition("=")
+        is_path = sign and (key.lstrip("+") in PATHS or key in _PLACES)
+        if is_path or words[-1:] in ([one] for one in _PLACES):
+            text = text if sign else word
+            bare = text[1:-1] if re.fullmatch(_TEXT, text) else text
+            last = bare if ":" in bare else Path(bare).name  # pip:NAME and package:NAME are none
+            word = f"{key}={last}" if sign else last
+        words.append(word)
+    return shlex.join(words)
 
 
 def as_typed(words: Iterable[str]) -> list[str]:

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from understudy.config.command_line import without_places
 from understudy.config.export import ExportConfig
 from understudy.export.parity import Report
+from understudy.models import gguf
 from understudy.pipeline.chosen import Chosen
 from understudy.records import Coverage, dumps, read_rows
 from understudy.store.artifacts import StageDir
@@ -28,6 +30,7 @@ def card(chosen: Chosen, settings: ExportConfig, report: Report) -> str:
     if config.model.repo is not None:
         front |= {"base_model": config.model.repo}
     word, reason = chosen.decision
+    reason = reason.replace(chosen.run.command, without_places(chosen.run.command))
     parts = [
         ["---", *(f"{key}: {dumps(value)}" for key, value in front.items()), "---", ""],
         [f"# {config.model.name} for {task} ({settings.what})", ""],
@@ -52,18 +55,32 @@ def _rehearsal(chosen: Chosen) -> list[str]:
 
 def _base(chosen: Chosen) -> list[str]:
     model, trainer = chosen.config.model, chosen.config.trainer
-    where = f"{model.repo}@{model.revision}" if model.repo else model.path
     recipe = f"{trainer.kind}, learning rate {trainer.lr:g}, batch of {trainer.batch_size}"
     found = chosen.summary("finetune") or {}
     steps = f", {found['shipped_step']} steps" if "shipped_step" in found else ""
     how = "not fine-tuned" if trainer.kind == "none" else f"fine-tuned ({recipe}{steps})"
     name, number = chosen.run.name, chosen.step.round
     return [
-        f"Base model: {model.name} ({where}), {how}, with seed {chosen.config.seed}.",
+        f"Base model: {model.name} ({_origin(chosen)}), {how}, with seed {chosen.config.seed}.",
         f"Made by understudy {chosen.run.understudy}, run {name}, round {number}:",
-        f"`{chosen.run.command}`",
+        f"`{without_places(chosen.run.command)}`",
         "",
     ]
+
+
+def _origin(chosen: Chosen) -> str:
+    """Where the base model is from, as it means the same everywhere; files by their digest."""
+    model = chosen.config.model
+    if model.path is None:
+        return f"{model.repo}@{model.revision}"
+    stage = chosen.stage("finetune" if chosen.finetuned else "inference")
+    digest = stage.read("config.json")["hashed"].get("files", {}).get("model")
+    if model.path.startswith("package:"):
+        where = "of understudy's own package"
+    else:
+        where = gguf.named(model) if gguf.is_meant(model) else "a local directory"
+    parts = [model.repo, where, digest and f"sha256 {digest}"]
+    return ", ".join(part for part in parts if part)
 
 
 def _scores(chosen: Chosen) -> list[str]:

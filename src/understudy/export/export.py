@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from understudy.config.export import ExportConfig
 from understudy.errors import BadInput, UnderstudyError
 from understudy.export import card, checks, gguf, merge, parity, server
 from understudy.export.parity import Report
+from understudy.models import gguf as models
 from understudy.models import load
 from understudy.pipeline.chosen import Chosen
 from understudy.store.artifacts import write_atomically
@@ -50,7 +51,8 @@ def export(chosen: Chosen, settings: ExportConfig, to: Path, is_forced: bool) ->
     load.quiet()
     load.use_threads(chosen.config.cluster.threads)
     with _hidden(to) as part:
-        report = _write(chosen, settings, part)
+        ready = replace(chosen, config=models.dequantized(chosen.config, chosen.run.root))
+        report = _write(ready, settings, part)
         text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
         record = chosen.run.path.parent / REPORT
         write_atomically(record, text)

@@ -15,6 +15,7 @@ from understudy import locations
 from understudy.config import Config, Service
 from understudy.config.cluster import Room
 from understudy.errors import BadInput
+from understudy.models import gguf
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import SCHEMA_VERSION
@@ -73,7 +74,9 @@ def _rows_of(group: str) -> Callable[[Config], dict[str, str]]:
 
 def _model_files(config: Config) -> dict[str, str]:
     model, files = config.model, dict[str, str]()
-    if model.path is not None:
+    if gguf.is_meant(model):
+        files["model"] = gguf.digest(model)
+    elif model.path is not None:
         path = locations.model(model.path)
         stats = [file.stat() for file in sorted(path.rglob("*"))]
         stamp = ((stat.st_mtime_ns, stat.st_size) for stat in stats)

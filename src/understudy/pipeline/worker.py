@@ -21,7 +21,7 @@ from typing import Any
 
 from understudy import __version__, config
 from understudy.errors import BadInput, Internal, UnderstudyError, from_system
-from understudy.models import hardware, ranks
+from understudy.models import gguf, hardware, ranks
 from understudy.pipeline.stages import SPECS, Spec, named
 from understudy.store import local, locks
 from understudy.store.artifacts import Job, StageDir, write_atomically
@@ -135,9 +135,11 @@ def _check_count(stage: StageDir, spec: Spec) -> None:
 
 def _job(stage: StageDir, attempt: Path) -> Job:
     frozen, inputs = stage.read("config.json"), stage.read("inputs.json")
-    root = stage.path.parents[1]
+    root, made = stage.path.parents[1], config.build(frozen["config"])
+    if SPECS[frozen["hashed"]["stage"]].gpus != "none":  # it computes with the model
+        made = gguf.dequantized(made, root)
     return Job(
-        config=config.build(frozen["config"]),
+        config=made,
         params=frozen["hashed"]["params"],
         inputs={role: root / path / "out" for role, path in inputs["inputs"].items()},
         out=attempt / "out",

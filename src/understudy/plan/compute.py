@@ -22,6 +22,7 @@ from understudy import locations
 from understudy.config import Config
 from understudy.data.subset import rows_of
 from understudy.errors import BadInput
+from understudy.models import gguf
 from understudy.pipeline.stages import SPECS, Stage, named
 from understudy.plan.ranges import Range, exactly
 from understudy.plan.speed import Measured, Speed, Speeds, here, key_of
@@ -232,6 +233,8 @@ def parameters(config: Config) -> float:
         return float(number) * (1e9 if unit == "b" else 1e6)
     if model.path is None:
         return 7e9
+    if gguf.is_meant(model):
+        return sum(part.stat().st_size for part in gguf.files(model)) / 0.6  # bytes, of 4 to 5 bits
     folder = locations.model(model.path)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return max(1.0, size / (4 if _precision(folder) == "float32" else 2))

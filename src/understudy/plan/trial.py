@@ -23,7 +23,7 @@ from typing import Any
 from understudy import config as configuration
 from understudy.config import Config, changed
 from understudy.errors import UnderstudyError
-from understudy.models import load
+from understudy.models import gguf, load
 from understudy.pipeline.stages import named
 from understudy.plan.compute import tokens_a_row
 from understudy.records import Coverage, dumps, read_rows
@@ -44,6 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="understudy-probe-") as scratch:
         for number, one in enumerate(asked):
             config = configuration.build(one["config"])
+            config = gguf.dequantized(config, Path(config.paths.root).expanduser())
             rows = list(read_rows(Path(one["split"]) / "rows.jsonl", Coverage))
             random.Random(0).shuffle(rows)
             tries = _train if one["key"][0] == "finetune" else _answer

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.inference import stage
+from understudy.models import gguf, tokens
 from understudy.models import load as local_model
-from understudy.models import tokens
 
 if TYPE_CHECKING:
     from understudy.pipeline.chosen import Chosen
@@ -31,7 +31,8 @@ class Served:
 def of_run(chosen: "Chosen") -> Served:
     """The model of a run's round, as it was judged."""
     local_model.quiet()
-    model, finetuned = chosen.config.model, chosen.finetuned
+    model = gguf.dequantized(chosen.config, chosen.run.root).model
+    finetuned = chosen.finetuned
     is_adapter = finetuned is not None and local_model.is_adapter(finetuned)
     own = local_model.own_files(model, finetuned)
     tokenizer = local_model.tokenizer(model, finetuned)
