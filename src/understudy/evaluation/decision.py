@@ -16,9 +16,10 @@ the level that its look has (looks.py): all looks together decide falsely with p
 A score is missing per prompt, sample and judge: one silent judge of three, or one unscored sample
 of four, is at its worst although the prompt has other scores.
 
-The limit is the wider of t and the studentised bootstrap over clusters. Where the losses are
-carried by few clusters (statistics/few.py), draws without a failure would promise what nobody has
-seen; there it is a score test whose variance is that of the bound: mass at the worst value is
+The limit is the wider of t and the studentised bootstrap over clusters, moved by what draws lack on
+the side of a long tail (Hall 1988, Ann. Statist. 16:927; statistics/intervals.py). Where the losses
+are carried by few clusters (statistics/few.py), draws without a failure would promise what nobody
+has seen; there it is a score test whose variance is that of the bound: mass at the worst value is
 allowed for. Its level in each world is in docs/evaluation.md; `make soak` measures them all.
 
 The level is conditional on this panel of judges. `judges="random"` takes them as a sample of the
@@ -60,7 +61,9 @@ MIN_PROMPTS = 50
 MIN_CLUSTERS = 20
 TAIL_CUT = 70.0  # the paper's coverage@70
 JUDGES_FORM = "over prompts and, by t, over judges"
-SCALE = DIFFERENCES._replace(few=FEW)
+# Measured on skewed differences of 100 prompts: with excess 0 the level .05 is .055 (skewness -2,
+# K = 4) and .064 (lognormal, -3.7), with 1 .052 and .058; symmetric differences lose no power.
+SCALE = DIFFERENCES._replace(few=FEW, excess=1.0)
 POWER = 0.8  # with which the prompts or verdicts that are still needed would decide
 _LEVELS = (1e-7, 0.5)  # between which a p value is told
 DRAWS = 10_000 - 1  # so that drawing moves the level by 0.2 points at most (one standard error)

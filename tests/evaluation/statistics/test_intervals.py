@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from understudy.evaluation.decision import SCALE
 from understudy.evaluation.statistics import intervals
 from understudy.evaluation.statistics.intervals import (
     BOOTSTRAP_FORM,
@@ -163,6 +164,19 @@ def test_a_bootstrap_limit_is_at_least_as_wide_as_t_and_wider_towards_the_long_t
     assert found.high is not None
     assert found.low < t.low - 0.2
     assert found.high == pytest.approx(t.high)
+
+
+def test_a_decision_moves_the_bootstraps_limit_on_the_side_of_a_long_tail_by_halls_term() -> None:
+    plain, rng = SCALE._replace(excess=0.0), np.random.default_rng(6)
+    skewed = 5 - 15 * rng.standard_exponential((1, 80))
+    ones = np.ones((1, 80))
+    moved, upper, _ = intervals.limits(skewed, ones, 0.05, scale=SCALE)
+    bare, same, _ = intervals.limits(skewed, ones, 0.05, scale=plain)
+    z, error = stats.norm.ppf(0.95), stats.sem(skewed[0])
+    term = z * (1 + 2 * z**2) / 6 * stats.skew(skewed[0]) ** 2 / 80
+    assert bare - moved == pytest.approx(term * error)
+    assert upper == same
+    assert intervals.limits(-skewed, ones, 0.05, scale=SCALE)[1] == pytest.approx(-moved)
 
 
 @pytest.mark.parametrize("failed", [1, 2, 3, 4])

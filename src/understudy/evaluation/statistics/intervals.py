@@ -26,6 +26,7 @@ them: 20 groups of which one failed say too little of how many fail.
 Where the scale has ends, clusters of unequal size count as what they are worth, G' = (sum n)^2 /
 sum n^2: t has G' - 1 degrees of freedom, and the error is at least that of G' clusters of equal
 size whose means scatter as these do, since the few that are large show too little of it.
+With `excess` the bootstrap's limit on the side of the long tail is moved by what draws lack there.
 
 Any other statistic that is a function of sums over items, as agreement coefficients are, gets a
 percentile interval by `bootstrap`. A draw of whole clusters only weighs the clusters' sums, so all
@@ -73,6 +74,7 @@ class Scale(NamedTuple):
     most: float
     few: float = SHOWN_FEW  # for the lower limit
     few_above: float = SHOWN_FEW
+    excess: float = 0.0  # kurtosis beyond 3/2 skewness^2 that draws are to allow for, / skewness^2
 
 
 SCORES, DIFFERENCES, RATES = Scale(0.0, 100.0), Scale(-100.0, 100.0), Scale(0.0, 1.0)
@@ -324,7 +326,11 @@ def _wider(
     low, high = np.array(ratio - margin), np.array(ratio + margin)
     form = np.zeros(ratio.shape, dtype=np.intp)
     if clusters in BOOTSTRAP_CLUSTERS:
-        below, above = _studentised(top - ratio[..., None] * bottom, bottom, tail, draws, seed)
+        residuals = top - ratio[..., None] * bottom
+        below, above = _studentised(residuals, bottom, tail, draws, seed)
+        if scale is not None and scale.excess:
+            more, is_left = _unseen(residuals, bottom, tail, scale.excess)
+            below, above = below - np.where(is_left, 0, more), above + np.where(is_left, more, 0)
         drawn = np.isfinite(below) & np.isfinite(above)
         low = np.where(drawn, ratio - np.maximum(np.where(drawn, above, 0) * error, margin), low)
         high = np.where(drawn, ratio + np.maximum(np.where(drawn, -below, 0) * error, margin), high)
@@ -364,6 +370,23 @@ def _studentised(
     ends = place, draws - 1 - place
     studentised.partition(ends, axis=-1)  # NaN comes last
     return studentised[..., ends[0]], studentised[..., ends[1]]
+
+
+def _unseen(residuals: Floats, bottom: Floats, tail: float, excess: float) -> tuple[Floats, Mask]:
+    """What draws lack of the limit on the side of the long tail, in errors; whether that is left.
+
+    The tail probability of the studentised bootstrap errs by z (1 + 2 z^2) / 6 (k - 3/2 g^2) phi(z)
+    / G, with skewness g and excess kurtosis k (Hall 1988). A sample that lacks the large losses has
+    next to no k, so it is taken to be (3/2 + excess) g^2.
+    """
+    from scipy.special import ndtri
+
+    z = -ndtri(tail)
+    squares, cubes = (residuals**2).mean(-1), (residuals**3).mean(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skewness = np.where(squares > 0, cubes / squares**1.5, 0.0)
+    more = z * (1 + 2 * z**2) / 6 * excess * skewness**2 / score.effective(bottom)
+    return more, skewness < 0
 
 
 @lru_cache(maxsize=2)
