@@ -34,7 +34,6 @@ def tile(running: Running, name: str) -> str:
 # --- other paths ---------------------------------------------------------------------------------
 
 
-@seen
 def test_what_is_no_chat_completion_goes_to_the_service_untouched(tmp_path: Path) -> None:
     body = b'{ "model": "embed-1",\n "input": "caf\xc3\xa9" }'
     with stage() as star, gateway(tmp_path, star.url) as running:
@@ -57,7 +56,6 @@ def httpx_post(url: str, body: bytes, **headers: str) -> Any:
     return CLIENT.post(url, content=body, headers={"content-type": "application/json"} | headers)
 
 
-@seen
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -82,7 +80,6 @@ def test_what_goes_through_is_priced_where_its_usage_is_said(
         assert running.lines("requests")[0]["microusd"] == 3000
 
 
-@seen
 def test_bodies_of_other_paths_stream_both_ways(tmp_path: Path) -> None:
     from support.gateways import CLIENT
 
@@ -103,7 +100,6 @@ def test_bodies_of_other_paths_stream_both_ways(tmp_path: Path) -> None:
         assert len(star.others[0][2]) == size
 
 
-@seen
 def test_in_mode_local_the_service_is_asked_for_other_paths_only_when_told(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"mode": "local"}
     with stage() as star, stage() as small:
@@ -117,7 +113,6 @@ def test_in_mode_local_the_service_is_asked_for_other_paths_only_when_told(tmp_p
         assert len(star.others) == 1
 
 
-@seen
 def test_other_paths_stop_at_the_cap(tmp_path: Path) -> None:
     with stage() as star, gateway(tmp_path, star.url, usd_per_day=0.003) as running:
         running.state.spend._purse.spent = 3000
@@ -129,7 +124,6 @@ def test_other_paths_stop_at_the_cap(tmp_path: Path) -> None:
         assert [path for _, path, _ in star.others] == ["/v1/files"]
 
 
-@seen
 def test_azure_s_paths_and_key_header_are_understood(tmp_path: Path) -> None:
     with stage() as star, gateway(tmp_path, star.url, client_key=KEY[::-1]) as running:
         with openai.AzureOpenAI(

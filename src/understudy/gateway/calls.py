@@ -1,6 +1,8 @@
 """What a client asks: read within limits, understood as far as the gateway must, never changed."""
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import json
 import re
@@ -9,13 +11,19 @@ import time
 from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qs
 
+from understudy.services.providers.anthropic import errors as anthropic
+from understudy.services.providers.google import errors as google
 from understudy.services.providers.openai import chat
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Wire = Literal["openai", "anthropic", "google"]
+
+_KEYS = ("x-api-key", "api-key", "x-goog-api-key")  # headers of Anthropic, Azure and Google
 
 _TALKS = ("x-conversation-id", "x-session-id")  # headers
 _NAMES = ("conversation_id", "session_id", "thread_id", "user_id")  # in the body or its metadata
@@ -46,6 +54,7 @@ class ChatCall:
     query: str = ""  # of its address
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     began: float = field(default_factory=time.monotonic)
+    wire: Wire = "openai"  # whose protocol the client speaks
     adapted: list[str] = field(default_factory=list)  # what the maker could not be told as it is
 
     @property
@@ -167,16 +176,41 @@ def cluster(call: ChatCall, shared: Container[bytes] = ()) -> Cluster:
     )
 
 
-async def send_error(send: Send, status: int, code: str, message: str, *headers: Header) -> None:
-    """Send an error of the gateway's own, in the shape of OpenAI's."""
-    body = chat.dumps(chat.error(status, code, message))
+_ERRORS = {"openai": chat.error, "anthropic": anthropic.error, "google": google.error}
+
+
+def wire_of(path: str, headers: Mapping[str, str]) -> Wire:
+    """Return whose protocol a client speaks."""
+    if path.startswith("/v1/messages") or "anthropic-version" in headers:
+        return "anthropic"
+    is_google = path.startswith(("/v1beta/", "/v1alpha/")) or "x-goog-api-key" in headers
+    return "google" if is_google else "openai"
+
+
+def shown_keys(headers: Mapping[str, str], query: str = "") -> list[str]:
+    """Return the keys that a client shows, wherever its maker's SDK puts them."""
+    scheme, _, shown = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":  # a browser
+        try:
+            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            shown = ""
+    given = [shown, *(headers.get(name, "") for name in _KEYS), *parse_qs(query).get("key", [])]
+    return [key.strip() for key in given if key.strip()]
+
+
+async def send_error(
+    send: Send, status: int, code: str, message: str, *headers: Header, wire: Wire = "openai"
+) -> None:
+    """Send an error of the gateway's own, in the shape of a maker's."""
+    body = chat.dumps(_ERRORS[wire](status, code, message))
     length = (b"content-length", str(len(body)).encode())
     whole = [(b"content-type", b"application/json"), length, *headers]
     await send({"type": "http.response.start", "status": status, "headers": whole})
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse(send: Send, refused: RequestRefused) -> None:
+async def refuse(send: Send, refused: RequestRefused, wire: Wire = "openai") -> None:
     """Tell the client why its request is refused."""
     headers = []
     if refused.ends:
@@ -185,4 +219,4 @@ async def refuse(send: Send, refused: RequestRefused) -> None:
         headers.append((b"www-authenticate", b'Basic realm="understudy gateway"'))
     if refused.status == 429:
         headers.append((b"retry-after", b"1"))
-    await send_error(send, refused.status, refused.code, str(refused), *headers)
+    await send_error(send, refused.status, refused.code, str(refused), *headers, wire=wire)

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
 _MINUTES = 60  # that the page shows
+_KINDS = 50  # of other paths that are told apart
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -69,6 +70,8 @@ class Numbers:
         self.shadows: Counter[str] = Counter()  # pairs, skipped and not text
         self.agreement = 0.0  # summed over the pairs
         self.equal = 0
+        self.others: Counter[str] = Counter()  # calls of other paths, by path
+        self.unpriced = 0  # of them: those whose price is not known
         self.minutes: deque[Minute] = deque(maxlen=_MINUTES)
 
     def began(self) -> None:
@@ -117,6 +120,11 @@ class Numbers:
         self._requests.labels("gateway", "none", str(status)).inc()
         self.statuses[status] += 1
         self.refused_here += 1
+
+    def passed(self, kind: str, is_priced: bool) -> None:
+        """Count a call that is no chat completion."""
+        self.unpriced += not is_priced
+        self.others[kind if kind in self.others or len(self.others) < _KINDS else "others"] += 1
 
     def failed(self, of: str, why: str) -> None:
         """Count somebody who could not answer."""

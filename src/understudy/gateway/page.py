@@ -82,6 +82,7 @@ local model: <span id="local">{escape(local)}</span> · counted since {since} UT
 <h2>Who answered</h2>{_split(numbers.by)}
 <h2>The last hour, requests per minute</h2>{_history(numbers.minutes)}
 <h2>What went wrong</h2>{_errors(state)}
+{_others(state)}
 </body></html>
 """
 
@@ -160,6 +161,21 @@ def _history(minutes: Iterable[Minute]) -> str:
         f'<svg viewBox="0 0 600 100" preserveAspectRatio="none" role="img" aria-label="{label}">'
         f'{"".join(bars)}<line x1="0" x2="600" y1="100" y2="100"/></svg>'
         f'<p class="muted">at most {most:,} in a minute</p>'
+    )
+
+
+def _others(state: GatewayState) -> str:
+    """The calls that are no chat completions."""
+    numbers = state.numbers
+    if not numbers.others:
+        return ""
+    rows = numbers.others.most_common(20)
+    cells = "".join(f"<tr><td>{escape(what)}</td><td class=n>{n:,}</td></tr>" for what, n in rows)
+    return (
+        "<h2>Passed through untouched</h2>"
+        f'<p class="muted">{numbers.unpriced:,} of these have no price here, so the spend is '
+        "without them.</p>"
+        f"<table id=others><tr><th>path</th><th class=n>times</th></tr>{cells}</table>"
     )
 
 

@@ -5,15 +5,13 @@ holds up no other.
 """
 
 import asyncio
-import base64
-import binascii
 import fcntl
 import hmac
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,13 @@ from urllib.parse import urlsplit
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.gateway import calls, page
+from understudy.gateway import calls, page, passing
 from understudy.gateway.calls import (
     ChatCall,
     ClientGone,
@@ -39,14 +36,19 @@ from understudy.gateway.calls import (
     Send,
     refuse,
 )
+from understudy.gateway.passing import Passing
 from understudy.gateway.relay import Relay
 from understudy.gateway.shadow import Shadows
 from understudy.gateway.state import GatewayState
-from understudy.services.providers.openai import chat
+from understudy.gateway.upstream import Lost
 from understudy.store.artifacts import write_atomically
 
 ADDRESS = "address.json"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CHAT = (  # the same, also as Azure's SDKs call it
+    *("/v1/chat/completions", "/openai/v1/chat/completions"),
+    "/openai/deployments/{name}/chat/completions",
+)
 _BACKLOG = 4096  # connections that wait to be taken
 _IDLE_S = (
     120  # longer than clients and load balancers keep a connection; who closes first loses none
@@ -83,11 +85,6 @@ def application(state: GatewayState) -> Starlette:
         headers = {"content-security-policy": _POLICY, "cache-control": "no-store"}
         return HTMLResponse(page.render(state), headers=headers)
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        text = f"{request.method} {request.url.path} is not served here."
-        return JSONResponse(chat.error(error.status_code, "not_found", text), error.status_code)
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await state.open()
@@ -96,14 +93,14 @@ def application(state: GatewayState) -> Starlette:
         await state.close()
 
     routes = [
-        Route("/v1/chat/completions", _Chat(state, shadows), methods=["POST"]),
-        Route("/v1/models", _Known(state, models)),
+        *(Route(path, _Chat(state, shadows), methods=["POST"]) for path in _CHAT),
+        Route("/v1/models", _Known(state, models), methods=["GET"]),
         Route("/health", health),
         Route("/metrics", _Known(state, metrics)),
         Route("/", _Known(state, status)),
+        Route("/{path:path}", _Other(state)),
     ]
-    handlers = {404: refused, 405: refused}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(routes=routes, lifespan=lifespan)
 
 
 class _Known:
@@ -116,7 +113,7 @@ class _Known:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            check_key(_headers(scope), self._state.client_key)
+            check_key(_headers(scope), self._state.client_key, _query(scope))
         except RequestRefused as refused:
             await refuse(send, refused)
             return
@@ -139,21 +136,11 @@ class _Chat:
             self._state.numbers.refused(refused.status)
             await refuse(send, refused)
             return
-        work = asyncio.create_task(Relay(self._state, self._shadows, call, send).run())
-        leaving = asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            if not work.done():
-                work.cancel()
-                await asyncio.wait((work,))
-        if not work.cancelled():
-            work.result()
+        await _while_there(Relay(self._state, self._shadows, call, send).run(), _left(receive))
 
     async def _call(self, scope: Scope, receive: Receive) -> ChatCall:
         state, headers = self._state, _headers(scope)
-        check_key(headers, state.client_key)
+        check_key(headers, state.client_key, _query(scope))
         config = state.config
         if state.numbers.in_flight >= config.max_in_flight:
             raise RequestRefused(
@@ -165,6 +152,7 @@ class _Chat:
             message = f"The request is longer than {most:,} bytes."
             raise RequestRefused(413, "request_too_large", message, ends=True)
         call = calls.understand(await calls.read(receive, most, config.client_s), headers)
+        call.query = passing.address_of(scope, state.has_own_key)[1]
         is_priced = state.spend.cap is None or call.model == state.service.model
         if not is_priced and state.live.control.mode != "local" and not state.translates:
             message = f"Model {call.model} has no price here; {state.service.model} has one."
@@ -172,8 +160,51 @@ class _Chat:
         return call
 
 
-async def _left(receive: Receive) -> None:
-    """Return when the client leaves."""
+class _Other:
+    """Every other path: to the service, where it is one of the makers'."""
+
+    def __init__(self, state: GatewayState) -> None:
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state, headers = self._state, _headers(scope)
+        wire = calls.wire_of(scope["path"], headers)
+        try:
+            check_key(headers, state.client_key, _query(scope))
+            if state.numbers.in_flight >= state.config.max_in_flight:
+                raise RequestRefused(
+                    429, "too_many_requests", "Too many requests are in flight.", ends=True
+                )
+            call = await passing.understand(scope, receive, headers, state)
+        except ClientGone:
+            return
+        except RequestRefused as refused:
+            state.numbers.refused(refused.status)
+            await refuse(send, refused, wire)
+            return
+        call.chat.wire = wire
+        with suppress(Lost):  # in the middle of an answer: uvicorn hangs up
+            await _while_there(Passing(state, call, send).run(), _left(receive, call.is_read))
+
+
+async def _while_there(answering: Coroutine[Any, Any, None], leaving: Any) -> None:
+    """Answer until the client leaves."""
+    work, gone = asyncio.create_task(answering), asyncio.create_task(leaving)
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait((work,))
+    if not work.cancelled():
+        work.result()
+
+
+async def _left(receive: Receive, is_read: asyncio.Event | None = None) -> None:
+    """Return when the client leaves, once the body `is_read`, which comes the same way."""
+    if is_read is not None:
+        await is_read.wait()
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -182,7 +213,12 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def check_key(headers: Mapping[str, str], key: str | None) -> None:
+def _query(scope: Scope) -> str:
+    query: bytes = scope["query_string"]
+    return query.decode("latin-1")
+
+
+def check_key(headers: Mapping[str, str], key: str | None, query: str = "") -> None:
     """Raise RequestRefused without the key or, where there is none, for other than a loopback name.
 
     A page of the web can make a browser call 127.0.0.1 under a name of its own (DNS rebinding).
@@ -197,13 +233,8 @@ def check_key(headers: Mapping[str, str], key: str | None) -> None:
                 403, "wrong_host", "Without a key only loopback names are answered."
             )
         return
-    scheme, _, shown = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":  # a browser
-        try:
-            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
-        except (binascii.Error, ValueError):
-            shown = ""
-    if not hmac.compare_digest(shown.strip().encode(), key.encode()):
+    shown = calls.shown_keys(headers, query)
+    if not any(hmac.compare_digest(one.encode(), key.encode()) for one in shown):
         raise RequestRefused(
             401, "invalid_api_key", "The API key of this gateway is missing or wrong."
         )

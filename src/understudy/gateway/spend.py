@@ -86,7 +86,7 @@ class Spend:
         service = self._service
         if service.prices is None:
             return 0
-        wanted = (call.body.get(name) for name in LIMITS)
+        wanted = (call.body.get(name) for name in (*LIMITS, "max_output_tokens"))
         limit = next((value for value in wanted if _is_count(value)), service.max_output_tokens)
         several = call.body.get("n")
         output = limit * (several if _is_count(several) else 1)

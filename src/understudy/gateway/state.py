@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.config.gateway import GatewayConfig
 from understudy.errors import BadInput
-from understudy.gateway.calls import ChatCall
+from understudy.gateway.calls import ChatCall, shown_keys
 from understudy.gateway.control import LOOK_S, Control, Live, Local, Who
 from understudy.gateway.log import DayLog
 from understudy.gateway.numbers import Numbers
@@ -18,7 +18,7 @@ from understudy.gateway.probation import Probation
 from understudy.gateway.sides import Sides
 from understudy.gateway.spend import Spend
 from understudy.gateway.upstream import Breaker, Lost, Target, Upstream
-from understudy.services.providers import Endpoint
+from understudy.services.providers import Endpoint, usage_reader
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import translation_of
 
@@ -73,7 +73,8 @@ class GatewayState:
             translation=translation,
             service=service,
         )
-        self.translates = translation is not None
+        self.translates, self.has_own_key = translation is not None, bool(endpoint.key)
+        self.usage_of = chat.counted if translation is None else usage_reader(service)
         self._local_key = _key(config.local_key_env)
         self._keys = [key.encode() for key in (endpoint.key, client_key, self._local_key) if key]
         self._models: dict[str, str] = {}  # the first that a server lists, by its address
@@ -157,8 +158,7 @@ class GatewayState:
 
     def write(self, log: DayLog, line: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Append a line without any key in it; one that is not taken is counted."""
-        own = (headers or {}).get("authorization", "").rpartition(" ")[2].encode()
-        for key in (*self._keys, own):
+        for key in (*self._keys, *(key.encode() for key in shown_keys(headers or {}))):
             if len(key) >= _SHORTEST:
                 line = line.replace(key, _MARK)
         if not log.write(line):

@@ -7,7 +7,8 @@ after M. Nygard, Release It!, 2nd ed. 2018, chapter 5).
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -145,28 +146,69 @@ class Upstream:
         `is_alone`: nobody else would be asked.
         """
         try:
-            async with asyncio.timeout(patience_s):
-                while True:
-                    put = self._put(target, call)
-                    response = await self._post(target, call, put)
-                    try:
-                        opened = await self._begin(target, call, response, is_alone)
-                    except BaseException:
-                        response.close()
-                        raise
-                    opened.hides_usage = "stream_options" in put.ours
-                    if not self._declined(target, call, put, opened):
-                        return opened
+            with _losing():
+                async with asyncio.timeout(patience_s):
+                    while True:
+                        put = self._put(target, call)
+                        response = await self._post(target, call, put)
+                        try:
+                            opened = await self._begin(target, call, response, is_alone)
+                        except BaseException:
+                            response.close()
+                            raise
+                        opened.hides_usage = "stream_options" in put.ours
+                        if not self._declined(target, call, put, opened):
+                            return opened
         except Lost as lost:
             lost.said = without_keys(lost.said, target, call)
             raise
-        except TimeoutError as error:
-            may_be_billed = not isinstance(error, aiohttp.ConnectionTimeoutError)
-            raise Lost("timeout", may_be_billed) from None
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL):
-            raise Lost("unreachable", may_be_billed=False) from None
-        except (aiohttp.ClientError, OSError):
-            raise Lost("connection lost", may_be_billed=True) from None
+
+    async def pass_on(
+        self,
+        target: Target,
+        call: ChatCall,
+        method: str,
+        address: str,
+        data: bytes | AsyncIterator[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        """Return the response to a call of another path once its head is there; raises Lost."""
+        base = target.url.rstrip("/")
+        path = address.removeprefix("/v1") if base.endswith("/v1") else address
+        headers = {k: v for k, v in call.headers.items() if k not in _TO_SERVICE_NEVER}
+        for name in ("content-type", *(() if isinstance(data, bytes) else ("content-length",))):
+            if name in call.headers and data is not None:
+                headers[name] = call.headers[name]
+        # A body that comes in parts takes as long as its client does.
+        seconds = target.timeout_s if data is None or isinstance(data, bytes) else None
+        with _losing():
+            async with asyncio.timeout(seconds):
+                response = await self._session.request(
+                    method,
+                    URL(f"{base}{path}", encoded=True),
+                    data=data,
+                    headers=headers | {"accept-encoding": "identity"} | _key_of(target, call),
+                    proxy=proxy_of(target.url),
+                    allow_redirects=False,
+                    timeout=_patience(target.timeout_s),
+                )
+        if MARK in response.headers and not self._is_rehearsal:
+            response.close()
+            raise Lost("a rehearsal server is there, and rehearsal.url is not given", False)
+        return response
+
+    @staticmethod
+    def headers_of(response: aiohttp.ClientResponse) -> list[Header]:
+        """Return the headers that a client gets."""
+        return [
+            (name.lower(), value)
+            for name, value in response.raw_headers
+            if name.lower() not in _TO_CLIENT_NEVER
+        ]
+
+    @staticmethod
+    def parts(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the parts of a body as they come; raises Lost when it breaks off."""
+        return _parts(response, None)
 
     def _put(self, target: Target, call: ChatCall) -> "_Put":
         """Return what a target is sent for a call; raises RequestRefused."""
@@ -214,19 +256,13 @@ class Upstream:
             headers=_headers(target, call),
             proxy=proxy_of(target.url),
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=_CONNECT_S, sock_read=target.timeout_s
-            ),
+            timeout=_patience(target.timeout_s),
         )
 
     async def _begin(
         self, target: Target, call: ChatCall, response: aiohttp.ClientResponse, is_alone: bool
     ) -> Opened:
-        headers = [
-            (name.lower(), value)
-            for name, value in response.raw_headers
-            if name.lower() not in _TO_CLIENT_NEVER
-        ]
+        headers = self.headers_of(response)
         kind = response.headers.get("content-type", "").partition(";")[0]
         if MARK in response.headers and not self._is_rehearsal:
             raise Lost("a rehearsal server is there, and rehearsal.url is not given", False)
@@ -250,6 +286,38 @@ class Upstream:
                 raise Lost("unreadable answer", may_be_billed=status < 300) from None
             body = chat.dumps(said)
         return Opened(status, headers, body, None, response)
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    """Turn whatever goes wrong on the way into Lost."""
+    try:
+        yield
+    except TimeoutError as error:
+        may_be_billed = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        raise Lost("timeout", may_be_billed) from None
+    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL):
+        raise Lost("unreachable", may_be_billed=False) from None
+    except (aiohttp.ClientError, OSError):
+        raise Lost("connection lost", may_be_billed=True) from None
+
+
+def _patience(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=seconds)
+
+
+def _key_of(target: Target, call: ChatCall) -> dict[str, str]:
+    """Return the headers with the key of a target, be it the client's own."""
+    if target.translation is not None:
+        own = target.translation.headers(target.key or "none")  # the client's version counts
+        return {k: v for k, v in own.items() if k in _TO_SERVICE_NEVER or k not in call.headers}
+    if target.key is not None:
+        return {"authorization": f"Bearer {target.key}"}
+    if not target.passes_key:
+        return {}
+    return {
+        name: call.headers[name] for name in ("authorization", "api-key") if name in call.headers
+    }
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ gateway, and `rehearsal` plays the provider. A folder may lack any of the last t
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from typing import Any, get_args
 from understudy.config import Config
 from understudy.config.service import ProviderName, Service
 from understudy.errors import BadInput, EnvironmentFailed
-from understudy.services.base import BatchProvider, Provider
+from understudy.services.base import BatchProvider, Provider, Usage
 
 PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
 
@@ -62,6 +63,14 @@ def part_of(service: Service, name: str) -> ModuleType | None:
             f"service {service.name} needs a package that is not installed ({error.name}); "
             f"pip install 'understudy[{facts_of(service).extra}]'"
         ) from None
+
+
+def usage_reader(service: Service) -> Callable[[dict[str, Any]], Usage | None]:
+    """The function that reads the counts of tokens of a service's provider."""
+    calls = part_of(service, "calls")
+    assert calls is not None, f"the folder of {service.provider} has calls.py"
+    read: Callable[[dict[str, Any]], Usage | None] = calls.usage_of
+    return read
 
 
 def facts_of(service: Service) -> ProviderFacts:

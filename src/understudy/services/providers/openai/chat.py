@@ -138,14 +138,21 @@ def _finish(event: Any) -> bool:
 
 def _usage(body: Any) -> Usage | None:
     counts = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(counts, dict) or not _is_count(heard := counts.get("prompt_tokens")):
+    return counted(counts) if isinstance(counts, dict) else None
+
+
+def counted(counts: dict[str, Any]) -> Usage | None:
+    """Return the tokens in counts, as chat completions or Responses call them."""
+    is_chat = "prompt_tokens" in counts
+    prompt, answer = ("prompt", "completion") if is_chat else ("input", "output")
+    if not _is_count(heard := counts.get(f"{prompt}_tokens")):
         return None
-    said = counts.get("completion_tokens")
+    said = counts.get(f"{answer}_tokens")
     return Usage(
         input=heard,
-        cached=min(_detail(counts, "prompt_tokens_details", "cached_tokens"), heard),
+        cached=min(_detail(counts, f"{prompt}_tokens_details", "cached_tokens"), heard),
         output=said if _is_count(said) else 0,
-        reasoning=_detail(counts, "completion_tokens_details", "reasoning_tokens"),
+        reasoning=_detail(counts, f"{answer}_tokens_details", "reasoning_tokens"),
     )
 
 
