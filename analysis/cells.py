@@ -185,6 +185,15 @@ def _printed_ratios(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             yield empty | head | names | _bounds([row[place], "", ""])
 
 
+def _printed_costs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    empty = dict.fromkeys(("task", "teacher", "data_size", "judge", "variant"), "")
+    for row in table.to_dict("records"):
+        if row["computed"]:
+            statistic = f"{row['workload']} {row['what']}"
+            head = {"place": "Table 2, computed", "metric": "usd", "statistic": statistic}
+            yield empty | head | {"model": row["model"]} | _bounds([row["computed"], "", ""])
+
+
 def _printed_others(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table.to_dict("records"):
         if row["value"].replace(".", "", 1).isdigit():  # the appendix has words, too
@@ -220,6 +229,7 @@ _READERS = {
     **{
         "table_published": _printed,
         "table_published_p_match": _printed_ratios,
+        "table_published_cost": _printed_costs,
         "table_published_others": _printed_others,
         "table_example": _example,
     },

@@ -2,12 +2,13 @@
 
 No row of an answer is needed: the means and the coverages at 50 and 70 of a column bound how its
 scores can be spread. Tables come of it (`table_published`, `table_published_p_match`,
-`table_errata`), and one of the only rows that were printed whole (`table_example`). The values are
-in `reference/published.csv`, read by `cells.published`.
+`table_published_cost`, `table_errata`), with what released rows and one's own runs make of the same
+cells beside (`beside`), and one of the only rows that were printed whole (`table_example`). The
+values are in `reference/published.csv`, read by `cells.published`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ from scipy import stats
 
 from understudy.evaluation.scores import METRICS
 
-from . import cells, labels, tables
+from . import beside, cells, labels, tables
+from .beside import Sides
+from .costs import Cost
 from .tables import Column, Row, Table
 
 APPENDIX = Path(__file__).parent / "reference" / "appendix.csv"
@@ -113,29 +116,51 @@ def least_interval(row: Row, statistic: str, answers: int) -> tuple[float, float
     return 100 * ends.low, 100 * ends.high
 
 
-def table_1(printed: pd.DataFrame) -> pd.DataFrame:
-    """Every cell of Table 1 with its least interval, and what forbids it."""
+def least_p(local: float, service: float, size: Sizes) -> float:
+    """The smallest p of an exact sign-flip test over prompts for two coverages, in %.
+
+    Such a test swaps the two models prompt by prompt and counts how often they differ by as many
+    answers. If they differ by b, that is least where b answers differ, each on a prompt of its own
+    and all in one direction: 2^(1 - min(b, prompts)).
+    """
+    differ = min(round(abs(local - service) / 100 * size.answers), size.prompts)
+    return min(1.0, 2.0 ** (1 - differ))
+
+
+def table_1(printed: pd.DataFrame, sides: Sides = beside.NONE) -> pd.DataFrame:
+    """Every cell of Table 1 with its least interval, what forbids it, and what is beside it.
+
+    A local model's is compared with the best service of its column: `difference`, and for a
+    coverage `p` (`least_p`).
+    """
     tested = sizes()
     forbidden = {(one.place, one.what) for one in errata(printed)}
     rows = []
-    for row in tables.rows_of(systems(printed)):
-        for statistic in STATISTICS:
-            low, high = least_interval(row, statistic, tested[row["task"]].answers)
-            names = {name: row[name] for name in (*COLUMN, "model")}
-            rows.append(
-                names
-                | {"statistic": statistic, "printed": row[statistic], "low": low, "high": high}
-                | {"impossible": (TABLE, _cell(row, statistic)) in forbidden}
-            )
+    for _, part in systems(printed).groupby(COLUMN, sort=False):
+        best = part[part["model"].isin(SERVICES)][list(STATISTICS)].max()
+        for row in tables.rows_of(part):
+            size, is_local = tested[row["task"]], row["model"] not in SERVICES
+            for statistic in STATISTICS:
+                names = {name: row[name] for name in (*COLUMN, "model")} | {"statistic": statistic}
+                low, high = least_interval(row, statistic, size.answers)
+                found = names | {"printed": row[statistic], "low": low, "high": high}
+                found["impossible"] = (TABLE, _cell(row, statistic)) in forbidden
+                difference = row[statistic] - best[statistic]
+                p = least_p(row[statistic], best[statistic], size)
+                found["difference"] = difference if is_local else math.nan
+                found["p"] = p if is_local and statistic != "mean" else math.nan
+                key = tuple(names[name] for name in beside.CELL)
+                for origin, side in sides.items():
+                    found |= beside.flat(side, key, origin)
+                rows.append(found)
     return pd.DataFrame(rows)
 
 
-def p_matches(printed: pd.DataFrame) -> pd.DataFrame:
+def p_matches(printed: pd.DataFrame, sides: Sides = beside.NONE) -> pd.DataFrame:
     """P-Match of every column from the cells beside the printed one, and whether it can be real.
 
-    `p` is the smallest that an exact sign test over prompts can give for the best local model
-    against the best service. Coverages that differ by b answers differ on at most b prompts, so it
-    is 2^(1 - min(b, prompts)). A mean can differ equally on every prompt, so its p is NaN.
+    `p` is `least_p` of the best local model against the best service. A mean can differ equally on
+    every prompt, so its p is NaN.
     """
     tested, table = sizes(), systems(printed)
     said = printed[printed["place"] == P_MATCH].set_index([*COLUMN, "statistic"])["value"]
@@ -147,15 +172,43 @@ def p_matches(printed: pd.DataFrame) -> pd.DataFrame:
             values = part.set_index("model")[statistic]
             services, locals_ = values[list(is_service)], values[list(~is_service)]
             local, service = locals_.max(), services.max()
-            size = tested[column[0]]
-            differ = min(round(abs(local - service) / 100 * size.answers), size.prompts)
-            rows.append(
+            p = math.nan if statistic == "mean" else least_p(local, service, tested[column[0]])
+            found = (
                 dict(zip(COLUMN, column, strict=True))
                 | {"statistic": statistic, "local": locals_.idxmax(), "service": services.idxmax()}
                 | {"difference": local - service, "computed": 100 * local / service}
-                | {"printed": said.get((*column, statistic), math.nan)}
-                | {"p": math.nan if statistic == "mean" else min(1.0, 2.0 ** (1 - differ))}
+                | {"printed": said.get((*column, statistic), math.nan), "p": p}
             )
+            for origin, side in sides.items():
+                found |= beside.flat(side, (*column, statistic), origin)
+            rows.append(found)
+    return pd.DataFrame(rows)
+
+
+def table_2(printed: pd.DataFrame, ours: Mapping[str, Cost] | None = None) -> pd.DataFrame:
+    """Table 2 row by row: printed, what its parts make, and with our own ledger (`ours`); in USD.
+
+    Parts are what is paid once or every month; `computed` is NaN for them.
+    """
+    part = printed[(printed["place"] == "Table 2") & (printed["metric"] == "usd")]
+    said = {(row["model"], row["statistic"]): row["value"] for row in tables.rows_of(part)}
+    rows = []
+    for (model, name), value in said.items():
+        workload, _, what = name.partition(" ")
+        months = int(what.split()[0]) if what.endswith(" months") else 0
+        computed = mine = math.nan
+        if months:
+            here = {other: paid for (who, other), paid in said.items() if who == model}
+            once = sum(p for n, p in here.items() if n.startswith(workload) and n.endswith("once"))
+            monthly = [p for n, p in here.items() if n.startswith(workload) and "a month" in n]
+            computed = once + months * sum(monthly)
+        if months and ours is not None:
+            one = ours[workload]
+            mine = float((one.service if model == "service" else one.local)[months])
+        rows.append(
+            {"workload": workload, "model": model, "what": what, "months": months}
+            | {"printed": value, "computed": computed, "ours": mine}
+        )
     return pd.DataFrame(rows)
 
 
@@ -194,20 +247,11 @@ def _wrong_ratios(printed: pd.DataFrame) -> Iterator[Erratum]:
 
 
 def _wrong_sums(printed: pd.DataFrame) -> Iterator[Erratum]:
-    part = printed[(printed["place"] == "Table 2") & (printed["metric"] == "usd")]
-    said = [(row["model"], row["statistic"], row["value"]) for row in tables.rows_of(part)]
-    for workload in ("light", "heavy"):
-        local = {
-            name.removeprefix(f"{workload} "): value
-            for model, name, value in said
-            if model == "local model" and name.startswith(workload)
-        }
-        once = sum(value for name, value in local.items() if name.endswith(", once"))
-        for months in (2, _YEAR):
-            total = once + months * local["electricity a month"]
-            if total != local[f"{months} months"]:
-                what, why = f"local model, {workload}, {months} months", f"its parts make {total:g}"
-                yield Erratum("Table 2", what, local[f"{months} months"], why)
+    for row in tables.rows_of(table_2(printed)):
+        if row["months"] and row["computed"] != row["printed"]:
+            what = f"{row['model']}, {row['workload']}, {row['what']}"
+            why = f"its parts make {row['computed']:g}"
+            yield Erratum("Table 2", what, row["printed"], why)
 
 
 def _optllm(file: Path = OPTLLM) -> Iterator[Erratum]:
@@ -279,32 +323,61 @@ def others(printed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def build(out: Path, printed: pd.DataFrame | None = None) -> list[Path]:
-    """Write the tables."""
+def build(
+    out: Path,
+    printed: pd.DataFrame | None = None,
+    sides: Sides = beside.NONE,
+    ours: Mapping[str, Cost] | None = None,
+) -> list[Path]:
+    """Write the tables; `sides` and `ours` are what stands beside the paper's cells."""
     found = cells.published() if printed is None else printed
-    tellers = (_cells_table, _ratios_table, _others_table, _errata_table)
-    made = [*(tell(found) for tell in tellers), _example_table()]
+    made = [
+        _cells_table(found, sides),
+        _ratios_table(found, sides),
+        _costs_table(found, ours),
+        *(tell(found) for tell in (_others_table, _errata_table)),
+        _example_table(),
+    ]
     return [path for table in made for path in tables.write(table, out)]
 
 
-def _cells_table(printed: pd.DataFrame) -> Table:
+_BESIDE = (
+    "Released: recomputed from rows that the authors published; ours: from our own runs; both with "
+    "95 % intervals over prompts, and a dash where none were given."
+)
+
+
+def _cells_table(printed: pd.DataFrame, sides: Sides) -> Table:
+    frame = table_1(printed, sides)
+    can, of = int((frame["p"] <= _LEVEL).sum()), int(frame["p"].notna().sum())
     columns = [
         *(tables.words(name, name.capitalize()) for name in ("task", "model", "judge")),
         *(_plain(name) for name in ("metric", "statistic")),
-        tables.value("printed", "Printed"),
-        Column("Least interval", lambda row: labels.interval(row["low"], row["high"])),
+        Column("Paper", _printed),
+        *(tables.value(origin, origin.capitalize()) for origin in sides),
+        tables.value("difference", "To the best service", 2),
+        Column("Least p", _least_p),
+        Column("Can be significant", _verdict, is_number=False),
         Column("", lambda row: "impossible" if row["impossible"] else "", is_number=False),
     ]
     caption = (
-        "Table 1 of LlamaDuo as printed (secondary: a machine extraction of the PDF). Least "
-        "interval: the narrowest 95 % interval that the number of answers and the coverages leave "
-        "possible, if answers to one prompt are no more alike than answers to different ones."
+        "Table 1 of LlamaDuo and its appendix twin as printed (secondary: a machine extraction of "
+        "the PDF), in brackets the narrowest 95 % interval that the number of answers and the "
+        "coverages leave possible, if answers to one prompt are no more alike than answers to "
+        f"different ones. {_BESIDE} Least p: of an exact sign-flip test over prompts of a local "
+        "model against the best service of its column, if each answer that differs is on a prompt "
+        f"of its own and all in one direction. {can} of {of} coverages can be significant at 5 %; "
+        "of a mean nothing is ruled out, since it can differ equally on every prompt."
     )
-    return Table("table_published", caption, table_1(printed), columns, False)
+    return Table("table_published", caption, frame, columns, False)
 
 
-def _ratios_table(printed: pd.DataFrame) -> Table:
-    frame = p_matches(printed)
+def _printed(row: Row) -> str:
+    return f"{labels.number(row['printed'], 2)} {labels.interval(row['low'], row['high'])}".strip()
+
+
+def _ratios_table(printed: pd.DataFrame, sides: Sides) -> Table:
+    frame = p_matches(printed, sides)
     can, of = int((frame["p"] <= _LEVEL).sum()), int(frame["p"].notna().sum())
     columns = [
         *(tables.words(name, name.capitalize()) for name in ("task", "judge")),
@@ -312,18 +385,37 @@ def _ratios_table(printed: pd.DataFrame) -> Table:
         tables.words("local", "Best local"),
         tables.words("service", "Best service"),
         tables.value("difference", "Difference", 2),
-        tables.value("computed", "P-Match % from the cells", 2),
-        tables.value("printed", "Printed", 2),
-        Column("Least p", lambda row: labels.MISSING if _is_mean(row) else f"{row['p']:.2g}"),
+        tables.value("printed", "Paper, %", 2),
+        tables.value("computed", "From its cells, %", 2),
+        *(tables.value(origin, f"{origin.capitalize()}, %") for origin in sides),
+        Column("Least p", _least_p),
         Column("Can be significant", _verdict, is_number=False),
     ]
     caption = (
-        "P-Match of LlamaDuo from its own Table 1, and whether the difference behind it can be "
-        "significant at all: the least p of an exact sign test over prompts, if every answer that "
-        f"differs is on a prompt of its own and all in one direction. {can} of {of} coverages can; "
-        "of a mean nothing is ruled out, since it can differ equally on every prompt."
+        "P-Match of LlamaDuo as printed and from its own Table 1, and whether the difference "
+        f"behind it can be significant at all (least p as in table_published). {_BESIDE} {can} of "
+        f"{of} coverages can; of a mean nothing is ruled out, since it can differ equally on every "
+        "prompt."
     )
     return Table("table_published_p_match", caption, frame, columns, False)
+
+
+def _costs_table(printed: pd.DataFrame, ours: Mapping[str, Cost] | None) -> Table:
+    columns = [
+        *(_plain(name) for name in ("workload", "model", "what")),
+        tables.value("printed", "Paper, $", 0),
+        tables.value("computed", "From its parts, $", 0),
+        tables.value("ours", "Ours, $", 0),
+    ]
+    caption = (
+        "Table 2 of LlamaDuo: what is paid once and every month, and what that makes. Ours: with "
+        "the tokens that our own runs were billed and what their calls cost; a dash without runs."
+    )
+    return Table("table_published_cost", caption, table_2(printed, ours), columns, False)
+
+
+def _least_p(row: Row) -> str:
+    return labels.MISSING if tables.missing(row["p"]) else f"{row['p']:.2g}"
 
 
 def _is_mean(row: Row) -> bool:
@@ -331,6 +423,8 @@ def _is_mean(row: Row) -> bool:
 
 
 def _verdict(row: Row) -> str:
+    if tables.missing(row["difference"]):
+        return ""  # a service
     if _is_mean(row):
         return "not ruled out"
     return "yes" if row["p"] <= _LEVEL else "no"

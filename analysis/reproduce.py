@@ -18,10 +18,13 @@ from understudy.config.compose import runs_root
 from understudy.errors import BadInput, UnderstudyError
 
 from . import (
+    beside,
     cells,
     command,
+    costs,
     fig_cost,
     fig_kde,
+    fig_published,
     fig_rounds,
     fig_scaling,
     judges,
@@ -53,7 +56,18 @@ def build(data: Data, out: Path) -> list[Path]:
             paths += part.build(data, out)
         except BadInput as error:
             print(error, file=sys.stderr)
-    return [*paths, *published.build(out)]
+    return [*paths, *_papers(data, out)]
+
+
+def _papers(data: Data, out: Path) -> list[Path]:
+    """The paper's tables and figures of its printed cells, with what these data have beside."""
+    sides, found = beside.sides(data), table_cost.assumptions(data, ())
+    ours = None
+    if costs.measured(found) and not data.is_rehearsal:
+        ours = {workload: costs.cost(found, workload) for workload in costs.WORKLOADS}
+    printed = cells.published()
+    tables_ = published.build(out, printed, sides, ours)
+    return tables_ + fig_published.build(out, sides, printed, ours)
 
 
 def compare(data: Data, out: Path, expected: Path | None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What the printed cells of LlamaDuo say by themselves."""
 
 import csv
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,30 @@ def test_a_coverage_that_differs_on_few_answers_cannot_be_significant(
     assert row["p"] == pytest.approx(2 * 0.5**4)
 
 
+def test_no_rows_make_a_sign_flip_test_less_than_the_least_p() -> None:
+    published, prompts = module("published"), 6
+    least = dict.fromkeys(range(1, 6), 2.0)
+    for counts in itertools.product(
+        range(prompts + 1), repeat=4
+    ):  # of prompts that differ by 1 to 4
+        if not 0 < sum(counts) <= prompts:
+            continue
+        chance = np.ones(1)  # of each sum of answers, when models are swapped prompt by prompt
+        for answers, count in enumerate(counts, 1):
+            swap = np.zeros(2 * answers + 1)
+            swap[[0, -1]] = 0.5
+            for _ in range(count):
+                chance = np.convolve(chance, swap)
+        sums = np.arange(len(chance)) - len(chance) // 2
+        for differ in least:
+            if chance[sums == differ].sum() > 0:
+                found = float(chance[abs(sums) >= differ].sum())
+                least[differ] = min(least[differ], found)
+    size = published.Sizes(prompts, 100)
+    wanted = {differ: published.least_p(50.0, 50.0 + differ, size) for differ in least}
+    assert least == pytest.approx(wanted)
+
+
 def test_the_scores_of_the_example_make_its_statistics(printed: pd.DataFrame) -> None:
     said = printed[printed["place"] == "PR 6"].set_index(["metric", "statistic"])["value"]
     made = module("published").example().set_index(["metric", "statistic"])["value"]
@@ -146,3 +171,18 @@ def test_a_perturbed_value_names_its_cell(
         said = capsys.readouterr().out
         assert "drift: " in said
         assert module("labels").label(str(changed.loc[row, "metric"])) in said
+
+
+def test_every_contradiction_stands_on_the_errata_page(printed: pd.DataFrame) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    table = page.partition("### Errata")[2].partition("\nChoices")[0]
+    lines = [line.lower().replace(",", "") for line in table.splitlines() if line.startswith("|")]
+    for one in module("published").errata(printed):
+        spelt = f"{one.printed:.2f}".removeprefix("0")
+        texts = {spelt, spelt.removesuffix(".00")}
+        what = one.what.replace(" / ", " ").replace(",", " ").split()
+        named = {module("labels").label(word).lower() for word in what} - {"of", "optllm", "model"}
+        best = [line for line in lines if any(text in line.split("|")[1] for text in texts)]
+        assert best, f"{one.printed:g} ({one.what}) stands nowhere"
+        hits = max(sum(word in line for word in named) for line in best)
+        assert hits >= len(named) / 2, f"{one.what} is not named beside {one.printed:g}"
