@@ -1,14 +1,20 @@
 """How a stage is started: which command, and which devices it sees."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support import launched
+from understudy.errors import EnvironmentFailed
 from understudy.pipeline import start
+from understudy.store import locks
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +61,21 @@ def test_a_worker_that_is_alone_where_two_were_asked_for_says_so(tmp_path: Path)
         "understudy: accelerate=ddp asks for 2 processes and this is one of 1; "
         f"start it with python -m understudy.pipeline.start {stage.path}\n"
     )
+
+
+@pytest.mark.slow
+def test_a_stage_whose_worker_is_killed_leaves_no_lock_to_other_nodes(tmp_path: Path) -> None:
+    stage = launched.prepare(tmp_path, tmp_path, accelerate__kind="cpu")
+    lock = stage.path / "LOCK"
+
+    def kill() -> None:
+        while (holder := locks.read(lock)) is None:
+            time.sleep(0.02)
+        os.kill(holder["pid"], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(EnvironmentFailed, match="ended by SIGKILL"):
+        start.Workers().run(stage.path)
+    killer.join()
+    assert not lock.exists()

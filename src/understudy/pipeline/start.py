@@ -23,6 +23,8 @@ from understudy.config import Config
 from understudy.errors import BY_EXIT_CODE, BadInput, EnvironmentFailed, UnderstudyError
 from understudy.models import ranks
 from understudy.pipeline.stages import SPECS
+from understudy.services import account
+from understudy.store import locks
 from understudy.store.artifacts import StageDir, write_atomically
 from understudy.training import accelerate
 
@@ -132,6 +134,10 @@ class Workers:
         if code in (130, -signal.SIGINT):
             raise KeyboardInterrupt
         if code < 0:
+            # A worker on another node cannot see that the process is gone while its job lives.
+            journal = stage_dir.parents[1] / "journal"
+            for lock in (stage_dir / "LOCK", *account.leases(journal)):
+                locks.clear(lock)
             why = ""
             if code == -signal.SIGKILL:
                 why = ", most often for lack of memory (on a cluster, raise memory_gb)"

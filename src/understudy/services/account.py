@@ -70,6 +70,11 @@ def account_of(job: Job) -> Account:
     )
 
 
+def leases(journal: Path) -> list[Path]:
+    """Return the locks of endpoints and purses that `open_ledger` holds or waits for."""
+    return [*journal.glob("service-*.lock"), *journal.glob("purse-*.lock")]
+
+
 @contextmanager
 def open_ledger(service: Service, account: Account, mode: Mode) -> Iterator["Ledger"]:
     """Wait until no other process asks this endpoint, or spends from this purse under a budget.

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-_POLL_S = 0.2
+_POLL_S = (0.1, 1.0)  # the first pause, which grows by a half each time, and the longest
 _ASK_S = 15.0  # between two questions to Slurm, which answers everybody on the cluster
 _HEARTBEAT_S = 30.0  # for the eyes of a person only: clocks of two hosts may differ
 
@@ -47,13 +47,15 @@ def _await(path: Path, give_up: Callable[[], bool], turn: "_Turn") -> bool:
 
     Of all that wait on several hosts, only the one whose turn it is asks Slurm about the holder.
     """
-    said = False
+    said, pause_s = False, _POLL_S[0]
     looked: tuple[dict[str, Any], float] | None = None  # at which holder, and when
-    while not _take(path):
+    while True:
+        if (holder := read(path)) is None:  # a look is cheaper than a try, on a shared disk
+            if _take(path):
+                return True
+            continue
         if give_up():
             return False
-        if (holder := read(path)) is None:
-            continue
         is_near = holder["host"] == socket.gethostname()
         now = time.monotonic()
         if is_near or looked is None or looked[0] != holder or now - looked[1] > _ASK_S:
@@ -68,8 +70,8 @@ def _await(path: Path, give_up: Callable[[], bool], turn: "_Turn") -> bool:
                 said = True
                 words = _words(holder, path, is_dead is None)
                 print(f"  waiting for {words}", file=sys.stderr, flush=True)
-        time.sleep(_POLL_S)
-    return True
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _POLL_S[1])
 
 
 class _Turn:
@@ -114,6 +116,13 @@ def break_open(path: Path) -> str | None:
         return f"process {holder['pid']} on {holder['host']}"
     _bury(path, holder)
     return None
+
+
+def clear(path: Path) -> None:
+    """Remove the lock of a process of this host that is gone; others may not know that it is."""
+    holder = read(path)
+    if holder is not None and holder["host"] == socket.gethostname() and _is_dead(holder):
+        _bury(path, holder)
 
 
 def read(path: Path) -> dict[str, Any] | None:
