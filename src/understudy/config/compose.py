@@ -4,9 +4,10 @@
 """
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +98,29 @@ class Composer:
     def __init__(self, config_dir: str | None) -> None:
         self._config_dir = config_dir
         self._memo: Memo = {}
+
+    def alone(self, override: str) -> tuple[str, Any] | None:
+        """Return leaf and value of an override that changes nothing else; None where it may.
+
+        That is a number or a word for a leaf that no config file interpolates, so that no
+        composition is needed to know what it does.
+        """
+        leaf = override.partition("=")[0]
+        named = leaf.startswith("task.") or leaf.rpartition(".")[2] in self._interpolated
+        if named or leaf not in config.LEAVES or "${" in override:  # `by_task` reads the task
+            return None
+        with _hydra(self._config_dir, self._memo) as hydra:
+            parser = OverridesParser.create(config_loader=hydra.config_loader)
+            (parsed,) = parser.parse_overrides([override])
+        value = parsed.value()
+        return (leaf, value) if isinstance(value, int | float | str) else None
+
+    @cached_property
+    def _interpolated(self) -> set[str]:
+        """The words of every `${…}` in the config files."""
+        files = (path for place in config_dirs(self._config_dir) for path in place.rglob("*.yaml"))
+        found = (re.findall(r"\$\{[^}]*", path.read_text(encoding="utf-8")) for path in files)
+        return {word for texts in found for text in texts for word in re.findall(r"\w+", text)}
 
     def values(self, overrides: list[str]) -> dict[str, Any]:
         """Return the resolved config."""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from understudy.config.schema import suggest
 from understudy.errors import BadInput
-from understudy.store.artifacts import StageDir, write_atomically
+from understudy.store.artifacts import StageDir, lines, write_atomically
 
 VERSION = 1  # of a record; one without a version has the same keys
 T = TypeVar("T")
@@ -48,10 +48,10 @@ def load(kind: type[T], path: Path, what: str) -> T:
 
 def store(record: Any, is_flushed: bool = True) -> None:
     """Write a record, a dataclass with the `path` of its file."""
-    values = dataclasses.asdict(record)
+    values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     path: Path = values.pop("path")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"version": VERSION, **values}, indent=1), is_flushed)
+    write_atomically(path, lines({"version": VERSION, **values}), is_flushed)
 
 
 @dataclass

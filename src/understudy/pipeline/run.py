@@ -1,7 +1,5 @@
 """Run the rounds: which stage is next, until the gate passes or the ladder ends."""
 
-import dataclasses
-import json
 import platform
 import shlex
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__
+from understudy import config as configuration
 from understudy.config import Config
 from understudy.config.command_line import command
 from understudy.config.training import check_recipe, check_recipe_here
@@ -30,7 +29,7 @@ from understudy.pipeline.status import closing_table
 from understudy.pipeline.tracking import Tracker, open_tracker
 from understudy.records import Coverage, read_rows
 from understudy.services import providers
-from understudy.store.artifacts import StageDir, fingerprint
+from understudy.store.artifacts import StageDir, fingerprint, lines
 from understudy.store.sharing import share
 from understudy.training import accelerate
 
@@ -100,7 +99,7 @@ class Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             understudy=__version__,
             rehearsal=config.is_rehearsal,
-            config=dataclasses.asdict(config),
+            config=configuration.as_dict(config),
             stages={},
             rounds=[],
         )
@@ -233,22 +232,21 @@ class Run:
             self.say(line)
 
     def prepare(self, stage: Stage, is_flushed: bool = True) -> StageDir:
-        """Freeze what the worker of a stage reads (`stages.frozen`), written as `prepare` would."""
+        """Freeze what the worker of a stage reads: the values of `stages.frozen`."""
         inputs = {
             "command": self.command,
             "inputs": {name: upstream.path for name, upstream in stage.inputs.items()},
             "purse": self.purse,
         }
         directory = StageDir(self.root / stage.path)
-        hashed = json.dumps(stage.document, indent=1).replace("\n", "\n ")
-        config = f'{{\n "hashed": {hashed},\n "config": {self._config_text}\n}}'
-        directory.freeze(config, json.dumps(inputs, indent=1), is_flushed)
+        config = f'{{\n"hashed": {lines(stage.document)},\n"config": {self._config_text}\n}}'
+        directory.freeze(config, lines(inputs), is_flushed)
         return directory
 
     @cached_property
     def _config_text(self) -> str:
         """The config as it stands in each config.json: the same in all of the run's."""
-        return json.dumps(self.record.config, indent=1).replace("\n", "\n ")
+        return lines(self.record.config)
 
     def say(self, line: str) -> None:
         """A line for the person at the terminal."""

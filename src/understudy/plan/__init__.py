@@ -234,7 +234,7 @@ def _walk(config: Config, root: Path) -> Iterator[tuple[Stage, bool]]:
 
 def _estimate(items: Sequence[PlannedStage], inputs: Inputs, paid: Paid, compute: Compute) -> None:
     """Fill in what every stage that is not done takes, learning from those that are."""
-    finished = Known(inputs, lambda *_: False, set(), set(), {})
+    finished = Known(inputs, lambda *_: False, set(), set(), {}, {})
     known = finished._replace(has_reply=paid.has_reply, seen=set())
     calls: dict[str, StageCalls] = {}
     for item in sorted(items, key=lambda item: item.state != "done"):

@@ -5,8 +5,9 @@ adds is estimated by its reference. `evaluation`, `baseline` and `synthesis` cou
 stage still has to make; None = cannot be known yet. Their names stand in the Spec of the stage.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +21,7 @@ from understudy.plan.learned import Learned
 from understudy.plan.ranges import NOTHING, Range, exactly
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
-from understudy.records import Answer, Coverage
+from understudy.records import Answer, Coverage, Message
 from understudy.services import money
 from understudy.services.base import Request, Usage
 from understudy.store.artifacts import StageDir
@@ -52,6 +53,13 @@ class StageCalls:
     reply: Range  # output tokens of a call as long as nothing is learnt
 
 
+class Sizes(NamedTuple):
+    """How many requests there are, and their mean bytes."""
+
+    number: int
+    mean: float
+
+
 class Known(NamedTuple):
     """What may be looked at to know better."""
 
@@ -60,6 +68,7 @@ class Known(NamedTuple):
     seen: set[tuple[str, str, int]]  # requests of the stages before
     judged: set[tuple[str, str]]  # judge and split of the evaluations before
     yields: dict[str, Range]  # accepted share of a teacher's pairs, by service
+    sizes: dict[tuple[str | int, ...], Sizes]  # of evaluations without answers, rendered before
 
 
 def evaluation(root: Path, stage: Stage, config: Config, known: Known) -> StageCalls | None:
@@ -75,21 +84,71 @@ def evaluation(root: Path, stage: Stage, config: Config, known: Known) -> StageC
         (row["prompt_id"], row["k"], row["m"]) for row in begun(root / stage.path, "out/rows.jsonl")
     }
     answers = known.inputs.rows(root, stage.inputs["answers"], config, Answer)
+    if answers is None:
+        sizes = _unanswered(stage, config, prompts, done, known)
+        pair = service.name, stage.inputs["split"].path
+        may_be_known = pair in known.judged and service.provider != "offline"
+    else:
+        sizes, may_be_known = _of_answers(prompts, answers, config, service, done, known), False
+    known.judged.add((service.name, stage.inputs["split"].path))
+    asked = Range(0 if may_be_known else sizes.number, sizes.number, sizes.number)
+    return StageCalls(service, asked, sizes.number, sizes.mean, JUDGE_TOKENS)
+
+
+_Done = set[tuple[str, int, int]]  # prompt, k, m
+
+
+def _unanswered(
+    stage: Stage, config: Config, prompts: Sequence[Coverage], done: _Done, known: Known
+) -> Sizes:
+    """The requests of answers that are not there yet, each as long as the reference.
+
+    All judges of all models are asked alike then, so a sweep renders this once.
+    """
     settings = config.evaluation
-    sizes: list[int] = []
-    for row, k, text in _answers(prompts, answers, config.inference.k):
-        messages = judge_prompt.render(
-            settings.prompt, settings.order, conversation(row.prompt), row.response, text
-        )
-        for m in range(settings.m):
-            request = Request(messages, index_of(k, m), judge_prompt.schema(settings.prompt))
-            if (row.id, k, m) not in done and (answers is None or _is_new(service, request, known)):
-                sizes.append(_size(request))
-    pair = service.name, stage.inputs["split"].path
-    may_be_known = answers is None and pair in known.judged and service.provider != "offline"
-    known.judged.add(pair)
-    asked = Range(0 if may_be_known else len(sizes), len(sizes), len(sizes))
-    return StageCalls(service, asked, len(sizes), _mean(sizes), JUDGE_TOKENS)
+    split = stage.inputs["split"].path, stage.params["split"]
+    key = (*split, settings.prompt, settings.order, config.inference.k, settings.m)
+    if not done and key in known.sizes:
+        return known.sizes[key]
+    sizes = list[int]()
+    for row in prompts:
+        size = _size(_rendered(config, row, row.response))
+        each = itertools.product(range(config.inference.k), range(settings.m))
+        sizes += [size for k, m in each if (row.id, k, m) not in done]
+    found = Sizes(len(sizes), _mean(sizes))
+    if not done:
+        known.sizes[key] = found
+    return found
+
+
+def _of_answers(
+    prompts: Sequence[Coverage],
+    answers: Sequence[Answer],
+    config: Config,
+    service: Service,
+    done: _Done,
+    known: Known,
+) -> Sizes:
+    """The requests of answers that are there, without those that are judged already."""
+    by_id = {row.id: row for row in prompts}
+    schema, sizes = judge_prompt.schema(config.evaluation.prompt), list[int]()
+    for answer in answers:
+        row = by_id.get(answer.prompt_id)
+        if row is None or answer.finish == "error":
+            continue
+        messages = _rendered(config, row, answer.text)
+        size = _size(messages)
+        for m in range(config.evaluation.m):
+            request = Request(messages, index_of(answer.k, m), schema)
+            is_done = (row.id, answer.k, m) in done
+            if not is_done and _is_new(service, request, known):
+                sizes.append(size)
+    return Sizes(len(sizes), _mean(sizes))
+
+
+def _rendered(config: Config, row: Coverage, answer: str) -> tuple[Message, ...]:
+    settings, asked = config.evaluation, conversation(row.prompt)
+    return judge_prompt.render(settings.prompt, settings.order, asked, row.response, answer)
 
 
 def _is_new(service: Service, request: Request, known: Known) -> bool:
@@ -101,19 +160,6 @@ def _is_new(service: Service, request: Request, known: Known) -> bool:
         return False
     known.seen.add(key)
     return True
-
-
-def _answers(
-    prompts: Sequence[Coverage], answers: Sequence[Answer] | None, count: int
-) -> Iterator[tuple[Coverage, int, str]]:
-    """The answers to be judged; while there are none, `count` a prompt as the reference is."""
-    if answers is None:
-        yield from ((row, k, row.response) for row in prompts for k in range(count))
-        return
-    by_id = {row.id: row for row in prompts}
-    for answer in answers:
-        if answer.prompt_id in by_id and answer.finish != "error":
-            yield by_id[answer.prompt_id], answer.k, answer.text
 
 
 def baseline(root: Path, stage: Stage, config: Config, known: Known) -> StageCalls | None:
@@ -129,7 +175,7 @@ def baseline(root: Path, stage: Stage, config: Config, known: Known) -> StageCal
         for k in range(config.inference.k)
         if (row.id, k) not in done
     ]
-    sizes = [_size(r) for r in requests if not known.has_reply(service, r)]
+    sizes = [_size(r.messages) for r in requests if not known.has_reply(service, r)]
     expected = _mean([len(row.response.encode()) for row in prompts]) / BYTES_PER_TOKEN
     reply = Range(expected / 4, expected, max(expected * 8, 300))  # services like to say more
     return StageCalls(service, exactly(len(sizes)), 0, _mean(sizes), reply)
@@ -153,7 +199,7 @@ def synthesis(root: Path, stage: Stage, config: Config, known: Known) -> StageCa
         messages = synthesis_prompt.render(
             *pair, config.task.topic, settings.pairs_per_call, config.task.name
         )
-        sizes.append(_size(Request(messages)))
+        sizes.append(_size(messages))
         pairs.append(sum(len(text.encode()) for text in pair))
     had = len(begun(root / stage.path, "scratch/replies.jsonl"))
     made = known.yields.get(service.name, YIELD) * settings.pairs_per_call
@@ -173,8 +219,8 @@ def _prompts(root: Path, stage: Stage, config: Config, known: Known) -> list[Cov
     return [row for row in rows if row.split == stage.params["split"]]
 
 
-def _size(request: Request) -> int:
-    return sum(len(message["content"].encode()) for message in request.messages)
+def _size(messages: Sequence[Message]) -> int:
+    return sum(len(message["content"].encode()) for message in messages)
 
 
 def _mean(values: Sequence[float]) -> float:

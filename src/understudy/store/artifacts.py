@@ -6,12 +6,13 @@ out/                 what downstream reads; appears by one rename
 attempts/<token>/    out/ and scratch/ of work in progress; a crash leaves it to be continued
 """
 
+import dataclasses
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -20,6 +21,7 @@ from understudy.config import Config
 from understudy.errors import BadInput
 from understudy.records import Key, R, dumps, read_rows
 
+_LINE = json.JSONEncoder(default=dataclasses.asdict)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -46,6 +48,15 @@ def digest(path: Path) -> str:
             while chunk := content.read(1 << 20):
                 total.update(chunk)
     return total.hexdigest()
+
+
+def lines(values: Mapping[str, Any]) -> str:
+    """JSON with a line for each key; a dataclass is its fields.
+
+    Python's own indentation takes four times as long.
+    """
+    inner = ",\n".join(f'"{key}": {_LINE.encode(value)}' for key, value in values.items())
+    return f"{{\n{inner}\n}}"
 
 
 def write_atomically(path: Path, text: str, is_flushed: bool = True) -> None:
@@ -85,7 +96,7 @@ class StageDir:
 
     def prepare(self, config: dict[str, Any], inputs: dict[str, Any]) -> None:
         """Freeze what the worker will read; a finished stage keeps its own."""
-        self.freeze(json.dumps(config, indent=1), json.dumps(inputs, indent=1))
+        self.freeze(lines(config), lines(inputs))
 
     def freeze(self, config: str, inputs: str, is_flushed: bool = True) -> None:
         """Freeze it as JSON that is written already."""

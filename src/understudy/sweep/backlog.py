@@ -28,6 +28,7 @@ from understudy.sweep.site import Pythons
 
 _ME = "understudy.sweep.backlog"
 _NAME, _JOBS, _REFILL = "backlog.json", "submitted.tsv", "refill"
+_MANY = 100  # stages, from which on one flush of all is quicker than a flush each
 _NICEST = 100  # little beside the weights of a site, enough among the jobs of one sweep
 
 
@@ -136,7 +137,8 @@ class Backlog:
 
         Raises BadInput when Slurm refuses one, EnvironmentFailed when it does not answer.
         """
-        full = ""
+        full, flushed_later = "", list[str]()
+        is_many = sum(len(unit) for array in arrays for unit in array.tasks.values()) > _MANY
         for array, tasks in zip(arrays, self.task_lists(), strict=False):
             known, left = _with_ids(array, list(submitted)), dict(array.tasks)
             while left:
@@ -147,15 +149,18 @@ class Backlog:
                 argv[1:1] = self.options
                 place = self.folder, tasks.stem, argv, left, array.ask, self.cluster, self.tries
                 try:
-                    job = jobs.submit(*place)
+                    job = jobs.submit(*place, is_flushed=not is_many)
                 except slurm.QueueFull as error:
                     full, left = str(error), dict(list(left.items())[: len(left) // 2])
                 else:
                     submitted[job] = known
                     self._note(job, known)
+                    flushed_later += [tasks.stem] * is_many
                     break
             if full:
                 break
+        if flushed_later:
+            jobs.flush(self.folder, flushed_later)
         if not self.left:
             stop(self.folder)
         return full

@@ -49,7 +49,8 @@ def expand(grid: Grid, composer: Composer) -> Cells:
     """Return all cells, the last axis varying fastest; BadInput when a cell is wrong or refused.
 
     Every value of an axis is composed once, beside the first values of all others, and cells are
-    put together from these. Axes that touch the same leaf are composed together.
+    put together from these. Axes that touch the same leaf are composed together. An axis of numbers
+    or words for one leaf needs no composition: its values are put in.
     """
     parts = _Parts(grid, composer)
     cells = [parts.cell(choices) for choices in itertools.product(*parts.axes.values())]
@@ -90,14 +91,20 @@ class _Parts:
         self.axes: dict[str, list[Choice]] = {}
         for key in (key for key in grid.terms if key in grid.axes):
             self.axes[key] = [(term,) for term in grid.terms[key]]
+        self.first = [choices[0] for choices in self.axes.values()]
+        self._alone = self._look_for_alone()
         if "judge" in self.axes:
             self.axes["judge"] = [self._with_gate_judges(choice) for choice in self.axes["judge"]]
-        self.first = [choices[0] for choices in self.axes.values()]
+            self.first = [choices[0] for choices in self.axes.values()]
         self.base = self.composed(self.first)
         self.blocks = _connected([self._touched(number) for number in range(len(self.axes))])
         last = [choices[-1] for choices in self.axes.values()]
-        if len(self.blocks) > 1 and self.values(last) != self.composed(last):
-            self.blocks = [list(range(len(self.axes)))]  # they meet in a way not seen above
+        if len(self.blocks) > 1 or self._alone:
+            whole = self._composer.values(self.overrides(last))
+            if self.values(last) != whole:
+                self.blocks = [list(range(len(self.axes)))]  # they meet in a way not seen above
+                self._alone.clear()
+                self._made.clear()
 
     def overrides(self, choices: Sequence[Choice]) -> list[str]:
         """Fixed and chosen overrides in the order given, as Hydra's sweeper hands them on."""
@@ -106,10 +113,30 @@ class _Parts:
         return [term for key, given in terms for term in chosen.get(key, tuple(given))]
 
     def composed(self, choices: Sequence[Choice]) -> dict[str, Any]:
-        overrides = self.overrides(choices)
-        if tuple(overrides) not in self._made:
-            self._made[tuple(overrides)] = self._composer.values(overrides)
-        return self._made[tuple(overrides)]
+        overrides = tuple(self.overrides(choices))
+        if overrides not in self._made:
+            others, leaves = list(choices), dict[str, Any]()
+            for number, choice in enumerate(choices):
+                if choice != self.first[number] and choice in self._alone:
+                    others[number] = self.first[number]
+                    leaf, value = self._alone[choice]
+                    leaves[leaf] = value
+            if leaves:
+                self._made[overrides] = config.changed(self.composed(others), leaves)
+            else:
+                self._made[overrides] = self._composer.values(list(overrides))
+        return self._made[overrides]
+
+    def _look_for_alone(self) -> dict[Choice, tuple[str, Any]]:
+        """The choices of axes that set one leaf and nothing else, whatever else is chosen."""
+        if any("${" in term for terms in self._grid.terms.values() for term in terms):
+            return {}
+        found = dict[Choice, tuple[str, Any]]()
+        for choices in self.axes.values():
+            each = [self._composer.alone(choice[0]) for choice in choices]
+            if all(one is not None for one in each):
+                found |= {c: one for c, one in zip(choices, each, strict=True) if one is not None}
+        return found
 
     def values(self, choices: Sequence[Choice]) -> dict[str, Any]:
         """Return the config of a cell: what each block changes, put into the first cell's."""
@@ -136,6 +163,8 @@ class _Parts:
         """The leaves that an axis may set: whose value or origin differs, and the key itself."""
         key = list(self.axes)[number]
         touched = {key.lstrip("+~")}
+        if self.first[number] in self._alone:
+            return touched
         for choice in self.axes[key][1:]:
             other = [choice if n == number else c for n, c in enumerate(self.first)]
             touched |= _differing(flat(self.base), flat(self.composed(other)))

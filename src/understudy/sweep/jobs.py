@@ -1,15 +1,15 @@
 """Which job does which stage: written before `sbatch` is asked, and after, so that all are known.
 
 `slurm/{run,sweep}/<name>/<what>.asked` says what a call of `sbatch` is about to submit. It goes
-when the job's id stands in `slurm.json` of each stage, or in `planning.json`. A command that dies
-in between leaves it, and the next finds the job by the comment that it was given.
+when the job's id stands on the disk in `slurm.json` of each stage, or in `planning.json`. A command
+that dies in between leaves it, and the next finds the job by the comment that it was given.
 """
 
 import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from understudy.config.cluster import ClusterConfig, Room
 from understudy.errors import BadInput
 from understudy.pipeline.standing import JobEnd, JobState
-from understudy.store.artifacts import write_atomically
+from understudy.store.artifacts import lines, write_atomically
 from understudy.sweep import slurm
 from understudy.sweep.arrays import Ask
 
@@ -104,8 +104,12 @@ def submit(
     ask: Ask,
     cluster: ClusterConfig,
     tries: Mapping[Path, int],
+    is_flushed: bool = True,
 ) -> str:
-    """Submit an array and write down which job does which stage; return its id."""
+    """Submit an array and write down which job does which stage; return its id.
+
+    A caller that submits many need not have each flushed, and calls `flush` behind the last.
+    """
     names = {path: os.path.relpath(path, folder) for paths in stages.values() for path in paths}
     for path in names:
         (path / "failed.json").unlink(missing_ok=True)
@@ -118,7 +122,14 @@ def submit(
         ask.room,
         terms(ask, cluster),
     )
-    return _submit(folder / f"{what}.asked", asked, argv, ask.room)
+    return _submit(folder / f"{what}.asked", asked, argv, ask.room, is_flushed)
+
+
+def flush(folder: Path, whats: Iterable[str]) -> None:
+    """Flush what was written about these arrays, then forget that they were asked for."""
+    os.sync()
+    for what in whats:
+        (folder / f"{what}.asked").unlink(missing_ok=True)
 
 
 def submit_planner(folder: Path, argv: list[str], cluster: ClusterConfig) -> str:
@@ -134,18 +145,18 @@ def plan_ask(cluster: ClusterConfig) -> Ask:
     return Ask("plan", "cpu", slurm.flags(cluster.cpu, 0, 1), None)
 
 
-def _submit(path: Path, asked: _Asked, argv: list[str], room: Room) -> str:
+def _submit(path: Path, asked: _Asked, argv: list[str], room: Room, is_flushed: bool = True) -> str:
     write_atomically(path, json.dumps(asdict(asked)))
     try:
         job = slurm.submit([argv[0], f"--comment={asked.comment}", *argv[1:]], room)
     except (BadInput, slurm.QueueFull):  # of any other error nobody knows what became of it
         path.unlink()
         raise
-    _settle(path, asked, job)
+    _settle(path, asked, job, is_flushed)
     return job
 
 
-def _settle(path: Path, asked: _Asked, job: str) -> None:
+def _settle(path: Path, asked: _Asked, job: str, is_flushed: bool = True) -> None:
     """Write the job down where everybody looks for it."""
     folder = path.parent
     who, room, told = asked.user, asked.room, asked.terms
@@ -156,11 +167,12 @@ def _settle(path: Path, asked: _Asked, job: str) -> None:
             about = (who, room, tries, told, len(names))
             record = Record(f"{job}_{index}", asked.submission, log, *about)
             home = Path(os.path.normpath(folder / name))
-            write_atomically(home / "slurm.json", json.dumps(asdict(record), indent=1))
+            write_atomically(home / "slurm.json", lines(vars(record)), is_flushed)
     if not asked.stages:
         planned = Record(job, asked.submission, str(folder / f"{job}.log"), who, room, 1, told)
         write_atomically(folder / "planning.json", json.dumps(asdict(planned)))
-    path.unlink(missing_ok=True)
+    if is_flushed:
+        path.unlink(missing_ok=True)
 
 
 def recover(root: Path, queue: Mapping[str, JobState]) -> None:

@@ -1,7 +1,8 @@
 """A sweep seen whole: its cells with their scores, the best first, and those that failed last."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from understudy.pipeline.record import RunRecord
 from understudy.pipeline.standing import Standings
 from understudy.pipeline.status import METRICS, console_for, number, plain_table, rehearsal_mark
 from understudy.sweep.record import CellRecord, SweepRecord
+
+_LONG = 200  # cells; a longer table is laid out here, since rich takes milliseconds a row
 
 
 class Line(NamedTuple):
@@ -61,13 +64,19 @@ def show(sweep_json: Path) -> None:
     console = console_for()
     console.print(f"[bold]{escape(record.name)}[/]{rehearsal_mark(record.rehearsal)}")
     console.print(escape(str(sweep_json.parent)), soft_wrap=True)
-    table = plain_table(None, "cell", "rounds", *METRICS, "decision", "run")
-    found = lines(record)
+    header = ("cell", "rounds", *METRICS, "decision", "run")
+    found, rows = lines(record), list[tuple[str, ...]]()
     for line in found:
         rounds = "" if line.run is None else str(len(line.run.rounds))
         cells = (line.cell.label, rounds, *map(line.score, METRICS), line.word)
-        table.add_row(*map(escape, (*cells, Path(line.cell.run).name)))
-    console.print(table)
+        rows.append((*cells, Path(line.cell.run).name))
+    if len(rows) > _LONG:
+        print("\n".join(_columns([header, *rows])))
+    else:
+        table = plain_table(None, *header)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
     for line in found:  # below the table, whose columns would break paths and names
         if line.reason:
             console.print(escape(f"{line.cell.label} {line.reason}"), soft_wrap=True)
@@ -75,6 +84,16 @@ def show(sweep_json: Path) -> None:
         print(f"to go on: {record.command}")
     elif any(line.run is not None and line.run.holdout is not None for line in found):
         print(f"to decide: {command('decide', record.name)}")
+
+
+def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a table that is as wide as it must be; a cell may have several lines."""
+    parts = [[cell.split("\n") for cell in row] for row in rows]
+    widths = [max(max(map(len, row[n])) for row in parts) for n in range(len(rows[0]))]
+    for row in parts:
+        for texts in itertools.zip_longest(*row, fillvalue=""):
+            cells = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
+            yield "  ".join(cells).rstrip()
 
 
 def objective(run_json: Path) -> float:

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -225,11 +226,12 @@ class Submission:
         would be cancelled with it.
         """
         gone, changes = dict[Path, str](), dict[str, None]()
+        terms = cache(lambda ask: jobs.terms(ask, self.cluster))
         for path, (cell, _, _) in self._cells.items():
             if self._is_planner or path not in self.queued:
                 continue
             record, state = found[path], self._queue[self.queued[path]]
-            new = record.changes(jobs.terms(cell.ask, self.cluster))
+            new = record.changes(terms(cell.ask))
             is_ours = record.submission == self.name or waits.is_stuck(state.reason)
             if new and is_ours and state.state == "PENDING" and state.user == slurm.me():
                 changes |= dict.fromkeys(new)
