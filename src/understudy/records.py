@@ -5,7 +5,7 @@ UTF-8 JSON lines, keys in schema order, compact separators; a missing value is `
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -36,6 +36,7 @@ class Row:
     """What every row can do: become a dict in schema order, and be read back."""
 
     KEY: ClassVar[tuple[str, ...]]
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()  # keys that are absent, not null, where unused
 
     @property
     def key(self) -> Key:
@@ -44,13 +45,17 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values, keys in schema order."""
-        return asdict(self)
+        values = asdict(self)
+        for name in self.OPTIONAL:
+            if values[name] is None:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], place: str = "row") -> Self:
         """The row in `values`; BadInput names what is missing or unknown, and `place`."""
         names = {field.name for field in fields(cls)}
-        if missing := sorted(names - values.keys()):
+        if missing := sorted(names - values.keys() - {*cls.OPTIONAL}):
             raise BadInput(f"{place} lacks {', '.join(missing)} of the {cls.__name__} schema")
         if unknown := sorted(values.keys() - names):
             raise BadInput(f"{place} has {', '.join(unknown)}, unknown to {cls.__name__}")
@@ -62,6 +67,7 @@ class Coverage(Row):
     """A real (prompt, response) conversation; the last message is the wanted answer."""
 
     KEY = ("id",)
+    OPTIONAL = ("expected",)
 
     id: str
     group_id: str
@@ -70,6 +76,8 @@ class Coverage(Row):
     licence: str | None
     source: str
     split: SplitName | None
+    # What a grader reads beside the wanted answer: accepted ones, tests
+    expected: dict[str, Any] | None = field(default=None, kw_only=True)
 
     @property
     def prompt(self) -> list[Message]:

@@ -103,7 +103,7 @@ def job(tmp_path: Path, of: Config, rows: list[Coverage], answers: list[Answer])
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     out.mkdir(exist_ok=True)
     scratch.mkdir(exist_ok=True)
-    return Job(of, {"judge": next(iter(of.judges)), "split": "test"}, inputs, out, scratch)
+    return Job(of, {"judge": of.judge_names[0], "split": "test"}, inputs, out, scratch)
 
 
 def verdict(prompt: str, k: int, m: int, score: float | None, generator: str = "tiny") -> Verdict:

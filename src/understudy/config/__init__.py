@@ -50,6 +50,12 @@ _ADAPTER: TypeAdapter[Config] = TypeAdapter(Config)
 T = TypeVar("T")
 
 
+def is_path(key: str) -> bool:
+    """Return whether a leaf, as the command line names it, is a path."""
+    group, *rest = key.lstrip("+").split(".")
+    return ".".join([group, *rest]) in PATHS or ".".join([group, "*", *rest[1:]]) in PATHS
+
+
 def build(values: dict[str, Any]) -> Config:
     """Return the checked Config of a composed dictionary; BadInput says the first thing wrong."""
     values = complete(values)

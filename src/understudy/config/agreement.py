@@ -2,6 +2,7 @@
 
 from understudy.config.accelerate import split_batch
 from understudy.config.cluster import check_options
+from understudy.config.grader import BOTH, check_grader
 from understudy.config.groups import Config
 from understudy.config.service import check_service
 from understudy.config.source import check_source
@@ -19,6 +20,8 @@ def check(config: Config) -> None:
     check_recipe(config.trainer, config.model, config.accelerate.kind)
     for service in config.services:
         check_service(service, config.rehearsal.url)
+    for name, grader in config.graders.items():
+        check_grader(name, grader)
     if config.cluster.kind != "local" and config.rehearsal.url is not None:
         raise BadInput(
             f"cluster={config.cluster.kind} returns before its jobs have run, and the server of "
@@ -37,7 +40,7 @@ def check(config: Config) -> None:
             )
     if config.inference.kind != "local":
         _check_ready_made(config)
-    elif not config.judges:
+    elif not config.judge_names:
         raise BadInput("judge=none is for ready-made verdicts (inference=file); choose a judge")
     for role, part in (("synthesis", config.synthesis), ("baseline", config.baseline)):
         if part.kind == "service" and part.service is None:
@@ -55,10 +58,15 @@ def check(config: Config) -> None:
         )
     if config.loop.sizes != sorted(set(config.loop.sizes)):
         raise BadInput(f"loop.sizes={config.loop.sizes} must rise from step to step")
-    if is_local and (unknown := sorted(set(config.gate_judges) - set(config.judges))):
+    if is_local and (unknown := sorted(set(config.gate_judges) - set(config.judge_names))):
         raise BadInput(
-            f"gate.judges={unknown} are not among the judges {sorted(config.judges)} of this run"
+            f"gate.judges={unknown} are not among the judges {sorted(config.judge_names)} of this "
+            "run"
         )
+    if both := sorted(config.judges.keys() & config.graders.keys()):
+        raise BadInput(f"{both[0]} is the name of a judge and of a grader; rename one of them")
+    if is_local:
+        _check_thresholds(config)
     if config.gate.judges == []:
         raise BadInput("gate.judges=[] leaves the gate without a judge; use null for all of them")
     if config.gate.kind == "noninferiority" and config.baseline.kind == "none":
@@ -79,6 +87,20 @@ def check(config: Config) -> None:
     if not accelerate.is_distributed or accelerate.processes is not None:  # else the launch asks
         total = (accelerate.processes or 1) * accelerate.nodes if accelerate.is_distributed else 1
         split_batch(recipe.batch_size, recipe.per_device_batch, recipe.packing, total)
+
+
+def _check_thresholds(config: Config) -> None:
+    """A threshold above 0 needs a judge of the gate that measures what it is about."""
+    judges = config.gate_judges
+    measured = {metric for judge in judges for metric in config.measures(judge)}
+    for metric in BOTH:
+        threshold = getattr(config.gate, metric)
+        if config.gate.kind == "paper" and threshold > 0 and judges and metric not in measured:
+            raise BadInput(
+                f"gate.{metric}={threshold:g}, but no judge of the gate measures {metric} "
+                f"({', '.join(judges)}: {', '.join(sorted(measured))} only); give gate.{metric}=0 "
+                "or a judge that does"
+            )
 
 
 def _check_ready_made(config: Config) -> None:

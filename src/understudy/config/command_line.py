@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from understudy.config import PATHS, WORDS
+from understudy.config import WORDS, is_path
 from understudy.errors import BadInput
 
 # One word to Hydra, and no number, which .1 would be.
@@ -92,7 +92,7 @@ def _as_typed(word: str) -> str:
         return word
     if key == "gateway.service":  # a file of conf/service, which the gateway borrows
         return f"+service@{word}"
-    if key.lstrip("+") in PATHS:
+    if is_path(key):
         if "," in text and not Path(text).expanduser().exists():
             several = ",".join(map(quoted, text.split(",")))
             raise _unclear(word, "and no file here has that name", quoted(text), several)

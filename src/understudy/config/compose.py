@@ -366,7 +366,7 @@ def _check(override: Any, known: dict[str, dict[str, Path]]) -> None:
 def _cell_s(word: str) -> str:
     """One value of an axis as Hydra's sweeper writes it, as `as_typed` reads it."""
     key, _, text = word.partition("=")
-    if key.lstrip("+") not in config.PATHS or command_line.is_hydras(text):
+    if not config.is_path(key) or command_line.is_hydras(text):
         return word
     (override,) = OverridesParser.create().parse_overrides([word])
     return command_line.override(key, str(override.value()))

@@ -10,6 +10,7 @@ from understudy.config.accelerate import AccelerateConfig
 from understudy.config.cluster import ClusterConfig
 from understudy.config.export import ExportConfig
 from understudy.config.gateway import GatewayConfig
+from understudy.config.grader import BOTH, Grader, MetricName, measures
 from understudy.config.serve import ServeConfig
 from understudy.config.service import Service
 from understudy.config.source import (
@@ -50,6 +51,7 @@ class CoverageConfig(Source):
     format: Format = added("auto")
     columns: Columns = field(default_factory=Columns, kw_only=True)
     categories: dict[str, str] = field(kw_only=True)  # task -> category; others: all rows
+    expected: dict[str, str] = field(kw_only=True)  # what a grader reads of a row -> its column
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -186,6 +188,7 @@ class Config:
     model: ModelConfig
     synthesis: SynthesisConfig
     judges: dict[str, Service]
+    graders: dict[str, Grader]  # judges that are rules
     baseline: BaselineConfig
     trainer: TrainerConfig
     inference: InferenceConfig
@@ -224,6 +227,15 @@ class Config:
         return self.loop.sizes[: self.loop.max_rounds]
 
     @property
+    def judge_names(self) -> list[str]:
+        """Who scores the answers, services first."""
+        return [*self.judges, *self.graders]
+
+    @property
     def gate_judges(self) -> list[str]:
         """The judges whose verdicts the gate reads."""
-        return self.gate.judges if self.gate.judges is not None else list(self.judges)
+        return self.gate.judges if self.gate.judges is not None else self.judge_names
+
+    def measures(self, judge: str) -> tuple[MetricName, ...]:
+        """Return what a judge's verdicts hold."""
+        return measures(self.graders[judge]) if judge in self.graders else BOTH

@@ -21,21 +21,24 @@ def hints(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for item in dataclasses.fields(kind):
         hint, name = types_of[item.name], f"{prefix}{item.name}"
         is_dict = typing.get_origin(hint) is dict
-        if (inner := _dataclass_in(hint)) is not None:
-            yield from hints(inner, f"{name}.*." if is_dict else f"{name}.")
+        if inner := _dataclasses_in(hint):
+            below = f"{name}.*." if is_dict else f"{name}."
+            yield from {leaf: kind for one in inner for leaf, kind in hints(one, below)}.items()
             continue
         yield name, hint
         if is_dict:
             yield f"{name}.*", typing.get_args(hint)[1]
 
 
-def _dataclass_in(hint: Any) -> Any:
-    """The dataclass inside `X | None` or `dict[str, X]`, if there is one."""
+def _dataclasses_in(hint: Any) -> list[Any]:
+    """The dataclasses inside `X | None`, `dict[str, X]` or a union of several."""
     if dataclasses.is_dataclass(hint):
-        return hint
+        return [hint]
+    if typing.get_origin(hint) is typing.Annotated:
+        return _dataclasses_in(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (dict, types.UnionType, typing.Union):
-        return next(filter(None, map(_dataclass_in, typing.get_args(hint))), None)
-    return None
+        return [one for inner in typing.get_args(hint) for one in _dataclasses_in(inner)]
+    return []
 
 
 def suggest(word: str, choices: list[str]) -> str:
@@ -57,7 +60,10 @@ def sentence(error: ValidationError, values: dict[str, Any], known: list[str]) -
     first = error.errors()[0]
     names = _names_in(values) | {part for leaf in known for part in leaf.split(".")}
     # pydantic mixes the branches of a union into the place; only real names and indices count.
-    loc = [str(part) for part in first["loc"] if isinstance(part, int) or part in names]
+    given = list(first["loc"])
+    if given[:1] == ["graders"]:  # whose kind it puts behind the name
+        del given[2:3]
+    loc = [str(part) for part in given if isinstance(part, int) or part in names]
     place = ".".join(loc) or "the config"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         parent = place.rpartition(".")[0]

@@ -23,6 +23,7 @@ class FoundRow(NamedTuple):
     licence: str | None
     category: str | None
     messages: list[Message]
+    expected: dict[str, Any] | None = None  # what a grader reads
 
 
 class Found(NamedTuple):
@@ -104,6 +105,8 @@ def find(source: CoverageConfig, task: str) -> Found:
         what: formats.column(what, getattr(source.columns, what), names, where)
         for what in formats.USUAL
     }
+    for column in source.expected.values():
+        formats.column("expected", column, names, where)
     category = source.categories.get(task)
     if category is not None and at["category"] is None:
         raise BadInput(
@@ -124,6 +127,7 @@ def find(source: CoverageConfig, task: str) -> Found:
             licence=_word(given["licence"]),
             category=_word(given["category"]),
             messages=formats.conversation(values, kind, source.columns),
+            expected=formats.expected(values, source.expected),
         )
 
     taken = sources.take(raws, convert, source.tolerance)
@@ -136,7 +140,8 @@ def find(source: CoverageConfig, task: str) -> Found:
         raise BadInput(f"{where} has no coverage row among its {len(raws)}: {reasons}")
     if source.columns.id is not None:
         _check_ids(where, source.columns.id, pairs)
-    read = formats.use(raws, kind, source.columns, filter(None, at.values()))
+    others = [name for name in at.values() if name] + list(source.expected.values())
+    read = formats.use(raws, kind, source.columns, others)
     return Found(pairs, kind, len(raws), taken.not_wanted, taken.bad, read)
 
 
@@ -176,6 +181,7 @@ def _rows(pairs: list[FoundRow], source: CoverageConfig, task: str) -> list[Cove
             licence=pair.licence or source.licence,
             source=name,
             split=pair.split,
+            expected=pair.expected,
         )
         for pair, row_id, cluster in zip(pairs, ids, first, strict=True)
     ]

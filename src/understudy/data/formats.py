@@ -306,6 +306,12 @@ def checked(turns: list[Message]) -> list[Message]:
     return turns
 
 
+def expected(values: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a grader reads of a row, by its name for it; None where no column is named."""
+    found = {name: value_of(values, path) for name, path in columns.items()}
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
 def split_of(value: Any) -> SplitName | None:
     """The split that a user's word for it means (`test_sft` is test); None stays None."""
     if is_missing(value):

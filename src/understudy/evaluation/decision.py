@@ -123,6 +123,21 @@ def pair(
     )
 
 
+def pairs_of(
+    local: Judged,
+    service: Judged,
+    prompts: Sequence[str],
+    measures: Mapping[str, Sequence[Metric]],
+) -> dict[Metric, Pairs]:
+    """The differences on each metric that any judge measures, by those that do."""
+    by_metric = {m: [judge for judge in local if m in measures[judge]] for m in METRICS}
+    return {
+        metric: pair({judge: local[judge] for judge in judges}, service, prompts, metric)
+        for metric, judges in by_metric.items()
+        if judges
+    }
+
+
 def tail_pairs(local: Judged, service: Judged, prompts: Sequence[str]) -> Pairs:
     """The differences of coverage@70 in points of precision, for a `tail`."""
     return pair(local, service, prompts, "precision", TAIL_CUT)
@@ -286,7 +301,7 @@ def decide(
         panel=judges,
         tail=second,
         judges=of_judges,
-        beside={other: limits(pairs[other].panel) for other in METRICS if other != metric},
+        beside={other: limits(found.panel) for other, found in pairs.items() if other != metric},
         excludes=_excludes(panel, judges, level),
         more_prompts=_more_prompts(panel, margin, level, n) if is_short else None,
         verdicts_per_answer=_verdicts(deciding, panel, margin, level) if is_short else None,

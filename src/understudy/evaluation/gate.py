@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from understudy.config import GateConfig
 from understudy.evaluation import decision, scale
-from understudy.evaluation.scores import METRICS, pool, worst_mean
+from understudy.evaluation.scores import METRICS, Metric, measured, pool, worst_mean
 from understudy.evaluation.statistics.intervals import ratio_of_means
 from understudy.records import Coverage, Verdict
 from understudy.store.artifacts import Job
@@ -36,6 +36,13 @@ class GateLine:
     n_missing_answers: int
     p_match: dict[str, Summary] | None  # per metric: value, low, high, form
     n_groups: int | None = None  # clusters of the prompts
+    measures: tuple[Metric, ...] = METRICS  # the other metric is no miss
+
+    def to_dict(self) -> Summary:
+        """As the gate's summary holds it; what a judge measures only where that is not both."""
+        values = asdict(self)
+        measures = list(values.pop("measures"))
+        return values if measures == list(METRICS) else values | {"measures": measures}
 
 
 class Gap(NamedTuple):
@@ -67,13 +74,14 @@ class RoundDecision(NamedTuple):
 def decide(gate: GateConfig, table: Sequence[GateLine]) -> RoundDecision:
     """Pass when every judge's mean similarity and precision of the local model reach the gate's.
 
-    A missing mean fails.
+    A missing mean fails. What a judge does not measure is not asked of it.
     """
     local = [line for line in table if line.role == "local"]
     assert local, "the gate needs the verdicts of at least one judge on the local model"
     reached, short = [], []
     for line in local:
-        for metric, threshold in (("similarity", gate.similarity), ("precision", gate.precision)):
+        for metric in line.measures:
+            threshold: float = getattr(gate, metric)
             mean = getattr(line, metric)["mean"]
             said = f"{line.judge} {metric}"
             if mean is None:
@@ -93,11 +101,14 @@ def _cut(score: float) -> str:
 
 
 def p_match(
-    local: Sequence[Verdict], baseline: Sequence[Verdict], groups: dict[str, str]
+    local: Sequence[Verdict],
+    baseline: Sequence[Verdict],
+    groups: dict[str, str],
+    metrics: Sequence[Metric] = METRICS,
 ) -> dict[str, Summary]:
     """Local over baseline in %, per metric, over the prompts that have a score of both."""
     found: dict[str, Summary] = {}
-    for metric in METRICS:
+    for metric in metrics:
         ours, theirs = pool(local, metric).prompts, pool(baseline, metric).prompts
         both = sorted(ours.keys() & theirs.keys())
         ratio = ratio_of_means(
@@ -118,9 +129,11 @@ def run(job: Job) -> None:
         match = None
         if baseline in job.inputs:
             verdicts = job.rows(local, Verdict), job.rows(baseline, Verdict)
-            match = p_match(*verdicts, groups)
+            match = p_match(*verdicts, groups, measured(job.summary(local)))
             asked = job.config.judges.get(judge)
-            is_given = asked is not None and asked.scale is not None
+            is_given = judge in job.config.graders or (
+                asked is not None and asked.scale is not None
+            )
             doubts += scale.doubts(judge, *verdicts, is_given)
         table.append(_line(judge, "local", job.summary(local), match))
         if baseline in job.inputs:
@@ -148,7 +161,7 @@ def run(job: Job) -> None:
             "thresholds": {"similarity": gate.similarity, "precision": gate.precision},
             "round": job.params["round"],
             "data_size": job.params["data_size"],
-            "table": [asdict(line) for line in table],
+            "table": [line.to_dict() for line in table],
             **({} if screened is None else {"screen": screened.to_dict()}),
         }
     )
@@ -233,7 +246,8 @@ def _screen(job: Job, groups: dict[str, str]) -> decision.Decision:
         for role in ("evaluation", "baseline")
     )
     prompts = sorted({one.prompt_id for rows in local.values() for one in rows})
-    pairs = {metric: decision.pair(local, service, prompts, metric) for metric in METRICS}
+    measures = {judge: measured(job.summary(f"evaluation.{judge}")) for judge in judges}
+    pairs = decision.pairs_of(local, service, prompts, measures)
     tail = None
     if gate.tail is not None:
         tail = (gate.tail, decision.tail_pairs(local, service, prompts))
@@ -257,6 +271,5 @@ def _line(
 ) -> GateLine:
     counts = ("n_prompts", "n_groups", "n_unscored", "n_missing_answers")
     shared = ("generator", *METRICS, "rule", *counts)
-    return GateLine(
-        judge=judge, role=role, p_match=match, **{name: summary[name] for name in shared}
-    )
+    values = {name: summary[name] for name in shared}
+    return GateLine(judge=judge, role=role, p_match=match, measures=measured(summary), **values)

@@ -15,6 +15,11 @@ COVERAGE_AT = (50, 70)  # the paper's cut-offs (its Figure 2)
 INTERVAL = "95 %, over prompts, cluster-robust by group_id; means: {form}; shares: Clopper-Pearson"
 
 
+def measured(summary: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """What the verdicts of an evaluation hold, by its summary; a judge that is asked: both."""
+    return tuple(metric for metric in METRICS if metric in summary.get("measures", METRICS))
+
+
 class Pooled(NamedTuple):
     """One metric's scores; a missing answer, without a valid verdict, is in neither."""
 

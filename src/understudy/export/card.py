@@ -91,7 +91,7 @@ def _scores(chosen: Chosen) -> list[str]:
     lines += ["| answers | judge | score | mean [95 %] | prompts | unscored |", _rule(6)]
     for row in gate["table"]:
         who = f"service ({row['generator']})" if row["role"] == "baseline" else "this model"
-        for metric in ("similarity", "precision"):
+        for metric in row.get("measures", ("similarity", "precision")):
             said = _interval(row[metric])
             cells = who, row["judge"], metric, said, row["n_prompts"], row["n_unscored"]
             lines.append(_row(cells))

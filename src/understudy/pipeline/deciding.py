@@ -13,7 +13,7 @@ from understudy.errors import BadInput
 from understudy.evaluation import decision, looks, scale
 from understudy.evaluation.decision import Decision, Judges, Pairs
 from understudy.evaluation.looks import Workload
-from understudy.evaluation.scores import METRICS
+from understudy.evaluation.scores import measured as measured_by
 from understudy.evaluation.serving import Serving
 from understudy.pipeline.measured import measured
 from understudy.pipeline.record import RunRecord
@@ -130,19 +130,26 @@ def _look(run: RunRecord, terms: Terms, found: JudgedSides) -> Look:
         for role in ("evaluation", "baseline")
     )
     prompts = sorted(groups)
-    pairs = {metric: decision.pair(local, theirs, prompts, metric) for metric in METRICS}
+    measures = {
+        judge: measured_by(run.stage(stages[f"evaluation.{judge}"]).read("out/summary.json"))
+        for judge in judges
+    }
+    pairs = decision.pairs_of(local, theirs, prompts, measures)
     tail = None
     if terms.tail is not None:
         tail = (terms.tail, decision.tail_pairs(local, theirs, prompts))
     families = {judge: rows[0].judge_family if rows else "unknown" for judge, rows in local.items()}
     workload = looks.workload_of(run.config, _generator(local), _generator(theirs))
     number = looks.look(run.root, workload, run.name, {"stages": stages} | terms.evidence)
-    services = run.config.get("judges", {})
+    services, rules = run.config.get("judges", {}), run.config.get("graders", {})
     doubts = [
         doubt
         for judge in judges
         for doubt in scale.doubts(
-            judge, local[judge], theirs[judge], services.get(judge, {}).get("scale") is not None
+            judge,
+            local[judge],
+            theirs[judge],
+            judge in rules or services.get(judge, {}).get("scale") is not None,
         )
     ]
     decided = decision.decide(

@@ -57,7 +57,8 @@ class Flow:
             return {}
         answers = self._make("baseline", {"split": "test"}, inputs={"split": self.split})
         return {"baseline": answers} | {
-            f"baseline.{judge}": self.evaluation(answers, judge) for judge in self.config.judges
+            f"baseline.{judge}": self.evaluation(answers, judge)
+            for judge in self.config.judge_names
         }
 
     def holdout(self, number: int) -> dict[str, Stage]:
@@ -76,8 +77,11 @@ class Flow:
 
     def evaluation(self, answers: Stage, judge: str, split: str = "test") -> Stage:
         """One judge on one answers stage."""
-        params = {"judge": judge, "split": split}
-        return self._make("evaluation", params, {"answers": answers, "split": self.split})
+        return self._judged(judge, split, {"answers": answers, "split": self.split})
+
+    def _judged(self, judge: str, split: str, inputs: dict[str, Stage]) -> Stage:
+        kind = "evaluation.grader" if judge in self.config.graders else "evaluation"
+        return self._make(kind, {"judge": judge, "split": split}, inputs)
 
     @cached_property
     def probe(self) -> dict[str, Stage]:
@@ -102,8 +106,7 @@ class Flow:
             found["inference"] = self._make("inference", answers, inputs)
             for judge in config.gate_judges:
                 judged = {"answers": found["inference"], "split": split}
-                asked = {"judge": judge, "split": "test"}
-                found[f"evaluation.{judge}"] = self._make("evaluation", asked, judged)
+                found[f"evaluation.{judge}"] = self._judged(judge, "test", judged)
             stages |= {f"probe.{fold}.{role}": stage for role, stage in found.items()}
         return stages
 
@@ -114,7 +117,7 @@ class Flow:
         if rows in self._blocks:
             return self._blocks[rows]
         blocks: list[Stage] = []
-        verdicts = {r: stage for r, stage in self.probe.items() if stage.name == "evaluation"}
+        verdicts = {r: stage for r, stage in self.probe.items() if stage.kind == "evaluation"}
         start = 0
         for number, end in enumerate(block_ends(rows)):
             inputs = {"split": self.split} | verdicts
@@ -133,7 +136,8 @@ class Flow:
         stages |= {f"{block.name}.{b}": block for b, block in enumerate(blocks)}
         answered = self._answers(number, stages)
         stages |= {
-            f"evaluation.{judge}": self.evaluation(answered, judge) for judge in self.config.judges
+            f"evaluation.{judge}": self.evaluation(answered, judge)
+            for judge in self.config.judge_names
         }
         stages["gate"] = self._gate(number, rows, stages | self.baseline, self.config.gate_judges)
         return stages
@@ -230,10 +234,10 @@ class ReadyMade(Flow):
         inputs = {"answers": answered, "split": self.split}
         for of_generator, evaluator in self.ready.scores:
             if of_generator == generator:
-                name = f"{evaluator} (file)" if evaluator in config.judges else evaluator
+                name = f"{evaluator} (file)" if evaluator in config.judge_names else evaluator
                 imported = {"evaluator": evaluator, "split": "test"}
                 stages[f"evaluation.{name}"] = self._make("evaluation.imported", imported, inputs)
-        for judge in config.judges:
+        for judge in config.judge_names:
             stages[f"evaluation.{judge}"] = self.evaluation(answered, judge)
         judges = [role.partition(".")[2] for role in stages if role.startswith("evaluation.")]
         wanted = judges if config.gate.judges is None else config.gate.judges

@@ -21,8 +21,10 @@ from understudy.prompts import synthesis as synthesis_prompt
 from understudy.records import SCHEMA_VERSION
 from understudy.store.artifacts import digest, fingerprint
 
+Params = Mapping[str, Any]
 
-def _no_files(config: Config) -> dict[str, str]:
+
+def _no_files(config: Config, params: Params) -> dict[str, str]:
     return {}
 
 
@@ -33,8 +35,8 @@ class Spec:
     run: str
     leaves: tuple[str, ...]  # prefixes of dotted config names; `{judge}` is filled from the params
     version: int = 1  # raise it when the stage's meaning changes
-    files: Callable[[Config], dict[str, str]] = _no_files  # digests of what else it reads
-    service: Callable[[Config, Mapping[str, Any]], Service | None] | None = None  # which it asks
+    files: Callable[[Config, Params], dict[str, str]] = _no_files  # digests of what else it reads
+    service: Callable[[Config, Params], Service | None] | None = None  # which it asks
     gpus: Literal["none", "one", "all"] = "none"  # all: a process for each, as `accelerate` says
     is_quick: bool = False  # a plan may do it, to see its rows
     # For plans: of a stage that asks a service, what counts its calls; of others, its `Work`.
@@ -59,10 +61,10 @@ def _source(group: str, *more: str) -> tuple[str, ...]:
     return *(f"{group}.{leaf}" for leaf in ("kind", "repo", "revision", "subset", "parts")), *more
 
 
-def _rows_of(group: str) -> Callable[[Config], dict[str, str]]:
+def _rows_of(group: str) -> Callable[[Config, Params], dict[str, str]]:
     """The digest of the file that a config group reads rows from."""
 
-    def files(config: Config) -> dict[str, str]:
+    def files(config: Config, _: Params) -> dict[str, str]:
         source = getattr(config, group)
         found = {"rows": _digest(Path(source.path).expanduser())} if source.kind == "file" else {}
         # Turns of weight 0 stay in the rows since the trainer heeds them; earlier rows lack them.
@@ -72,7 +74,7 @@ def _rows_of(group: str) -> Callable[[Config], dict[str, str]]:
     return files
 
 
-def _model_files(config: Config) -> dict[str, str]:
+def _model_files(config: Config, _: Params) -> dict[str, str]:
     model, files = config.model, dict[str, str]()
     if gguf.is_meant(model):
         files["model"] = gguf.digest(model)
@@ -84,6 +86,23 @@ def _model_files(config: Config) -> dict[str, str]:
     if model.chat_template is not None:
         files["chat_template"] = _digest(locations.chat_template(model.chat_template))
     return files
+
+
+def _grader_files(config: Config, params: Params) -> dict[str, str]:
+    """What a grader reads beside rows: a schema, a database or a folder of them, a function."""
+    grader = config.graders[params["judge"]]
+    found = dict[str, str]()
+    for leaf in ("schema", "database", "function"):
+        if (given := getattr(grader, leaf, None)) is None:
+            continue
+        name, _, function = given.rpartition(":") if leaf == "function" else (given, "", "")
+        path = Path(name).expanduser()
+        if path.is_dir():
+            found |= {f"{leaf}: {file.name}": _digest(file) for file in path.glob("*.sqlite")}
+        else:
+            found[leaf] = _digest(path)
+        found |= {"name": function} if function else {}
+    return found
 
 
 def _digest(path: Path) -> str:
@@ -98,7 +117,7 @@ def _digest_once(path: Path, *_stamp: object) -> str:
 
 
 _GATE = ("kind", "similarity", "precision", "margin", "alpha", "max_unscored", "tail")
-_COVERAGE = ("rows", "seed", "licence", "format", "columns", "categories")
+_COVERAGE = ("rows", "seed", "licence", "format", "columns", "categories", "expected")
 # A name with a dot is another way to the same kind of rows, in the same directory.
 SPECS = {
     "coverage": Spec(
@@ -114,7 +133,7 @@ SPECS = {
         "understudy.synthesis.stage:run",
         ("synthesis", "task.name", "task.topic"),
         version=2,  # prompts of the task, quotas, filters, near-duplicates and decontamination
-        files=lambda c: {"prompt": fingerprint(synthesis_prompt.template(c.task.name))},
+        files=lambda c, _: {"prompt": fingerprint(synthesis_prompt.template(c.task.name))},
         service=lambda config, _: config.synthesis.service,
         estimate="understudy.plan.calls:synthesis",
     ),
@@ -151,9 +170,12 @@ SPECS = {
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),
         version=4,  # drafts, thoughts and other scales; 3: limits where few prompts failed
-        files=lambda c: {"prompt": fingerprint(judge_prompt.template(c.evaluation.prompt))},
+        files=lambda c, _: {"prompt": fingerprint(judge_prompt.template(c.evaluation.prompt))},
         service=lambda config, params: config.judges[params["judge"]],
         estimate="understudy.plan.calls:evaluation",
+    ),
+    "evaluation.grader": Spec(
+        "understudy.evaluation.grading:run", ("graders.{judge}",), files=_grader_files
     ),
     "split.imported": Spec(
         "understudy.data.answers:run_prompts",
@@ -286,7 +308,7 @@ class StageMaker:
                 for leaf, value in self._science.items()
                 if leaf in wanted or leaf.startswith(below)
             }
-            self._read[name, *wanted] = leaves, spec.files(self._config)
+            self._read[name, *wanted] = leaves, spec.files(self._config, params)
         return Stage(name, params, inputs or {}, *self._read[name, *wanted])
 
 

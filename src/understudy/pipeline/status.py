@@ -81,7 +81,7 @@ def _scores_table(gate: Mapping[str, Any], rehearsal: bool) -> "Table":
     columns = ("answers", "judge", "score", "mean [95 %]", "≥50", "≥70", "÷ service %")
     table = plain_table(title, *map(escape, columns))
     for row in gate["table"]:
-        for metric in METRICS:
+        for metric in row.get("measures", METRICS):
             score = row[metric] or {}
             match = (row["p_match"] or {}).get(metric) or {}
             table.add_row(

@@ -1,4 +1,4 @@
-"""Run a function that a model wrote, in a fresh process with limits.
+"""Run code that a model wrote, in a fresh process with limits (inside.py).
 
 THIS IS NO SECURITY BOUNDARY. It keeps honest mistakes (endless loops, memory bombs, stray writes,
 forks, network calls) away from the run; code that means harm can get around a Python audit hook.
@@ -12,14 +12,18 @@ import contextlib
 import json
 import math
 import os
+import queue
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+_INSIDE = Path(__file__).with_name("inside.py")
+_SPARE_S = 30.0  # beyond a job's own limit, before its server is taken for dead
 Status = Literal["ok", "syntax", "no function", "error", "timeout"]
 
 
@@ -30,71 +34,20 @@ class Result(NamedTuple):
     error: str | None
 
 
+class Ran(NamedTuple):
+    """How a job ended: the word of its kind, or cpu, wall (seconds), died, lost, error."""
+
+    status: str
+    detail: str
+    value: Any = None
+
+
 class SandboxOutcome(NamedTuple):
     """How the run went; `results` has one entry per input when the status is ok."""
 
     status: Status
     results: list[Result]
     detail: str
-
-
-# Runs in the child. Limits come first, then the hook, then the model's code.
-_CHILD = r"""
-import ctypes, json, os, resource, sys
-job = json.loads(sys.stdin.buffer.read())
-out = os.dup(1)
-null = os.open(os.devnull, os.O_RDWR)
-for fd in (0, 1, 2):
-    os.dup2(null, fd)
-try:
-    ctypes.CDLL(None).unshare(0x10000000 | 0x40000000)  # CLONE_NEWUSER | CLONE_NEWNET
-except (OSError, AttributeError):
-    pass  # no Linux: the audit hook alone refuses sockets
-for name, limit in (("CPU", job["cpu"]), ("AS", job["memory"]), ("FSIZE", 1 << 20),
-                    ("NPROC", 0), ("NOFILE", 32), ("CORE", 0)):
-    try:
-        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (limit, limit))
-    except (OSError, ValueError, AttributeError):
-        pass  # a system without this limit, or with a lower one already
-here = os.getcwd() + os.sep
-library = tuple(os.path.realpath(path) for path in sys.path if path)
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-PREFIXES = ("socket.", "subprocess.", "ctypes.", "shutil.", "ftplib.", "urllib.", "os.exec",
-            "os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.startfile",
-            "pty.", "signal.pthread_kill", "sys.addaudithook", "gc.")
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link",
-           "os.symlink", "os.truncate", "os.utime", "os.chdir", "os.setxattr", "os.mkfifo")
-READS = ("open", "os.listdir", "os.scandir")
-def refuse(event, args, real=os.path.realpath, decode=os.fsdecode):
-    if event.startswith(PREFIXES):
-        raise PermissionError(event + " is refused")
-    if event in READS or event in CHANGES:
-        paths = [a for a in args[: 1 if event in READS else 2] if isinstance(a, (str, bytes))]
-        writes = event in CHANGES or event == "open" and (args[2] or 0) & WRITES
-        for path in paths:
-            path = real(decode(path))
-            if not (path + os.sep).startswith(here) and (writes or not path.startswith(library)):
-                raise PermissionError(event + " outside the sandbox is refused")
-sys.addaudithook(refuse)
-def run():
-    space = {"__name__": "answer"}
-    try:
-        exec(compile(job["source"], "<answer>", "exec"), space)
-    except BaseException as error:
-        return {"status": "error", "detail": type(error).__name__ + ": " + str(error)[:200]}
-    function = space.get(job["call"])
-    if not callable(function):
-        return {"status": "no function", "detail": "no function named " + job["call"]}
-    results = []
-    for values in job["inputs"]:
-        try:
-            results.append([json.loads(json.dumps(function(*values))), None])
-        except BaseException as error:
-            results.append([None, type(error).__name__ + ": " + str(error)[:200]])
-    return {"status": "ok", "results": results}
-os.write(out, json.dumps(run()).encode())
-os._exit(0)
-"""
 
 
 def run_python(
@@ -115,7 +68,7 @@ def run_python(
             ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return SandboxOutcome("syntax", [], getattr(error, "msg", None) or str(error))
-    job: dict[str, Any] = {"source": source, "call": call, "inputs": inputs}
+    job: dict[str, Any] = {"kind": "call", "source": source, "call": call, "inputs": inputs}
     job |= {"cpu": math.ceil(timeout) + 1, "memory": memory_mb << 20}
     with tempfile.TemporaryDirectory(prefix="understudy-sandbox-") as folder:
         work, reply = Path(folder, "work"), Path(folder, "reply.json")
@@ -138,7 +91,7 @@ def run_python(
 def _run_child(job: bytes, stdout: int, work: Path, timeout: float) -> bool:
     """Run the child in its own session; return whether it ended before the timeout."""
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _CHILD],
+        [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(_INSIDE)],
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=subprocess.DEVNULL,
@@ -156,3 +109,104 @@ def _run_child(job: bytes, stdout: int, work: Path, timeout: float) -> bool:
                 os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     return True
+
+
+class Sandbox:
+    """At most `size` jobs at a time, each in a fork of a server that has Python started already.
+
+    A server starts when the first job needs it and ends with the sandbox. It holds nothing of the
+    jobs: a fork that is killed, or breaks its limits, takes nothing else with it.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+        self._idle: queue.LifoQueue[_Server | None] = queue.LifoQueue()
+        self._is_isolated = True
+        for _ in range(size):
+            self._idle.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _slot in range(self.size):
+            if (server := self._idle.get()) is not None:
+                server.stop()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the sandbox lacks here."""
+        if self._is_isolated:
+            return []
+        return [
+            "sandbox: this kernel lets us leave no network (unshare), so a Python hook alone "
+            "refuses sockets to models' code"
+        ]
+
+    def run(self, kind: str, *, seconds: float, memory_mb: int, **job: Any) -> Ran:
+        """Do one job of inside.py; `seconds` of CPU, and three times as many by the clock."""
+        limits = {"cpu": math.ceil(seconds), "wall": 3 * seconds + 5, "memory": memory_mb << 20}
+        server = self._idle.get()
+        try:
+            if server is None:
+                server = _Server()
+                self._is_isolated &= server.is_isolated
+            reply = server.ask(json.dumps({"kind": kind, **job, **limits}), limits["wall"])
+            if reply is None:
+                server.stop()
+                server = None
+                return Ran("lost", "the sandbox itself ended")
+        finally:
+            self._idle.put(server)
+        return Ran(reply["status"], reply.get("detail", ""), reply.get("value", reply.get("rows")))
+
+
+class _Server:
+    """A process that waits for jobs."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="understudy-sandbox-")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", str(_INSIDE), "serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder.name,
+            env={"PYTHONHASHSEED": "0"},  # so that sets come in the same order each time
+            start_new_session=True,
+        )
+        hello = self._line(_SPARE_S)
+        self.is_isolated = hello is not None and bool(hello["isolated"])
+
+    def ask(self, job: str, wall: float) -> dict[str, Any] | None:
+        """Return the reply; None where the server is gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(job.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return None
+        return self._line(wall + _SPARE_S)
+
+    def _line(self, seconds: float) -> dict[str, Any] | None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        if not select.select([stdout], [], [], seconds)[0]:
+            return None
+        try:
+            reply: dict[str, Any] = json.loads(stdout.readline())
+        except ValueError:
+            return None
+        return reply
+
+    def stop(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert stream is not None
+                stream.close()
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()

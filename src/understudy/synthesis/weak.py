@@ -64,9 +64,10 @@ def needs_of(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """The need of every prompt that has a scored verdict, in points."""
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for verdict in verdicts:
-        if verdict.similarity is not None and verdict.precision is not None:
-            score = (verdict.similarity + verdict.precision) / 2
-            scores[verdict.prompt_id][verdict.judge].append(score)
+        # A grader may measure precision alone; a judge that is asked gives both or neither.
+        given = [one for one in (verdict.similarity, verdict.precision) if one is not None]
+        if given:
+            scores[verdict.prompt_id][verdict.judge].append(fmean(given))
     needs = {}
     for prompt, by_judge in scores.items():
         means = [fmean(values) for values in by_judge.values()]
