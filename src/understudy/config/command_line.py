@@ -68,8 +68,8 @@ def without_places(command_line: str) -> str:
     words = list[str]()
     for word in shlex.split(command_line):
         key, sign, text = word.partition("=")
-        is_path = sign and (key.lstrip("+") in PATHS or key in _PLACES)
-        if is_path or words[-1:] in ([one] for one in _PLACES):
+        is_place = sign and (is_path(key) or key in _PLACES)
+        if is_place or words[-1:] in ([one] for one in _PLACES):
             text = text if sign else word
             bare = text[1:-1] if re.fullmatch(_TEXT, text) else text
             last = bare if ":" in bare else Path(bare).name  # pip:NAME and package:NAME are none
