@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from support.gateways import KEY, MODEL, ask, gateway, service, stage, until
-from understudy.gateway.upstream import Breaker
+from understudy.gateway.breaker import Breaker
 
 
 def client(url: str, **options: Any) -> openai.OpenAI:

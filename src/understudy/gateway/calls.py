@@ -14,8 +14,10 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from understudy.services.providers.anthropic import errors as anthropic
+from understudy.services.providers.anthropic import inbound
 from understudy.services.providers.google import errors as google
 from understudy.services.providers.openai import chat
+from understudy.services.providers.translation import CannotSay
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,6 +46,15 @@ class ClientGone(Exception):
     """The client left before its request was whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A request as the SDK of another maker than OpenAI has sent it."""
+
+    path: str  # below the base URL of its own service
+    raw: bytes
+    body: dict[str, Any]
+
+
 @dataclass(slots=True)
 class ChatCall:
     """One chat completion that was asked for."""
@@ -55,6 +66,7 @@ class ChatCall:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     began: float = field(default_factory=time.monotonic)
     wire: Wire = "openai"  # whose protocol the client speaks
+    native: Native | None = None  # the request in that protocol; `raw` and `body` are translated
     adapted: list[str] = field(default_factory=list)  # what the maker could not be told as it is
 
     @property
@@ -107,6 +119,24 @@ async def read(receive: Receive, most_bytes: int, seconds: float) -> bytes:
 
 def understand(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
     """Return the call in a body; raises RequestRefused when it is no chat completion."""
+    return ChatCall(raw, _object_with_messages(raw, headers), headers)
+
+
+def understand_message(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
+    """Return the call in a message of Anthropic's; raises RequestRefused for what only it knows."""
+    body = _object_with_messages(raw, headers)
+    try:
+        asked = inbound.chat_request(body)
+    except CannotSay as error:
+        raise RequestRefused(400, error.code, str(error)) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        message = f"The request cannot be read: {error!r}."
+        raise RequestRefused(400, "invalid_request", message[:300]) from None
+    native = Native(inbound.PATH, raw, body)
+    return ChatCall(chat.dumps(asked), asked, headers, wire="anthropic", native=native)
+
+
+def _object_with_messages(raw: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     if headers.get("content-encoding", "identity") != "identity":
         message = "Send the request without Content-Encoding."
         raise RequestRefused(415, "unsupported_encoding", message)
@@ -120,7 +150,7 @@ def understand(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
     if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
         message = "The body is no object with a list of messages."
         raise RequestRefused(400, "invalid_request", message)
-    return ChatCall(raw, body, headers)
+    return body
 
 
 def conversation(call: ChatCall, shared: Container[bytes] = ()) -> bytes:

@@ -98,6 +98,16 @@ async def understand(
     return call
 
 
+def as_it_is(scope: Scope, raw: bytes, headers: Mapping[str, str], address: str) -> OtherCall:
+    """Return the call in a body that was read, and that only the service understands."""
+    found = chat.loads(raw)
+    asked = ChatCall(raw, found if isinstance(found, dict) else {}, headers)
+    call = OtherCall(scope["method"], scope["path"], address, asked, raw)
+    asked.wire = calls.wire_of(call.path, headers)
+    call.is_read.set()
+    return call
+
+
 def address_of(scope: Scope, has_own_key: bool) -> tuple[str, str]:
     """Return path and query as the service is asked: Azure's as OpenAI's, without a key."""
     query = scope["query_string"].decode("latin-1")

@@ -15,6 +15,7 @@ from understudy.gateway.spend import CallCost, Reservation
 from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost, Opened, Target, is_failure, without_keys
 from understudy.services.base import Usage
+from understudy.services.providers.anthropic import inbound
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import TranslatedStream
 
@@ -56,7 +57,7 @@ class Relay:
         except RequestRefused as refused:  # it cannot be put to this maker
             self._settle(None, False)
             self._write(refused.status, b"", False)
-            await refuse(self._send, refused)
+            await refuse(self._send, refused, self._call.wire)
         finally:
             if opened is not None and opened.rest is not None:
                 opened.close()
@@ -85,7 +86,7 @@ class Relay:
         state, call, began = self._state, self._call, time.monotonic()
         breaker = state.breaker(target)
         if target.who == "service":
-            self._reserved = state.spend.reserve(call, target.model)
+            self._reserved = state.spend.reserve(call, target.model_for(call))
             if self._reserved is None:
                 breaker.gave_up(is_trial)
                 self._failed(target, "cap", began)
@@ -144,9 +145,12 @@ class Relay:
         """Send an answer that is all here."""
         self._first_s = time.monotonic() - self._call.began
         self._write(opened.status, opened.body, False, opened)
-        headers = [*opened.headers, (b"content-length", str(len(opened.body)).encode())]
-        await self._start(opened.status, headers)
-        await self._send({"type": "http.response.body", "body": opened.body})
+        status, body = opened.status, opened.body
+        if self._call.native is not None and not opened.is_native:
+            status, body = inbound.answer(status, body)
+        headers = [*opened.headers, (b"content-length", str(len(body)).encode())]
+        await self._start(status, headers)
+        await self._send({"type": "http.response.body", "body": body})
 
     async def _stream(self, opened: Opened) -> None:
         """Send an answer as it comes in parts; one that breaks off ends with an error event."""
@@ -155,6 +159,8 @@ class Relay:
         await self._start(opened.status, opened.headers)
         parts, held, last = [opened.body], opened.body, b""
         is_whole, hider = True, chat.UsageHider() if opened.hides_usage else None
+        native = inbound.AnswerEvents() if self._call.native is not None else None
+        wire = inbound if opened.is_native else chat
         try:
             while True:
                 whole, newline, held = held.rpartition(b"\n")  # half a line is of use to nobody
@@ -163,10 +169,12 @@ class Relay:
                     if is_whole and said is not None:  # the client gets it as it is
                         await self._broke_off(Lost("error in a 200", True, said))
                         is_whole = False
-                    if chat.is_end(whole):
+                    if wire.is_end(whole):
                         content = b"".join(parts)
                         self._write(opened.status, content, True, opened if is_whole else None)
                     shown = whole + newline if hider is None else hider.feed(whole + newline)
+                    if native is not None and not opened.is_native:
+                        shown = native.feed(shown)
                     if shown:
                         part = {"type": "http.response.body", "body": shown}
                         await self._send(part | {"more_body": True})
@@ -174,15 +182,18 @@ class Relay:
                     parts.append(await anext(opened.rest))
                 except StopAsyncIteration:
                     last = held
+                    if native is not None and not opened.is_native:
+                        last = native.feed(held + b"\n") + native.end()
                     break
                 held += parts[-1]
-            if is_whole and not chat.has_ended(b"".join(parts)):
+            if is_whole and not wire.has_ended(b"".join(parts)):
                 raise Lost("the stream ended early", may_be_billed=True)
         except Lost as lost:
             reason = await self._broke_off(lost)
             is_whole = False
-            error = chat.error(502, "upstream_broke_off", f"The answer broke off: {reason}.")
-            last = b"\ndata: " + chat.dumps(error) + b"\n\n"
+            text = f"The answer broke off: {reason}."
+            error = chat.dumps(chat.error(502, "upstream_broke_off", text))
+            last = b"\n" + (native.broken(text) if native else b"data: " + error + b"\n\n")
         self._write(opened.status, b"".join(parts), True, opened if is_whole else None)
         await self._send({"type": "http.response.body", "body": last})
 
@@ -210,7 +221,7 @@ class Relay:
             status = 504 if why == "timeout" else 502
             code, text = "no_upstream", f"The {who} gave no answer: {why}."
         self._write(status, b"", False)
-        await send_error(self._send, status, code, text, *headers)
+        await send_error(self._send, status, code, text, *headers, wire=self._call.wire)
 
     async def _start(self, status: int, headers: list[Header]) -> None:
         whole = [*headers, *self._names()]
@@ -253,7 +264,8 @@ class Relay:
         if is_good and self._translated is not None:  # it knows even where the client does not ask
             usage = self._translated.usage
         elif is_good:
-            usage = chat.usage_of(content, is_stream)
+            wire = inbound if whole is not None and whole.is_native else chat
+            usage = wire.usage_in(content, is_stream)
         self._settle(usage, is_billed=status < 300 or status == _GONE)
         about = {
             "id": call.id,
@@ -271,7 +283,7 @@ class Relay:
             "rehearsal": state.service.rehearsal,
         }
         if is_good and self._choice.place < state.config.record_share:
-            self._keep(about, content, is_stream)
+            self._keep(about, content, is_stream, whole is not None and whole.is_native)
         if usage is not None:
             about |= {"input": usage.input, "output": usage.output}
             state.numbers.billed(by, usage.input, usage.output, 0)
@@ -286,11 +298,15 @@ class Relay:
         whole_s = time.monotonic() - call.began
         state.numbers.ended(by, control.mode, status, self._first_s, whole_s, is_broken)
         if is_good and control.mode == "shadow":
-            self._shadows.begin(call, control, self._choice.place, content, is_stream)
+            native = whole is not None and whole.is_native
+            self._shadows.begin(call, control, self._choice.place, content, is_stream, native)
 
-    def _keep(self, about: dict[str, Any], content: bytes, is_stream: bool) -> None:
+    def _keep(
+        self, about: dict[str, Any], content: bytes, is_stream: bool, is_native: bool
+    ) -> None:
         """Write the pair for `collect`: the request as it came, the answer or its events."""
-        request = _one_line(self._call.raw)
+        native = self._call.native
+        request = _one_line(native.raw if native is not None and is_native else self._call.raw)
         if is_stream:
             response: bytes | None = json.dumps(content.decode("utf-8", "replace")).encode()
         else:

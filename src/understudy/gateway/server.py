@@ -34,9 +34,10 @@ from understudy.gateway.calls import (
     RequestRefused,
     Scope,
     Send,
+    Wire,
     refuse,
 )
-from understudy.gateway.passing import Passing
+from understudy.gateway.passing import OtherCall, Passing
 from understudy.gateway.relay import Relay
 from understudy.gateway.shadow import Shadows
 from understudy.gateway.state import GatewayState
@@ -94,6 +95,7 @@ def application(state: GatewayState) -> Starlette:
 
     routes = [
         *(Route(path, _Chat(state, shadows), methods=["POST"]) for path in _CHAT),
+        Route("/v1/messages", _Messages(state, shadows), methods=["POST"]),
         Route("/v1/models", _Known(state, models), methods=["GET"]),
         Route("/health", health),
         Route("/metrics", _Known(state, metrics)),
@@ -127,6 +129,8 @@ class _Chat:
     def __init__(self, state: GatewayState, shadows: Shadows) -> None:
         self._state, self._shadows = state, shadows
 
+    _wire: Wire = "openai"
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             call = await self._call(scope, receive)
@@ -134,11 +138,15 @@ class _Chat:
             return
         except RequestRefused as refused:
             self._state.numbers.refused(refused.status)
-            await refuse(send, refused)
+            await refuse(send, refused, self._wire)
+            return
+        if isinstance(call, OtherCall):
+            with suppress(Lost):
+                await _while_there(Passing(self._state, call, send).run(), _left(receive))
             return
         await _while_there(Relay(self._state, self._shadows, call, send).run(), _left(receive))
 
-    async def _call(self, scope: Scope, receive: Receive) -> ChatCall:
+    async def _call(self, scope: Scope, receive: Receive) -> ChatCall | OtherCall:
         state, headers = self._state, _headers(scope)
         check_key(headers, state.client_key, _query(scope))
         config = state.config
@@ -151,13 +159,42 @@ class _Chat:
         if length.isdigit() and int(length) > most:
             message = f"The request is longer than {most:,} bytes."
             raise RequestRefused(413, "request_too_large", message, ends=True)
-        call = calls.understand(await calls.read(receive, most, config.client_s), headers)
+        raw = await calls.read(receive, most, config.client_s)
+        try:
+            call = self._understand(raw, headers)
+        except RequestRefused:
+            if not self._is_its_own_business():
+                raise
+            address = passing.address_of(scope, state.has_own_key)
+            return passing.as_it_is(scope, raw, headers, "?".join(filter(None, address)))
         call.query = passing.address_of(scope, state.has_own_key)[1]
-        is_priced = state.spend.cap is None or call.model == state.service.model
+        is_own = call.native is not None and state.service.provider != call.wire
+        is_priced = state.spend.cap is None or call.model == state.service.model or is_own
         if not is_priced and state.live.control.mode != "local" and not state.translates:
             message = f"Model {call.model} has no price here; {state.service.model} has one."
             raise RequestRefused(404, "model_not_found", message)
         return call
+
+    def _understand(self, raw: bytes, headers: Mapping[str, str]) -> ChatCall:
+        return calls.understand(raw, headers)
+
+    def _is_its_own_business(self) -> bool:
+        """Return whether the service is to say what is wrong with a call, or to know better."""
+        return False
+
+
+class _Messages(_Chat):
+    """POST /v1/messages, as Anthropic's SDK calls it: a chat completion in other words."""
+
+    _wire = "anthropic"
+
+    def _understand(self, raw: bytes, headers: Mapping[str, str]) -> ChatCall:
+        return calls.understand_message(raw, headers)
+
+    def _is_its_own_business(self) -> bool:
+        state = self._state
+        is_asked = state.live.control.mode != "local" and state.config.pass_through != "never"
+        return is_asked and state.service.provider == "anthropic"
 
 
 class _Other:

@@ -21,6 +21,7 @@ from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost, Target
 from understudy.records import Message
 from understudy.services.providers import log
+from understudy.services.providers.anthropic.log import DIALECTS as MESSAGES
 from understudy.services.providers.openai import chat
 from understudy.services.providers.openai.log import CHAT
 
@@ -36,6 +37,7 @@ class _Shadow(NamedTuple):
     control: Control
     content: bytes
     is_stream: bool
+    is_native: bool  # the answer: in Anthropic's protocol
 
     @property
     def size(self) -> int:
@@ -53,13 +55,19 @@ class Shadows:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(
-        self, call: ChatCall, control: Control, place: float, content: bytes, is_stream: bool
+        self,
+        call: ChatCall,
+        control: Control,
+        place: float,
+        content: bytes,
+        is_stream: bool,
+        is_native: bool = False,
     ) -> None:
         """Ask the local model what the service has answered, in turn, unless too many wait."""
         config = self._state.config
         if place >= config.shadow_share:
             return
-        shadow = _Shadow(call, control, content, is_stream)
+        shadow = _Shadow(call, control, content, is_stream, is_native)
         if len(self._tasks) < config.shadow_in_flight:
             task = asyncio.create_task(self._work(shadow))
             self._tasks.add(task)
@@ -90,17 +98,17 @@ class Shadows:
     async def _work(self, shadow: "_Shadow") -> None:
         """Follow a shadow, then those that wait."""
         while True:
-            await self._follow(shadow.call, shadow.control, shadow.content, shadow.is_stream)
+            await self._follow(shadow)
             if not self._waiting:
                 return
             shadow = self._waiting.popleft()
             self._bytes -= shadow.size
 
-    async def _follow(
-        self, call: ChatCall, control: Control, content: bytes, is_stream: bool
-    ) -> None:
-        state, service = self._state, self._state.service
-        talk = _talk(call.body, content, is_stream)
+    async def _follow(self, shadow: _Shadow) -> None:
+        state, service, call, control = self._state, self._state.service, *shadow[:2]
+        is_native = shadow.is_native and call.native is not None
+        asked = call.native.body if call.native is not None and is_native else call.body
+        talk = _talk(asked, shadow.content, shadow.is_stream, is_native)
         if talk is None:
             state.numbers.shadowed("no text")
             return
@@ -158,7 +166,7 @@ class Shadows:
         except Lost as lost:
             is_billed = lost.may_be_billed
         finally:
-            usage = chat.usage_of(content, False) if content else None
+            usage = chat.usage_in(content, False) if content else None
             cost = state.spend.settle(reserved, usage, is_billed)
             heard, said = (usage.input, usage.output) if usage else (0, 0)
             state.numbers.billed("service", heard, said, *cost)
@@ -170,12 +178,15 @@ class Shadows:
         return talk[-1]["content"] if talk else None
 
 
-def _talk(request: dict[str, Any], content: bytes, is_stream: bool) -> list[Message] | None:
+def _talk(
+    request: dict[str, Any], content: bytes, is_stream: bool, is_native: bool = False
+) -> list[Message] | None:
     """Return a conversation with its answer; None when it is no text, cut off or refused."""
     response: Any = content.decode("utf-8", "replace") if is_stream else chat.loads(content)
     try:
-        part = log.unwrap({"request": request, "response": response}, CHAT)
-        return log.join([(part, CHAT)]).messages
+        made = MESSAGES[0] if is_native else CHAT
+        part = log.unwrap({"request": request, "response": response}, made)
+        return log.join([(part, made)]).messages
     except (NotWanted, BadRow):
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from understudy.config.gateway import GatewayConfig
 from understudy.errors import BadInput
+from understudy.gateway.breaker import Breaker
 from understudy.gateway.calls import ChatCall, shown_keys
 from understudy.gateway.control import LOOK_S, Control, Live, Local, Who
 from understudy.gateway.log import DayLog
@@ -17,7 +18,7 @@ from understudy.gateway.numbers import Numbers
 from understudy.gateway.probation import Probation
 from understudy.gateway.sides import Sides
 from understudy.gateway.spend import Spend
-from understudy.gateway.upstream import Breaker, Lost, Target, Upstream
+from understudy.gateway.upstream import Lost, Target, Upstream
 from understudy.services.providers import Endpoint, usage_reader
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import translation_of

@@ -1,13 +1,8 @@
-"""Asking a service or a local model over pooled connections; bytes go through as they are.
-
-Who fails again and again is left alone for a while, then tried by one call (a circuit breaker,
-after M. Nygard, Release It!, 2nd ed. 2018, chapter 5).
-"""
+"""Asking a service or a local model over pooled connections; bytes go through as they are."""
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -80,6 +75,17 @@ class Target:
     translation: Translation | None = None  # None = it speaks OpenAI's protocol
     service: Service | None = None
 
+    def speaks(self, call: ChatCall) -> bool:
+        """Return whether it is the own service of the maker whose SDK has sent a call."""
+        provider = None if self.service is None else self.service.provider
+        return call.native is not None and provider == call.wire
+
+    def model_for(self, call: ChatCall) -> str | None:
+        """Return the model to ask in place of the one that the client names; None = that one."""
+        if call.native is None or self.service is None:
+            return self.model
+        return None if self.speaks(call) else self.service.model
+
 
 @dataclass(slots=True)
 class Opened:
@@ -93,6 +99,8 @@ class Opened:
     translated: TranslatedStream | None = None  # which knows the usage
     hides_usage: bool = False  # the client did not ask for it
 
+    is_native: bool = False  # in the protocol of the client's maker, not in OpenAI's
+
     def close(self) -> None:
         """Hang up; a connection that was not read to its end is not used again."""
         self.response.close()
@@ -104,6 +112,7 @@ class _Put(NamedTuple):
     path: str
     data: bytes
     ours: tuple[str, ...] = ()  # settings that may be left out where a service declines them
+    is_native: bool = False
 
 
 class Upstream:
@@ -152,10 +161,11 @@ class Upstream:
                         put = self._put(target, call)
                         response = await self._post(target, call, put)
                         try:
-                            opened = await self._begin(target, call, response, is_alone)
+                            opened = await self._begin(target, call, put, response, is_alone)
                         except BaseException:
                             response.close()
                             raise
+                        opened.is_native = put.is_native
                         opened.hides_usage = "stream_options" in put.ours
                         if not self._declined(target, call, put, opened):
                             return opened
@@ -212,7 +222,9 @@ class Upstream:
 
     def _put(self, target: Target, call: ChatCall) -> "_Put":
         """Return what a target is sent for a call; raises RequestRefused."""
-        maker, service = target.translation, target.service
+        maker, service, model = target.translation, target.service, target.model_for(call)
+        if call.native is not None and target.speaks(call):
+            return _Put(call.native.path, call.native.raw, is_native=True)
         declined = self._without.get(target.url, ())
         if maker is not None and service is not None:
             try:
@@ -225,8 +237,8 @@ class Upstream:
                 raise RequestRefused(400, "invalid_request", message[:300]) from None
             body = {name: value for name, value in body.items() if name not in declined}
             return _Put(path, chat.dumps(body), tuple(n for n in _MAY_BE_LEFT_OUT if n in body))
-        if target.model not in (None, call.model):
-            return _Put(_CHAT, chat.dumps(call.body | {"model": target.model}))
+        if model not in (None, call.model):
+            return _Put(_CHAT, chat.dumps(call.body | {"model": model}))
         is_asking = target.who == "service" and call.is_stream and not chat.shows_usage(call.body)
         if is_asking and "stream_options" not in declined:
             data = chat.asking_usage(call.raw, call.body)
@@ -253,29 +265,34 @@ class Upstream:
         return await self._session.post(
             URL(url, encoded=True),
             data=put.data,
-            headers=_headers(target, call),
+            headers=_headers(target, call, put),
             proxy=proxy_of(target.url),
             allow_redirects=False,
             timeout=_patience(target.timeout_s),
         )
 
     async def _begin(
-        self, target: Target, call: ChatCall, response: aiohttp.ClientResponse, is_alone: bool
+        self,
+        target: Target,
+        call: ChatCall,
+        put: _Put,
+        response: aiohttp.ClientResponse,
+        is_alone: bool,
     ) -> Opened:
         headers = self.headers_of(response)
         kind = response.headers.get("content-type", "").partition(";")[0]
+        maker = None if put.is_native else target.translation
         if MARK in response.headers and not self._is_rehearsal:
             raise Lost("a rehearsal server is there, and rehearsal.url is not given", False)
         if kind == "text/event-stream" and response.status < 300:
-            maker = target.translation
             translated = maker.stream(call.body, call.id) if maker is not None else None
             rest = _parts(response, translated)
             first = await _first_event(rest, is_alone)
             return Opened(response.status, headers, first, rest, response, translated)
         body, status = await _whole(response), response.status
         if status < 300 and response.headers.get("content-encoding", "identity") == "identity":
-            _check_answer(body, kind, is_chat=target.translation is None)
-        if (maker := target.translation) is not None:
+            _check_answer(body, kind, is_chat=maker is None and not put.is_native)
+        if maker is not None:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
             try:
@@ -426,8 +443,11 @@ async def _parts(
         raise Lost("unreadable answer", may_be_billed=True) from None
 
 
-def _headers(target: Target, call: ChatCall) -> dict[str, str]:
+def _headers(target: Target, call: ChatCall, put: _Put) -> dict[str, str]:
     sent = {"content-type": "application/json", "accept-encoding": "identity"}
+    if put.is_native:
+        sent |= {k: v for k, v in call.headers.items() if k not in _TO_SERVICE_NEVER}
+        return sent | _key_of(target, call)
     if target.who == "service" and target.translation is None:
         sent |= {k: v for k, v in call.headers.items() if k not in _TO_SERVICE_NEVER}
         if target.passes_key and "authorization" in call.headers:
@@ -437,49 +457,3 @@ def _headers(target: Target, call: ChatCall) -> dict[str, str]:
     elif target.key is not None:
         sent["authorization"] = f"Bearer {target.key}"
     return sent
-
-
-class Breaker:
-    """Closed while calls succeed; open for `rest_s` after `failures` in a row."""
-
-    def __init__(
-        self, failures: int, rest_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most, self._rest_s, self._clock = failures, rest_s, clock
-        self._in_row = 0
-        self._until = 0.0
-        self._is_trying = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls should go elsewhere if they can."""
-        return self._in_row >= self._most
-
-    def lets_in(self) -> bool:
-        """Return whether to try a call now; of those after a rest only the first is."""
-        if not self.is_open:
-            return True
-        if self._is_trying or self._clock() < self._until:
-            return False
-        self._is_trying = True
-        return True
-
-    def succeeded(self) -> None:
-        """Close it."""
-        self._in_row, self._is_trying = 0, False
-
-    def failed(self, is_trial: bool = False) -> None:
-        """Count a failure; it opens at the last one, and anew when the trial fails.
-
-        A call of before that fails late neither ends the trial nor makes the rest longer.
-        """
-        was_open = self.is_open
-        self._in_row += 1
-        self.gave_up(is_trial)
-        if self.is_open and (is_trial or not was_open):
-            self._until = self._clock() + self._rest_s
-
-    def gave_up(self, is_trial: bool) -> None:
-        """Forget a trial that ended for a reason of the client's."""
-        if is_trial:
-            self._is_trying = False

@@ -32,6 +32,7 @@ from understudy.services.providers.adapter import (
     room_in,
     sendable,
 )
+from understudy.services.providers.anthropic.usage import usage_of as usage_of
 
 _FINISH: dict[str, Finish] = {  # others: stop
     "max_tokens": "length",
@@ -188,21 +189,6 @@ def reply_of(
             finish = "blocked"
         usage = usage_of(body.get("usage"))
         return Reply(text, finish, usage, body.get("model"), request_id or body.get("id"), room)
-
-
-def usage_of(counts: dict[str, Any] | None) -> Usage | None:
-    """`input_tokens` leaves out what was written to or read from the cache."""
-    if not counts or "input_tokens" not in counts:
-        return None
-    cached = counts.get("cache_read_input_tokens") or 0
-    written = counts.get("cache_creation_input_tokens") or 0
-    return Usage(
-        input=counts["input_tokens"] + cached + written,
-        cached=cached,
-        output=counts.get("output_tokens") or 0,
-        reasoning=(counts.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
-        written=written,
-    )
 
 
 def _room(headers: Mapping[str, str]) -> Room | None:

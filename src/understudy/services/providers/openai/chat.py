@@ -44,7 +44,7 @@ def loads(content: bytes) -> Any:
 # --- answers that go through ---------------------------------------------------------------------
 
 
-def usage_of(content: bytes, is_stream: bool) -> Usage | None:
+def usage_in(content: bytes, is_stream: bool) -> Usage | None:
     """Return the tokens that an answer says it took; None where it does not say."""
     if not is_stream:
         return _usage(loads(content))
