@@ -5,10 +5,14 @@ in turns, on the same machine. wrk asks again only when it was answered, so each
 waits 0 to 200 ms (evenly, at random) before it asks, and 100 ms for the answer: 200 requests per
 second that do not come in step. Then 100,000 requests go through as fast as they can, and the
 gateway's resident memory is read on the way. Mode record, so every pair is written.
+
+`--before CHECKOUT` needs no wrk: the gateway of another checkout and this one are asked in turn,
+one request at a time, so that other load on the machine meets both alike.
 """
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -25,6 +29,7 @@ from pathlib import Path
 
 LATENCY_S = 0.1
 CONNECTIONS, PAUSE_MS = 40, 200
+WARM = 50  # requests before anything is measured
 PROMPT = "Summarise what the customer wants, in one sentence. " * 20  # about 1,000 B
 SCRIPT = """
 wrk.method, wrk.body = "POST", [==[%s]==]
@@ -74,11 +79,15 @@ def serve(latency_s: float) -> None:
 
 
 @contextmanager
-def process(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server that prints its URL first."""
+def process(
+    *command: str, checkout: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server that prints its URL first; of another checkout, where one is given."""
+    own = {} if checkout is None else {"PYTHONPATH": str(checkout / "src")}
     with subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as running:
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, **own},
+    ) as running:  # fmt: skip
         try:
             assert running.stdout is not None
             found = re.match(r"http://[^/\s]+", running.stdout.readline())
@@ -90,12 +99,13 @@ def process(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @contextmanager
-def gateway(upstream: str) -> Iterator[tuple[int, str]]:
+def gateway(upstream: str, checkout: Path | None = None) -> Iterator[tuple[int, str]]:
     """A gateway in mode record: its process and its URL."""
     with tempfile.TemporaryDirectory() as root:
         service = f"gateway.service.base_url={upstream}"
         words = ("gateway.service=openai_compatible", service, "gateway.port=0", "--root", root)
-        with process("-m", "understudy", "gateway", *words) as (running, url):
+        command = ("-m", "understudy", "gateway", *words)
+        with process(*command, checkout=checkout) as (running, url):
             until = time.monotonic() + 30
             while True:
                 try:
@@ -176,16 +186,52 @@ def memory(requests: int, script: Path) -> None:
         print(f"memory from the first tenth to the end: {found[-1][1] - start:+.1f} MB")
 
 
+def pairs(checkout: Path, count: int) -> None:
+    """Print what a request takes through another checkout's gateway and this one, in turn."""
+    own = [str(Path(__file__).resolve()), "--serve", "0"]
+    body = json.dumps({"model": "star-1", "messages": [{"role": "user", "content": PROMPT}]})
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer none"}
+    took: tuple[list[float], list[float]] = ([], [])
+    with (
+        process(*own) as (_, upstream),
+        gateway(f"{upstream}/fast/v1", checkout) as (old, old_url),
+        gateway(f"{upstream}/fast/v1") as (new, new_url),
+    ):
+        places = [url.removeprefix("http://") for url in (old_url, new_url)]
+        lines = [http.client.HTTPConnection(place) for place in places]
+        for number in range(count + WARM):
+            if number == WARM:
+                used = [cpu(old), cpu(new)]
+            for which in (0, 1) if number % 2 else (1, 0):
+                began = time.perf_counter()
+                lines[which].request("POST", "/v1/chat/completions", body, headers)
+                assert json.loads(lines[which].getresponse().read())["choices"]
+                if number >= WARM:
+                    took[which].append((time.perf_counter() - began) * 1000)
+        spent = [
+            (cpu(pid) - then) / count * 1000 for pid, then in zip((old, new), used, strict=True)
+        ]
+    for name, times, each in zip(("before", "now"), took, spent, strict=True):
+        print(f"{name}: p50 {statistics.median(times):.2f} ms, {each:.2f} ms of CPU each")
+    differences = [now - then for then, now in zip(*took, strict=True)]
+    print(f"{count:,} pairs: median difference {statistics.median(differences):+.2f} ms, CPU "
+          f"{spent[1] / spent[0]:.3f} of before (wanted: <= 0.2 ms, <= 1.05)")  # fmt: skip
+
+
 def main() -> None:
     """Both, or what the options say."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--serve", type=float, metavar="S")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
     parser.add_argument("--requests", type=int, default=100_000)
     arguments = parser.parse_args()
     if arguments.serve is not None:
         serve(arguments.serve)
+        return
+    if arguments.before is not None:
+        pairs(arguments.before.resolve(), 2000)
         return
     if shutil.which("wrk") is None:
         print("skipped: wrk is not here (apt-get install wrk)")

@@ -225,7 +225,9 @@ def shown_keys(headers: Mapping[str, str], query: str = "") -> list[str]:
             shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
         except (binascii.Error, ValueError):
             shown = ""
-    given = [shown, *(headers.get(name, "") for name in _KEYS), *parse_qs(query).get("key", [])]
+    given = [shown, *(headers[name] for name in _KEYS if name in headers)]
+    if query:
+        given += parse_qs(query).get("key", [])
     return [key.strip() for key in given if key.strip()]
 
 

@@ -167,7 +167,8 @@ class _Chat:
                 raise
             address = passing.address_of(scope, state.has_own_key)
             return passing.as_it_is(scope, raw, headers, "?".join(filter(None, address)))
-        call.query = passing.address_of(scope, state.has_own_key)[1]
+        if scope["query_string"]:
+            call.query = passing.address_of(scope, state.has_own_key)[1]
         is_own = call.native is not None and state.service.provider != call.wire
         is_priced = state.spend.cap is None or call.model == state.service.model or is_own
         if not is_priced and state.live.control.mode != "local" and not state.translates:
