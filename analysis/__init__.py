@@ -8,6 +8,7 @@ from typing import Any
 
 _MODULES = {
     "write_curve": "assemble",
+    "write_judges": "verdicts",
     "write_report": "assemble",
     "write_sweep": "sweep_page",
     "fig_routing": "routing",

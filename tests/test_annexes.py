@@ -21,6 +21,7 @@ PARTS = {
     "serve": (("serve",), ()),
     "gateway": (("gateway",), ()),
     "routing": (("route",), ("experiment/routing",)),
+    "judges": (("judges",), ()),
 }
 LOOP = (  # two rounds of a ladder on the playground, a fine-tuning and a teacher among them
     *("run", "task=classification", "coverage.rows=24", "coverage.split.test=4"),

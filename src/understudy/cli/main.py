@@ -17,6 +17,7 @@ from understudy.cli import (
     init,
     inject,
     journal,
+    judges,
     plan,
     prefetch,
     preview,
@@ -42,7 +43,7 @@ _EXAMPLES = """examples:
 """
 VERBS = (
     *(run, config, init, status, collect, plan, preview, prefetch, decide, route),
-    *(export, serve, gateway, rehearse, journal, inject, data, cluster),
+    *(judges, export, serve, gateway, rehearse, journal, inject, data, cluster),
 )
 
 

@@ -335,14 +335,22 @@ def _distinct(header: list[str]) -> list[str]:
 def _delimiter(head: bytes, usual: str) -> tuple[str, int]:
     """What cuts the header into most fields, and the lines before it: Excel's `sep=;`.
 
-    Where several signs cut as often, it is the usual one.
+    A sign that cuts the first row into as many comes first, for names may hold signs, too:
+    `GPT4|DA|source`. Where several signs cut as often, it is the usual one.
     """
-    lines = head.decode("utf-8-sig", errors="ignore").split("\n", 1)
+    lines = head.decode("utf-8-sig", errors="ignore").split("\n", 2)
     if told := re.fullmatch(r'"?sep=(.)"?', lines[0].strip()):
         return told[1], 1
-    header = lines[0].rstrip("\r")
-    counts = {sign: len(next(csv.reader([header], delimiter=sign), ())) for sign in ",;\t|"}
-    return max(counts, key=lambda sign: (counts[sign], sign == usual)), 0
+    cut = {
+        sign: [len(next(csv.reader([line.rstrip("\r")], delimiter=sign), ())) for line in lines[:2]]
+        for sign in ",;\t|"
+    }
+
+    def fitness(sign: str) -> tuple[bool, int, bool]:
+        fields = cut[sign]
+        return len(set(fields)) == 1 < fields[0], fields[0], sign == usual
+
+    return max(cut, key=fitness), 0
 
 
 def _parquet(path: str) -> Iterator[Raw]:

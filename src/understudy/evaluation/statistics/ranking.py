@@ -111,10 +111,10 @@ def effective_judges(panel: Panel, draws: int = DRAWS) -> EffectiveJudges:
 
     def rho(sums: Floats) -> Floats:
         n, total = sums[..., :1, None], sums[..., 1 : k + 1]
-        covariance = sums[..., k + 1 :].reshape(*sums.shape[:-1], k, k) / n
-        covariance -= total[..., :, None] * total[..., None, :] / n**2
-        sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw may hold no item at all
+            covariance = sums[..., k + 1 :].reshape(*sums.shape[:-1], k, k) / n
+            covariance -= total[..., :, None] * total[..., None, :] / n**2
+            sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
             correlation = covariance / (sd[..., :, None] * sd[..., None, :])
         first, second = np.triu_indices(k, 1)
         mean: Floats = correlation[..., first, second].mean(-1)

@@ -1,0 +1,217 @@
+"""Real verdicts of real judges, as they lie there: our numbers beside pandas' and scipy's."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from support.files import REAL, needs_real_data
+from understudy.judges import study
+from understudy.judges.study import JudgeStudy, Options
+from understudy.report.page import load_analysis
+
+ROOT = Path(REAL or ".") / "judges"
+FOLDERS = (
+    *("arena_oracle", "gemba_0_100", "llmbar_orders", "rb2_repeats8", "shaberi_judges"),
+    *("summeval_panel", "topicalchat_repeats", "wildbench_judges"),
+)
+pytestmark = [needs_real_data, pytest.mark.slow]
+EXACT = 1e-9
+LARGE = "scores.csv.gz"
+OLD, NEW = "gpt-4.1-2025-04-14", "gpt-5.1-2025-11-13"
+
+
+@cache
+def frame(name: str) -> pd.DataFrame:
+    path = ROOT / name
+    return pd.read_csv(path) if ".csv" in name else pd.read_json(path, lines=True)
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "rb2_repeats8": {"right": "0"}, "shaberi_judges": {"scale": (0.0, 10.0)}
+}  # fmt: skip
+
+
+@cache
+def measured(folder: str) -> JudgeStudy:
+    return study.study(ROOT / folder, Options(draws=100, **ASKED.get(folder, {})))
+
+
+def row(found: JudgeStudy, name: str, **wanted: Any) -> dict[str, Any]:
+    rows = [one for one in found.tables[name] if all(one.get(k) == v for k, v in wanted.items())]
+    assert len(rows) == 1, (wanted, rows)
+    return rows[0]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_folder_opens_as_it_lies_there(folder: str, tmp_path: Path) -> None:
+    page = load_analysis().write_judges(measured(folder), folder, "", tmp_path)
+    page = page.read_text(encoding="utf-8")
+    assert page.count("<h2") >= 3
+    columns = pd.read_csv(tmp_path / "columns.csv")
+    for file, those in columns.groupby("table"):
+        known = {one.split("[")[0].split(".")[0] for one in those["column"]}
+        whole = frame(f"{folder}/{file}")
+        assert known == set(map(str, whole.columns)), file
+
+
+def test_judges_of_identical_answers_move_as_pandas_says() -> None:
+    found = measured("shaberi_judges")
+    keys = ["dataset", "q", "model", "answer_sha"]
+    whole = frame("shaberi_judges/scores.csv.gz")
+    wide = whole.pivot_table(index=keys, columns="judge", values="score")
+    both = wide[[OLD, NEW]].dropna()
+    moved = row(found, "replaced", table=LARGE, old=OLD, new=NEW, subset="all")
+    difference = both[NEW] - both[OLD]
+    rho = stats.spearmanr(both[OLD], both[NEW]).statistic
+    systems = both.groupby("model").mean()
+    for name, value in (
+        ("answers", len(both)), ("first", both[OLD].mean()), ("second", both[NEW].mean()),
+        ("shift", difference.mean()), ("sd", difference.std()), ("rho", rho),
+        ("same", (difference == 0).mean()),
+        ("tau", stats.kendalltau(systems[OLD], systems[NEW]).statistic),
+        ("bridge", np.ceil((1.959964 * difference.std() / 0.1) ** 2)),
+    ):  # fmt: skip
+        assert moved[name] == pytest.approx(value, abs=EXACT), name
+    # 14,077 pairs of equal answers were found by another look, of which two have no score.
+    assert abs(moved["answers"] - 14_077) <= 2
+    assert moved["rho"] == pytest.approx(0.88, abs=0.005)
+    part = row(found, "replaced", table=LARGE, old=OLD, new=NEW, subset="ja-mt-bench-1shot")
+    assert [part["first"], part["second"]] == pytest.approx([7.32, 5.63], abs=0.005)
+    for judge, of in whole.groupby("judge"):
+        used = row(found, "judges", table=LARGE, judge=judge)
+        assert used["mean"] == pytest.approx(of["score"].mean(), abs=EXACT)
+        assert used["sd"] == pytest.approx(of["score"].std(), abs=EXACT)
+        assert used["unscored"] == of["score"].isna().sum()
+
+
+def test_identical_outputs_of_wildbench_are_compared_and_copies_are_not_repeats() -> None:
+    found = measured("wildbench_judges")
+    moved = row(found, "replaced", table=LARGE, subset="all")
+    whole = frame("wildbench_judges/scores.csv.gz")
+    whole = whole.drop_duplicates(["session_id", "model", "output_sha", "judge", "verdict_sha"])
+    keys = ["session_id", "model", "output_sha"]
+    wide = whole.pivot_table(index=keys, columns="judge", values="score").dropna()
+    assert moved["answers"] == len(wide) == 3065
+    assert [moved["first"], moved["second"]] == pytest.approx(wide.mean().tolist(), abs=EXACT)
+    assert [moved["first"], moved["second"]] == pytest.approx([7.37, 6.72], abs=0.01)
+    again = row(found, "repeats", table=LARGE, judge="gpt-4o-2024-05-13")
+    assert again["answers"] == 556
+    assert again["same again"] == pytest.approx(0.716, abs=0.0005)
+
+
+def test_a_heaped_scale_is_counted() -> None:
+    found = measured("gemba_0_100")
+    scores = frame("gemba_0_100/en-de.csv.gz")
+    used = row(found, "judges", judge="GPT4", asked="DA | refA")
+    values = scores["GPT4|DA|refA"]
+    assert used["most given"] == 95
+    assert used["most given share"] == pytest.approx((values == 95).mean(), abs=EXACT)
+    assert used["most given share"] == pytest.approx(0.630, abs=0.0005)
+    counts = values.value_counts()
+    ties = (counts * (counts - 1)).sum() / (len(values) * (len(values) - 1))
+    assert used["ties"] == pytest.approx(ties, abs=EXACT)
+    moved = row(found, "replaced", old="GPT4", new="Turbo", asked="DA | refA", subset="all")
+    rho = stats.spearmanr(values, scores["Turbo|DA|refA"]).statistic
+    assert moved["rho"] == pytest.approx(rho, abs=EXACT)
+
+
+JUDGES = {
+    "gpt-5.4": (0.728, 0.822), "claude-sonnet-4-6": (0.727, 0.829),
+    "claude-haiku-4-5": (0.730, 0.852), "gpt-5.4-nano": (0.528, 0.721),
+}  # fmt: skip
+USUAL = "base, temperature 1.0"
+
+
+def icc_1(values: pd.DataFrame) -> float:
+    """One-way ICC of rows with two or more values."""
+    values = values[values.notna().sum(axis=1) >= 2]
+    count, mean = values.notna().sum(axis=1), values.mean(axis=1)
+    grand = values.stack().mean()
+    between = (count * (mean - grand) ** 2).sum() / (len(values) - 1)
+    within = ((values.sub(mean, axis=0) ** 2).sum().sum()) / (count.sum() - len(values))
+    size = (count.sum() - (count**2).sum() / count.sum()) / (len(values) - 1)
+    return float((between - within) / (between + (size - 1) * within))
+
+
+def test_eight_repeats_choose_the_right_answer_as_pandas_says() -> None:
+    found = measured("rb2_repeats8")
+    assert (found.verdicts, found.unscored) == (1_227_424, 3_683)
+    whole = frame("rb2_repeats8/scores8.csv.gz")
+    samples = [f"s{n}" for n in range(1, 9)]
+    usual = whole[(whole["prompt"] == "base") & (whole["temperature"] == 1)]
+    for judge, known in JUDGES.items():
+        mine = usual[usual["judge"] == judge]
+        mine = mine.assign(mean=mine[samples].mean(axis=1))
+        for repeats, column, told in ((1, "s1", known[0]), (8, "mean", known[1])):
+            wide = mine.pivot(index=["subset", "id"], columns="answer", values=column)
+            wide = wide[wide[[1, 2, 3]].notna().any(axis=1)]
+            right = wide[0] > wide[[1, 2, 3]].max(axis=1)
+            shown = row(found, "choices", judge=judge, asked=USUAL, repeats=repeats)
+            assert shown["right"] == pytest.approx(right.mean(), abs=EXACT)
+            # The look that told these figures took the 40 ids that two subsets share for one item.
+            merged = mine.pivot_table(index="id", columns="answer", values=column)
+            alike = (merged[0] > merged[[1, 2, 3]].max(axis=1)).mean()
+            assert alike == pytest.approx(told, abs=0.001)
+            assert shown["right"] == pytest.approx(told, abs=0.0115)
+        again = row(found, "repeats", judge=judge, asked=USUAL)
+        assert again["reliability of one"] == pytest.approx(icc_1(mine[samples]), abs=EXACT)
+
+
+def test_judges_and_experts_agree_as_scipy_says() -> None:
+    found = measured("summeval_panel")
+    whole = frame("summeval_panel/scores.csv.gz")
+    keys = ["doc", "system"]
+    here = whole[whole["dimension"] == "coherence"]
+    experts = here[here["rater"].str.startswith("expert")].groupby(keys)["score"].mean()
+    for judge, asked, known in (("gpt-4o", "alttest", 0.53), ("gpt-4-0314", "rts", 0.44)):
+        mine = here[(here["rater"] == judge) & (here["prompt"] == asked)]
+        both = pd.concat([mine.groupby(keys)["score"].mean(), experts], axis=1).dropna()
+        shown = row(found, "humans", table=LARGE, board="coherence", judge=judge,
+                    asked=asked, humans="expert", repeats=1)  # fmt: skip
+        columns = [both.iloc[:, n] for n in (0, 1)]
+        assert shown["rho"] == pytest.approx(stats.spearmanr(*columns).statistic, abs=EXACT)
+        assert shown["r"] == pytest.approx(stats.pearsonr(*columns).statistic, abs=EXACT)
+        assert shown["rho"] == pytest.approx(known, abs=0.006)
+        assert shown["bias"] == pytest.approx((columns[0] - columns[1]).mean(), abs=EXACT)
+
+
+def test_repeats_of_a_reasoning_judge_and_humans() -> None:
+    found = measured("topicalchat_repeats")
+    whole = frame("topicalchat_repeats/scores20.jsonl.gz")
+    here = whole[(whole["dimension"] == "coherence") & (whole["prompt"] == "analyze_rate")]
+    values = pd.DataFrame(here["scores"].tolist(), index=here.index).astype(float)
+    here_only = {"table": "scores20.jsonl.gz", "board": "coherence", "asked": "analyze_rate"}
+    again = row(found, "repeats", **here_only)
+    assert again["reliability of one"] == pytest.approx(icc_1(values), abs=EXACT)
+    shown = row(found, "humans", repeats=20, **here_only)
+    rho = stats.spearmanr(values.mean(axis=1), here["human"]).statistic
+    assert shown["rho"] == pytest.approx(rho, abs=EXACT)
+
+
+def test_pairs_in_both_orders() -> None:
+    found = measured("llmbar_orders")
+    whole = frame("llmbar_orders/pairwise.csv.gz")
+    for (judge, asked), of in whole.groupby(["judge", "prompt"]):
+        shown = row(found, "pairs", judge=judge, asked=asked)
+        both = of.dropna(subset=["winner_12", "winner_21"])
+        same = (both["winner_12"] == both["winner_21"]).mean()
+        first = pd.concat([of["winner_12"] == 1, of["winner_21"] == 2])
+        first = first[pd.concat([of["winner_12"].notna(), of["winner_21"].notna()])]
+        assert shown["same"] == pytest.approx(same, abs=EXACT)
+        assert shown["place"] == pytest.approx(first.mean(), abs=EXACT)
+        assert shown["both_orders"] == len(both)
+
+
+def test_an_oracle_on_a_part_of_the_answers() -> None:
+    shown = row(measured("arena_oracle"), "humans")
+    whole = frame("arena_oracle/rows.jsonl.gz")
+    keys = ["part", "prompt_id", "response"]
+    both = whole.groupby(keys)[["judge_score", "oracle_label"]].mean().dropna()
+    assert shown["answers"] == len(both) == 1110
+    rho = stats.spearmanr(both["judge_score"], both["oracle_label"]).statistic
+    assert shown["rho"] == pytest.approx(rho, abs=EXACT)
