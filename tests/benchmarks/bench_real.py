@@ -185,7 +185,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     load.quiet()
     load.use_threads(arguments.threads)
-    config = configuration.build(compose(WORDS, None))
+    threads = f"cluster.threads={arguments.threads}"
+    config = configuration.build(compose([*WORDS, threads], None))
     root = Path(config.paths.root).expanduser()
     config = gguf.dequantized(config, root)
     is_slow = False

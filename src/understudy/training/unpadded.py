@@ -72,28 +72,32 @@ def _attention(
     """The attention of each row of the line to its beginning and itself, (1, T, heads, width)."""
     groups = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-    shared, *lengths = line
-    ends = list(itertools.accumulate(lengths, initial=shared))
-    pieces = [(0, shared)] if shared else []
-    pieces += itertools.pairwise(ends)
-    made = []
-    for start, end in pieces:
-        keys, values = key[:, :, start:end], value[:, :, start:end]
-        before = shared if start >= shared else 0
-        if before:
-            keys = torch.cat([key[:, :, :shared], keys], dim=2)
-            values = torch.cat([value[:, :, :shared], values], dim=2)
-        made.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                query[:, :, start:end],
-                keys,
-                values,
-                attn_mask=_mask(end - start, before, sliding_window, query.device),
-                dropout_p=dropout,
-                scale=scaling,
-            )
-        )
+    shared = line[0]
+    # Split at once: the gradient of a slice is as large as the line, and there are many.
+    pieces = zip(*(part.split(line, dim=2) for part in (query, key, value)), strict=True)
+    first = next(pieces)
+    made = [] if shared == 0 else [_attend(*first, 0, dropout, scaling, sliding_window)]
+    for queries, keys, values in pieces:
+        if shared:
+            keys, values = torch.cat([first[1], keys], dim=2), torch.cat([first[2], values], dim=2)
+        made.append(_attend(queries, keys, values, shared, dropout, scaling, sliding_window))
     return torch.cat(made, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _attend(
+    query: Any,
+    key: Any,
+    value: Any,
+    before: int,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Any:
+    """Causal attention, where `before` of the keys precede the first query."""
+    sees = _mask(query.shape[2], before, window, query.device)
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=sees, dropout_p=dropout, scale=scaling
+    )
 
 
 def _mask(length: int, before: int, window: int | None, device: Any) -> Any:
