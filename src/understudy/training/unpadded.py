@@ -75,11 +75,14 @@ def _attention(
     shared = line[0]
     # Split at once: the gradient of a slice is as large as the line, and there are many.
     pieces = zip(*(part.split(line, dim=2) for part in (query, key, value)), strict=True)
-    first = next(pieces)
-    made = [] if shared == 0 else [_attend(*first, 0, dropout, scaling, sliding_window)]
+    start, start_keys, start_values = next(pieces)
+    made = list[Any]()
+    if shared:
+        made = [_attend(start, start_keys, start_values, 0, dropout, scaling, sliding_window)]
     for queries, keys, values in pieces:
         if shared:
-            keys, values = torch.cat([first[1], keys], dim=2), torch.cat([first[2], values], dim=2)
+            keys = torch.cat([start_keys, keys], dim=2)
+            values = torch.cat([start_values, values], dim=2)
         made.append(_attend(queries, keys, values, shared, dropout, scaling, sliding_window))
     return torch.cat(made, dim=2).transpose(1, 2).contiguous(), None
 
