@@ -134,6 +134,8 @@ def _serve(config: "Config", told: set[str]) -> int:
         if not state.live.is_first:
             where = state.directory / "control.json"
             print(f"as {where} says; `understudy gateway set` changes it", file=sys.stderr)
+        if state.spend.warning is not None:
+            print(state.spend.warning, file=sys.stderr)
         if not endpoint.key:
             print("no key in the environment: the clients' own go through", file=sys.stderr)
         gc.freeze()  # what was imported is not looked through again and again

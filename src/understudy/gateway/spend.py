@@ -117,6 +117,18 @@ class Spend:
         reserved.purse.bounded += cost.microusd if cost.is_bound else 0
         return cost
 
+    @property
+    def warning(self) -> str | None:
+        """What to tell who starts the gateway: that no usual call fits under the cap at all."""
+        least = self.bound(ChatCall(b"", {}, {}))
+        if self._cap is None or least <= self._cap:
+            return None
+        return (
+            f"gateway.usd_per_day={self._cap / MICRO:g} is less than one call can cost "
+            f"({_usd(least)} for {self._service.max_output_tokens:,} tokens): only calls with a "
+            "lower max_tokens go to the service"
+        )
+
     def why_not(self, call: ChatCall) -> str:
         """Return why a call does not fit under the cap, in a sentence for who has made it."""
         purse, bound = self._today(), self.bound(call)
