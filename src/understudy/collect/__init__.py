@@ -3,6 +3,7 @@
 formats    which format a file has, and what its lines mean; how a service writes its requests and
            responses is known to services/providers/
 waiting    halves of an exchange until the other half comes, on disk
+talks      which rows are turns of one conversation, where nobody has named it
 rules      which exchanges were satisfactory, and of which task they are
 opentelemetry, wrappers, langfuse   what tracers and gateways wrap an exchange in
 redact     personal data and keys out of the text

@@ -21,7 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
 
-from understudy.collect import formats, work
+from understudy.collect import formats, talks, work
 from understudy.collect.waiting import Waiting
 from understudy.collect.work import CollectedRow, CollectOptions, Done
 from understudy.data import reading
@@ -74,34 +74,38 @@ def collect(
     """
     sizes = [reading.size_of(path) for path in paths if path != reading.STDIN]
     is_small = len(sizes) == len(paths) and sum(sizes) < _ALONE_UP_TO
-    collector = _Collector()
     with ExitStack() as stack:
-        file = stack.enter_context(_appearing(out, paths))
+        temporary = stack.enter_context(_appearing(out, paths))
+        collector = _Collector(stack.enter_context(talks.Talks()))
         waiting = stack.enter_context(Waiting())
         pool = None if jobs == 1 or is_small else stack.enter_context(_pool(jobs))
-        for path in paths:
-            waiting.new_file()
-            found, blocks = _with_format(path, form, advance)
-            collector.summary.formats[path] = found
-            tasks = (
-                partial(work.of_block, block, found, settings, form is not None) for block in blocks
-            )
-            for done in _in_order(tasks, pool, jobs):
-                waiting.add(done.halves)
+        with _written(temporary, out.suffix) as file:
+            for path in paths:
+                waiting.new_file()
+                found, blocks = _with_format(path, form, advance)
+                collector.summary.formats[path] = found
+                tasks = (
+                    partial(work.of_block, block, found, settings, form is not None)
+                    for block in blocks
+                )
+                for done in _in_order(tasks, pool, jobs):
+                    waiting.add(done.halves)
+                    file.writelines(collector.take(done))
+            groups = waiting.groups(_GROUP_LINES)
+            for done in _in_order(
+                (partial(work.of_groups, some, settings) for some in groups), pool, jobs
+            ):
                 file.writelines(collector.take(done))
-        groups = waiting.groups(_GROUP_LINES)
-        for done in _in_order(
-            (partial(work.of_groups, some, settings) for some in groups), pool, jobs
-        ):
-            file.writelines(collector.take(done))
+        collector.regroup(temporary, out.suffix)
         return _checked(collector.finish(), max_broken)
 
 
 class _Collector:
     """Counts, and the conversations seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, conversations: talks.Talks) -> None:
         self.summary = Summary()
+        self._talks = conversations
         self._seen: set[bytes] = set()
         self._systems: set[bytes] = set()
         self._groups: Counter[bytes] = Counter()
@@ -123,6 +127,24 @@ class _Collector:
                 self._count(row)
                 yield row.line
 
+    def regroup(self, file: Path, suffix: str) -> None:
+        """Write the file again with the turns of conversations that nobody has named."""
+        if (groups := self._talks.groups()) is None:
+            return
+        again = file.with_name(f"{file.name}.again")
+        try:
+            again.touch()
+            again.chmod(file.stat().st_mode & 0o777)
+            with _opened(file, suffix) as rows, _written(again, suffix) as made:
+                for line, group in zip(rows, groups, strict=True):
+                    made.write(talks.grouped(line, group))
+                    if group is not None:
+                        self.summary.ungrouped -= 1
+                        self._groups[group] += 1
+            again.replace(file)
+        finally:
+            again.unlink(missing_ok=True)
+
     def finish(self) -> Summary:
         """The summary, with what only the end tells."""
         self.summary.systems = len(self._systems)
@@ -140,6 +162,7 @@ class _Collector:
         if row.system is not None:
             summary.with_system += 1
             self._systems.add(row.system)
+        self._talks.add(row.begins)
         if row.group is None:
             summary.ungrouped += 1
         else:
@@ -204,8 +227,8 @@ def _prepare() -> None:
 
 
 @contextmanager
-def _appearing(out: Path, paths: Sequence[str]) -> Iterator[IO[bytes]]:
-    """A file that is there, whole, only when the block ends well.
+def _appearing(out: Path, paths: Sequence[str]) -> Iterator[Path]:
+    """The path of a file that is there, whole, only when the block ends well.
 
     It is read by no more people than all of the logs are.
     """
@@ -220,17 +243,27 @@ def _appearing(out: Path, paths: Sequence[str]) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error.strerror}") from None
     try:
-        with temporary.open("wb") as raw:
-            if out.suffix == ".gz":
-                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-                    yield cast("IO[bytes]", packed)
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
+        yield temporary
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _written(path: Path, suffix: str) -> Iterator[IO[bytes]]:
+    """A file to write rows to, packed if `suffix` says so, and on disk when the block ends."""
+    with path.open("wb") as raw:
+        if suffix == ".gz":
+            with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+                yield cast("IO[bytes]", packed)
+        else:
+            yield raw
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+def _opened(path: Path, suffix: str) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if suffix == ".gz" else path.open("rb")
 
 
 def _checked(summary: Summary, max_broken: float) -> Summary:

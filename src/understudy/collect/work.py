@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from understudy.collect import fields, opentelemetry, redact, rules
+from understudy.collect import fields, opentelemetry, redact, rules, talks
 from understudy.collect.formats import FORMATS, Format, recognise, records
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
@@ -47,6 +47,7 @@ class CollectedRow(NamedTuple):
     task: str
     licence: str | None
     redacted: dict[str, int]
+    begins: tuple[int, ...]  # how its conversation begins, where it has no group
     line: bytes
 
 
@@ -161,6 +162,7 @@ def row(
         task=task,
         licence=licence,
         redacted=dict(redacted),
+        begins=talks.beginnings(messages) if group is None else (),
         line=line,
     )
 
