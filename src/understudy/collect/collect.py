@@ -189,7 +189,8 @@ def _with_format(
         raise BadInput(
             f"{path} is of no known format: its first row has "
             f"{', '.join(list(rows[0])[:12]) or 'no key'}; give --format="
-            f"{'|'.join(formats.FORMATS)}"
+            f"{'|'.join(formats.FORMATS)} if it is one of them; `understudy init` tells which "
+            "columns of a data set may be prompts and answers"
         )
     return found.name, chain((first,), blocks)
 

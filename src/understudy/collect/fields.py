@@ -6,8 +6,10 @@ folder's affair. A field that a rule names (--rating, --group, …) is read.
 
 from functools import lru_cache
 
+from understudy.collect.formats import SYSTEMS, TALKS_AT
 from understudy.collect.rules import Rules
 from understudy.data import formats
+from understudy.services.providers.log import Values
 
 _READ = frozenset(  # by the formats, wherever they stand
     (
@@ -78,11 +80,46 @@ _ASIDE = frozenset(  # known, and no part of a conversation
 )
 
 
+_OF_ROWS = frozenset(  # beside a conversation, in rows of a data set
+    (
+        *("id", "custom_id", "request_id", "requestId", "key", "call_id", "model", "metadata"),
+        *("licence", "license", "status", "type", "created"),
+    )
+)
+
+
+def beside(values: Values, name: str) -> list[str]:
+    """Return the fields of a row of `messages` or `pairs` that only logs of services give meaning.
+
+    `known` lets them pass, since a file may hold both.
+    """
+    places = (TALKS_AT,) if name == "messages" else (formats.PROMPTS, formats.RESPONSES)
+    read = {
+        next((one for one in names if not formats.is_missing(values.get(one))), "")
+        for names in places
+    }
+    read |= {*SYSTEMS} if name == "messages" else {"input", "context", "history", "system"}
+    return [
+        field
+        for field, value in values.items()
+        if field not in read
+        and field not in _OF_ROWS
+        and (field in _READ or field in formats.RESPONSES)
+        and not formats.is_missing(value)
+    ]
+
+
 @lru_cache(maxsize=64)
 def known(groups: frozenset[str], rules: Rules, group: str | None) -> frozenset[str]:
     """Return the fields that need no word: read, deliberately left aside, or named by a rule."""
-    named = [rating.field for rating in rules.ratings] + [field for field, _ in rules.flags]
-    named += [rules.task_field[0]] if rules.task_field is not None else []
-    named += [group] if group is not None else []
-    roots = {field.partition(".")[0] for field in named}
-    return _READ | _ASIDE | groups | roots | set(formats.PROMPTS) | set(formats.RESPONSES)
+    usual = set(formats.PROMPTS) | set(formats.RESPONSES)
+    return _READ | _ASIDE | groups | named(rules, group) | usual
+
+
+@lru_cache(maxsize=64)
+def named(rules: Rules, group: str | None) -> frozenset[str]:
+    """Return the fields that the user's rules read."""
+    paths = [rating.field for rating in rules.ratings] + [field for field, _ in rules.flags]
+    paths += [rules.task_field[0]] if rules.task_field is not None else []
+    paths += [group] if group is not None else []
+    return frozenset(path.partition(".")[0] for path in paths)

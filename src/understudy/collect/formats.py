@@ -9,6 +9,7 @@ messages   `messages`, whose last turn is the answer; content may be a list of t
 pairs      `prompt` or `instruction` (with an `input`), and `response`, `output` or `completion`
 """
 
+import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ DIALECTS: list[Dialect] = sorted(
     (one for module in providers.parts("log").values() for one in module.DIALECTS),
     key=lambda dialect: dialect.terms is None,
 )
+TALKS_AT = (*formats.MESSAGES, "contents")  # the last as files to tune Gemini with have it
+SYSTEMS = ("system", "systemInstruction", "system_instruction")
 _ENVELOPES = frozenset((*opentelemetry.ENVELOPES, "observations"))
 _ANSWERERS = ("assistant", "gpt", "model")
 _MEANINGFUL = Columns(context="context", history="history")
@@ -86,13 +89,26 @@ def recognise(values: Values) -> Format | None:
     return None
 
 
+def logged_as(values: Values) -> str | None:
+    """Return the format of a line that is certainly a call of a service; None of any other."""
+    form = recognise(values)
+    if form is None or form.name in ("messages", "pairs"):
+        return None
+    if form.dialect is not None:
+        call = unwrap(values, form.dialect)
+        has_request = call.request is not None and call.request is not values
+        if not (call.bodies and (has_request or "custom_id" in values)):
+            return None
+    return form.name
+
+
 def _observation(values: Values) -> LoggedExchange:
     return langfuse.exchange(values, DIALECTS)
 
 
 def _has_messages(values: Values) -> bool:
     """Whether the row is a conversation that ends with an answer."""
-    turns = next((values[name] for name in formats.MESSAGES if values.get(name)), None)
+    turns = next((values[name] for name in TALKS_AT if values.get(name)), None)
     if isinstance(turns, str):
         return turns.lstrip().startswith("[")
     last = turns[-1] if isinstance(turns, list) and turns else None
@@ -101,6 +117,7 @@ def _has_messages(values: Values) -> bool:
 
 def _has_pair(values: Values) -> bool:
     """Whether the row has a prompt and a response, both text or messages."""
+    values = _as_text(values)
     sides = [
         next((values[name] for name in names if isinstance(values.get(name), str | list)), None)
         for names in (formats.PROMPTS, formats.RESPONSES)
@@ -108,9 +125,17 @@ def _has_pair(values: Values) -> bool:
     return all(isinstance(side, str) or (side and isinstance(side[0], dict)) for side in sides)
 
 
+def _as_text(values: Values) -> Values:
+    """A row whose answer is a number or a truth value, with the answer as JSON writes it."""
+    name = next((n for n in formats.RESPONSES if not formats.is_missing(values.get(n))), None)
+    if name is None or not isinstance(values[name], int | float):
+        return values
+    return values | {name: json.dumps(values[name])}
+
+
 def _messages(values: Values) -> LoggedExchange:
     """The exchange of a row with messages; a CSV cell holds them as JSON."""
-    messages: Any = next((values[name] for name in formats.MESSAGES if values.get(name)), None)
+    messages: Any = next((values[name] for name in TALKS_AT if values.get(name)), None)
     if isinstance(messages, str) and isinstance(messages := formats.loaded(messages), str):
         raise BadRow("has messages that are neither a list nor JSON")
     if not isinstance(messages, list):
@@ -122,10 +147,13 @@ def _messages(values: Values) -> LoggedExchange:
     told = formats.weight_of(turn for turn in messages if isinstance(turn, dict))
     if told is not None:
         turns = formats.conversation({"messages": messages}, "messages", Columns(weight=told))
-    system = values.get("system")
-    if isinstance(system, str) and turns[:1] and turns[0]["role"] != "system":
-        turns = log.with_system(system, turns)
-    return LoggedExchange(turns, log.first_text([values.get("model")]), None, (values,))
+    system = next(
+        (values[name] for name in SYSTEMS if not formats.is_missing(values.get(name))), ""
+    )
+    if turns[:1] and turns[0]["role"] != "system":
+        turns = log.with_system(formats.spoken(system, "system"), turns)
+    left = tuple(log.fields_left(messages))
+    return LoggedExchange(turns, log.first_text([values.get("model")]), None, (values,), left)
 
 
 def _with_role(turn: Any) -> Any:
@@ -138,9 +166,11 @@ def _with_role(turn: Any) -> Any:
 def _pair(values: Values) -> LoggedExchange:
     """The exchange of a prompt and a response."""
     try:
-        messages = formats.conversation(values, "pairs", _MEANINGFUL)
-    except BadRow:  # an empty cell is no broken line
-        raise NotWanted("without prompt or response") from None
+        messages = formats.conversation(_as_text(values), "pairs", _MEANINGFUL)
+    except BadRow:
+        if _has_messages(values):  # a line of another format
+            raise
+        raise NotWanted("without prompt or response") from None  # an empty cell breaks no line
     return LoggedExchange(messages, log.first_text([values.get("model")]), None, (values,))
 
 

@@ -30,6 +30,9 @@ _SAYS = (
     *("translation", "expected", "sentiment", "say"),
 )
 PASSAGES = ("context", "passage", "document", "article", "paragraph", "evidence", "background")
+_SYSTEM = re.compile(r"(?:^|[._])system(?:_?(?:prompt|instructions?|message|text))?(?:\.|$)", re.I)
+# Whose turn a row is, where each row is a turn.
+_SPEAKERS = {"user", "human", "prompter", "system", "assistant", "gpt", "model", "bot"}
 # The last part of names that hold no words of anybody.
 _NO_TEXT = re.compile(r"(?:^|[_\W])(?:id|uuid|hash|url|uri|date|time|timestamp|lang|language)$|Id$")
 
@@ -42,16 +45,16 @@ def readings(raws: Sequence[Raw], names: Sequence[str]) -> Iterator[dict[str, st
         if name in names and responses:
             yield {"prompt": name, "response": responses[0]}
     texts, talks = _places(raws)
+    system = next((path for path in texts if _SYSTEM.search(path)), None)
+    more = {} if system in (None, "system") else {"system": system}
     for path in talks:
-        yield {"messages": path}
+        yield {"messages": path, **more}
     asks, says = (
         list(dict.fromkeys(path for word in words for path in texts if _is_called(path, word)))
         for words in (_ASKS, _SAYS)
     )
-    system = next((path for path in texts if _is_called(path, "system")), None)
-    more = {} if system in (None, "system") else {"system": system}
     pairs = [(ask, say) for ask in asks[:3] for say in says[:3]]
-    pairs += [(texts[0], texts[1])] if len(texts) == 2 else []
+    pairs += [(texts[0], texts[1])] if len(texts) == 2 and not responses else []
     for ask, say in dict.fromkeys(pairs):
         if ask != say and system not in (ask, say):
             yield {"prompt": ask, "response": say, **more}
@@ -71,7 +74,7 @@ def _places(raws: Sequence[Raw]) -> tuple[list[str], list[str]]:
         if isinstance(value, str) and value[:1] in ("{", "["):
             value = formats.loaded(value)
         if isinstance(value, str):
-            if value.strip() and not _NO_TEXT.search(path):
+            if value.strip() and not _NO_TEXT.search(path) and value.casefold() not in _SPEAKERS:
                 texts[path] += 1
         elif _is_talk(value):
             talks[path] += 1

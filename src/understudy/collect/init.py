@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from understudy import locations
+from understudy.collect import formats as log_formats
 from understudy.collect import guesses
 from understudy.config import Config, CoverageConfig, Split, changed
 from understudy.config.command_line import command, quoted, without_interpolation
@@ -139,13 +140,14 @@ def _best(path: Path, config: Config) -> tuple[CoverageConfig, Found]:
             kind = formats.detect(names, str(path), given=settings.columns)
             more = {
                 leaf: name
-                for leaf, name in formats.meaningful(raws, kind).items()
+                for leaf, name in formats.meaningful(raws, kind, settings.columns).items()
                 if name not in columns.values()
             }
             settings = changed(settings, {f"columns.{leaf}": name for leaf, name in more.items()})
             tried.append((settings, coverage.find(settings, config.task.name)))
         except BadInput as reason:
             error = error or reason
+            _refuse_a_log(path, raws)
             continue
         if 2 * len(tried[-1][1].pairs) > len(raws):
             return _with_passages(tried[-1], raws, config)
@@ -153,6 +155,14 @@ def _best(path: Path, config: Config) -> tuple[CoverageConfig, Found]:
         assert error is not None, "a file that nothing reads has a reason"
         raise error
     return max(tried, key=lambda one: len(one[1].pairs))
+
+
+def _refuse_a_log(path: Path, raws: Sequence[Raw]) -> None:
+    """BadInput where rows that are no data set are calls of a service."""
+    first = next((raw.values for raw in raws if raw.values is not None), {})
+    if (name := log_formats.logged_as(first)) is not None:
+        line = command("collect", str(path), "--out", "collected.jsonl")
+        raise BadInput(f"{path} is a log of calls ({name}), not a data set; `{line}` makes one")
 
 
 def _with_passages(
@@ -230,6 +240,7 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
         ("format", found.format),
         ("columns read", ", ".join(found.columns.read)),
         *([("taken for", _mapping(proposal.columns))] if proposal.columns else []),
+        *([("first line", _header(proposal))] if _header(proposal) else []),
         ("left aside", ", ".join(found.columns.aside) or "none"),
         (
             "not read",
@@ -257,6 +268,14 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
             ),
         ),
     ]
+
+
+def _header(proposal: Proposal) -> str | None:
+    """A word about a table whose first line may be a row like the others."""
+    is_table = {".csv", ".tsv"} & {suffix.casefold() for suffix in proposal.path.suffixes}
+    if not is_table or "prompt" not in proposal.columns:
+        return None
+    return "taken for the names of the columns; a table without names loses its first row so"
 
 
 def _mapping(columns: dict[str, str]) -> str:

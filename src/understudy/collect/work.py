@@ -89,6 +89,9 @@ def of_block(block: Block, name: str, settings: CollectOptions, is_told: bool = 
                 if not known.issuperset(values):
                     done.unread.update(values.keys() - known)
                 exchange, own = _whole(values, form, raw.place, done, is_told)
+                if own.name in ("messages", "pairs"):
+                    told = fields.named(settings.rules, settings.group)
+                    done.unread.update(set(fields.beside(values, own.name)) - told)
                 if exchange is not None:
                     done.rows.append(row(exchange, own, settings, done.changed))
             except NotWanted as reason:

@@ -13,6 +13,8 @@ from understudy.errors import BadInput
 from understudy.records import Coverage, Message, SplitName, shown
 from understudy.store.artifacts import Job, RowLog, canonical
 
+_THOUGHT = "</think>"
+
 
 class FoundRow(NamedTuple):
     """What is known of one row of somebody's file."""
@@ -55,8 +57,14 @@ class Found(NamedTuple):
         return [*lines, f"coverage: licence {named}", *self.warnings()]
 
     def warnings(self) -> list[str]:
-        """What of the file nobody reads."""
-        return self.columns.warnings("coverage", self.total)
+        """What of the file nobody reads, and what is learnt though it may not be meant."""
+        lines = self.columns.warnings("coverage", self.total)
+        if thinking := sum(_THOUGHT in pair.messages[-1]["content"] for pair in self.pairs):
+            lines.append(
+                f"coverage: {thinking} of {len(self.pairs)} answers hold a thought ({_THOUGHT}), "
+                "which is learnt as a part of them; `understudy collect` takes thoughts out"
+            )
+        return lines
 
 
 def run(job: Job) -> None:

@@ -43,7 +43,7 @@ _ROLES = {
 _TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython")
 _WEIGHTS = ("weight", "train", "loss")  # of a turn
 _LEARNT = {**{"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}}
-_OF_TURN = {"role", "from", "content", "value", "id", "timestamp", "created_at"}
+OF_TURN = {"role", "from", "content", "value", "parts", "id", "timestamp", "created_at"}
 # Known, and no part of a conversation: what `collect` and published sets write beside it.
 _ASIDE = {
     *("task", "source", "generator", "seed_prompt", "dataset", "model", "timestamp", "created_at"),
@@ -224,7 +224,7 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
             f"{names[0]}[].{field}"
             for row in rows
             for field in _turn_fields(row.values or {}, given.messages)
-            if field not in _OF_TURN | {given.weight}
+            if field not in OF_TURN | {given.weight}
         )
         filled |= turns
     paths = [path for path in told if path and "." in path and path not in filled]
@@ -288,7 +288,7 @@ def conversation(values: dict[str, Any], kind: str, given: Columns = USUAL_NAMES
         turns = _messages(value_of(values, given.messages or named), given.weight)
     system = value_of(values, given.system) if kind != "pairs" else None
     if not is_missing(system) and turns[:1] and turns[0]["role"] != "system":
-        turns = [{"role": "system", "content": _text(system, given.system)}, *turns]
+        turns = [{"role": "system", "content": spoken(system, given.system)}, *turns]
     return checked(turns)
 
 
@@ -351,7 +351,8 @@ def _pair(values: dict[str, Any], given: Columns) -> list[Message]:
     turns = [*_history(value_of(values, given.history)), *turns]
     system = value_of(values, given.system or "system")
     if not is_missing(system) and turns[0]["role"] != "system":
-        turns = [{"role": "system", "content": str(system)}, *turns]
+        words = spoken(system, None) if isinstance(system, list | dict) else str(system)
+        turns = [{"role": "system", "content": words}, *turns]
     answer = response if isinstance(response, list) else []
     if not isinstance(response, list):
         answer = [{"role": "assistant", "content": response}]
@@ -421,12 +422,19 @@ def _turn(turn: dict[str, Any]) -> Message:
         raise BadRow("has a turn that calls a tool or answers its call, which no stage trains on")
     if role not in _ROLES:
         raise BadRow(f"has a turn of role {name!r}; known are {', '.join(_ROLES)}")
-    content = turn.get("content", turn.get("value"))
+    content = turn.get("content", turn.get("value", turn.get("parts")))
     if isinstance(content, list):
         content = _joined(content, role)
     if not isinstance(content, str):
         raise BadRow(f"has a {role} turn without text")
     return {"role": _ROLES[role], "content": content}
+
+
+def spoken(value: Any, name: str | None) -> str:
+    """The text of a system prompt: a text, or the parts that Anthropic and Gemini have."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("parts", "content", "text") if key in value), value)
+    return _joined(value, "system") if isinstance(value, list) else _text(value, name)
 
 
 def _joined(parts: list[Any], role: str) -> str:
@@ -443,7 +451,13 @@ def _joined(parts: list[Any], role: str) -> str:
 
 def _text(value: Any, name: str | None) -> str:
     if not isinstance(value, str):
-        raise BadRow(
-            f"has no text in {name}" if value is None else f"has no text, but {name}={value!r}"
-        )
+        if is_missing(value):
+            raise BadRow(f"has no text in {name}" if value is None else _no_text(name, value))
+        is_plain = isinstance(value, int | float)
+        how = "; `understudy collect` writes numbers as text" if is_plain else ""
+        raise BadRow(_no_text(name, value) + how)
     return value
+
+
+def _no_text(name: str | None, value: Any) -> str:
+    return f"has no text, but {name}={value!r}"

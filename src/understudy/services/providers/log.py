@@ -62,6 +62,13 @@ _RESPONSES = (
     *("response", "result", "chunk", "event", "data", "chunks", "events", "completion"),
     *("response_body", "responseBody", "respPayload"),
 )
+_NO_THOUGHTS = "kept without the thoughts beside the answer"
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_OF_TURN = {  # known, and no words
+    *("role", "from", "content", "value", "parts", "id", "type", "status", "timestamp", "refusal"),
+    *("created_at", "annotations", "tool_calls", "function_call", "audio", "weight", "train"),
+    *("loss", "additional_kwargs", "response_metadata", "usage_metadata", "cache_control"),
+}
 _LEFT = {  # of a request
     **dict.fromkeys(("tools", "functions"), "kept without the tools that the request offers"),
     "response_format": "kept without the form that the request asks of the answer",
@@ -175,8 +182,46 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
         model=first_text([answer.model or request.get("model")]),
         terms=answered.terms,
         facts=(*(part.values for part, _ in parts), request, bodies[-1]),
-        left=tuple({what for name, what in _LEFT.items() if _asks_for(request.get(name))}),
+        left=(
+            *{what for name, what in _LEFT.items() if _asks_for(request.get(name))},
+            *fields_left(request.get("messages")),
+            *([_NO_THOUGHTS] if any(map(_has_thought, bodies)) else ()),
+        ),
     )
+
+
+def fields_left(messages: Any) -> set[str]:
+    """Return what a conversation cannot hold of turns, in OpenAI's form."""
+    return {
+        _NO_THOUGHTS if name in _THOUGHT_FIELDS else f"kept without {name} of the turns"
+        for turn in (messages if isinstance(messages, list) else ())
+        if isinstance(turn, dict) and len(turn) > 2
+        for name, value in turn.items()
+        if name not in _OF_TURN and value not in (None, "", [], {})
+    }
+
+
+def _has_thought(body: Values) -> bool:
+    """Whether a response, or a chunk of one, holds what the model thought beside its answer."""
+    choices, found = body.get("choices"), list[Any]()
+    for choice in choices if isinstance(choices, list) else ():
+        turn = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
+        if isinstance(turn, dict) and any(turn.get(name) for name in _THOUGHT_FIELDS):
+            return True
+    for name in ("content", "output"):
+        found += body[name] if isinstance(body.get(name), list) else ()
+    for candidate in body["candidates"] if isinstance(body.get("candidates"), list) else ():
+        content = candidate.get("content") if isinstance(candidate, dict) else None
+        parts = content.get("parts") if isinstance(content, dict) else None
+        found += parts if isinstance(parts, list) else ()
+    found.append(body.get("delta"))
+    return any(isinstance(part, dict) and _is_thought(part) for part in found)
+
+
+def _is_thought(part: Values) -> bool:
+    if part.get("thought") is True or part.get("type") in ("thinking", "thinking_delta"):
+        return True
+    return part.get("type") == "reasoning" and bool(part.get("summary") or part.get("content"))
 
 
 def mapping(value: Any, what: str) -> Values:

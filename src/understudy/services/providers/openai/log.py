@@ -26,7 +26,8 @@ def chat_asks(body: Values) -> bool:
 
 def chat_answers(body: Values) -> bool:
     """Whether this is a response or a chunk of one."""
-    return isinstance(body.get("choices"), list)
+    choices = body.get("choices")  # in a quiz they are texts
+    return isinstance(choices, list) and not any(isinstance(choice, str) for choice in choices)
 
 
 def chat_ended(bodies: list[Values]) -> bool:
