@@ -27,10 +27,10 @@ from understudy.store import locks
 NASTY = (
     *("my file, 1.jsonl", "a=b.jsonl", "it's.jsonl", 'say "hi".jsonl', "größe 漢字.jsonl"),
     *("${seed}.jsonl", "\\${x}\\'y\\\\", "a[0],{b: c}(d)~#@!?*", "null", "1e5", " b "),
-    *("$HOME `id`", "%20;&|<>", ":cat: [bold]x[red]", "line\nbreak\ttab"),
+    *("$HOME `id`", "%20;&|<>", ":cat: [bold]x[red]", "line\nbreak\ttab", "-x, 1.jsonl", "--out"),
 )
 # Whole commands are tried with a few in the fast suite, and with all of them in the slow one.
-_FAST = {"my file, 1.jsonl", "it's.jsonl", "\\${x}\\'y\\\\", "null", "line\nbreak\ttab"}
+_FAST = {"my file, 1.jsonl", "--out", "it's.jsonl", "\\${x}\\'y\\\\", "null", "line\nbreak\ttab"}
 NAMES = [pytest.param(n, marks=[] if n in _FAST else [pytest.mark.slow]) for n in NASTY]
 _LETTERS = "ab 1.,='\"\\$`{}[]()~#@!?*:;&|<>%+-\n\té漢🙂"
 _PARTS = st.sampled_from([*_LETTERS, "${", "${seed}", "null", "\\'"])
@@ -100,8 +100,8 @@ def test_collect_prints_a_command_that_reads_its_file(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     out = f"{name}.jsonl"
-    rules = [] if "=" in name else ["--task-rule", f"{name}=is ([0-9]|10) "]
-    assert main(["collect", str(log), "--out", out, *rules]) == 0
+    rules = [] if "=" in name else [f"--task-rule={name}=is ([0-9]|10) "]
+    assert main(["collect", str(log), f"--out={out}", *rules]) == 0
     whole, _, part = after("to use it: ", capsys.readouterr().out).partition(
         "\nthe rows of one task only: "
     )
@@ -116,6 +116,7 @@ def test_collect_prints_a_command_that_reads_its_file(
 @given(name=texts, folder=texts.filter(lambda text: "${" not in text))
 @example(name="my file, 1", folder="a=b, 'c'")
 @example(name="null", folder="null")
+@example(name="-x", folder="--out")
 @settings(
     max_examples=3,
     deadline=None,
@@ -124,16 +125,29 @@ def test_collect_prints_a_command_that_reads_its_file(
 )
 def test_init_prints_a_command_that_finds_its_options_and_the_file(
     name: str, folder: str, tmp_path_factory: pytest.TempPathFactory,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     home = tmp_path_factory.mktemp("init")
     rows = [
         files.llamaduo(number) | {"category": "Chat" if number else name} for number in range(9)
     ]
     file = files.write(home / f"{name}.jsonl", rows)
-    assert main(["init", str(file), "--out", str(home / folder)]) == 0
+    monkeypatch.chdir(home)
+    assert main(["init", str(file), f"--out={folder}"]) == 0
     line = after("next: ", capsys.readouterr().out)
     assert composed(line)["coverage"]["path"] == str(file)
+
+
+def test_init_prints_a_command_that_collects_a_log_whatever_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = {"request": {"messages": files.turns("a")}, "response": {"choices": [{"message": {}}]}}
+    for name in ("-x, 1.jsonl", "it's $a=b.jsonl"):
+        files.write(tmp_path / name, [call])
+        assert main(["init", "--", name]) == 2
+        line = after("not a data set; `", capsys.readouterr().err).partition("` makes one")[0]
+        assert parsed(line).logs == [name]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,7 +158,7 @@ def test_what_is_said_of_a_run_names_it_so_that_it_is_found(
     config = {**fake_runs.CONFIG, "inference": {"kind": "local"}}
     changed = {"config": config, "command": command(*again)}
     undecided = fake_runs.write_run(tmp_path, name, decision=None, **changed)
-    assert main(["status", name, "--root", str(tmp_path)]) == 0
+    assert main(["status", "--root", str(tmp_path), "--", name]) == 0
     line = after("to go on: ", capsys.readouterr().out)
     assert parsed(line).words == again
     assert composed(line)["run"]["name"] == name

@@ -145,7 +145,8 @@ def _print_table(job: "Submission", done: "Submitted") -> None:
 def _watch(job: "Submission") -> str:
     from understudy.config.command_line import command
 
-    return f"watch: {command('status', job.name)}; stop: {command('cancel', job.name)}"
+    watch, stop = (command(verb, operand=job.name) for verb in ("status", "cancel"))
+    return f"watch: {watch}; stop: {stop}"
 
 
 def register(verbs: Any) -> None:

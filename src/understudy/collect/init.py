@@ -81,7 +81,8 @@ def main(file: str, out: str, force: bool, config: Config) -> int:
         write_atomically(path, text)
     for path in files:
         print(f"wrote {path}")
-    print(f"next: {command('run', f'experiment={name}', '--config-dir', out)}")
+    where = (f"--config-dir={out}",) if out.startswith("-") else ("--config-dir", out)
+    print(f"next: {command('run', f'experiment={name}', *where)}")
     return 0
 
 
@@ -161,7 +162,7 @@ def _refuse_a_log(path: Path, raws: Sequence[Raw]) -> None:
     """BadInput where rows that are no data set are calls of a service."""
     first = next((raw.values for raw in raws if raw.values is not None), {})
     if (name := log_formats.logged_as(first)) is not None:
-        line = command("collect", str(path), "--out", "collected.jsonl")
+        line = command("collect", "--out", "collected.jsonl", operand=str(path))
         raise BadInput(f"{path} is a log of calls ({name}), not a data set; `{line}` makes one")
 
 

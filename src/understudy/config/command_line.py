@@ -30,9 +30,13 @@ _THOUSANDS = re.compile(r"(?=\d{1,2},|.*,0)[1-9]\d{0,2}(,\d{3})+(\.\d+)?k?")
 _DECIMAL = re.compile(r"(0|[1-9]\d*),0\d+")  # 0,05
 
 
-def command(*words: str) -> str:
-    """Return the command line of these words, quoted for the shell."""
-    return " ".join(map(in_shell, ["understudy", *words]))
+def command(*words: str, operand: str | None = None) -> str:
+    """Return the command line of these words, quoted for the shell.
+
+    `operand` is a name or a file, which may begin as options do.
+    """
+    last = [] if operand is None else ["--", operand] if operand[:1] == "-" else [operand]
+    return " ".join(map(in_shell, ["understudy", *words, *last]))
 
 
 def in_shell(word: str) -> str:

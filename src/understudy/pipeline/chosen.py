@@ -42,7 +42,7 @@ class Chosen:
     def decision(self) -> tuple[str, str]:
         """The word of `understudy decide`, or UNDECIDED, and why; only MIGRATE is a yes."""
         run, number, said = self.run, self.step.round, self._said
-        decide = command("decide", run.name)
+        decide = command("decide", operand=run.name)
         if run.decision is None:
             return "UNDECIDED", f"the run is not finished; go on with {run.command}"
         if not run.decision.passed:

@@ -161,7 +161,7 @@ class Run:
         self.record.holdout = HoldoutRecord(number, {})
         self.say(f"holdout: round {number}")
         yield from self._stages(plan, self.record.holdout.stages)
-        self.say(f"judged; to decide: {command('decide', self.directory.name)}")
+        self.say(f"judged; to decide: {command('decide', operand=self.directory.name)}")
 
     def holdout(self, number: int) -> dict[str, Stage]:
         """Return the stages that judge a round on the holdout; empty where there is none."""

@@ -140,7 +140,7 @@ def _words(holder: dict[str, Any], path: Path, is_unknown: bool) -> str:
         from understudy.config.command_line import command  # late, for it loads pydantic
 
         text += "; whether it lives cannot be known here: if not, "
-        text += command("unlock", str(path.parent))
+        text += command("unlock", operand=str(path.parent))
     return text
 
 

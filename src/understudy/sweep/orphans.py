@@ -44,8 +44,8 @@ def refuse(
         what = "; ".join(list(changes)[:_SHOWN])
         raise BadInput(
             f"run.name={name} has {len(left)} queued or running jobs of other science ({what}): "
-            f"cancel them with `{command('cancel', name)}`, or give this run a name of its own "
-            f"with run.name=…"
+            f"cancel them with `{command('cancel', operand=name)}`, or give this run a name of "
+            "its own with run.name=…"
         )
 
 

@@ -83,7 +83,7 @@ def show(sweep_json: Path) -> None:
     if not all(line.is_decided for line in found):
         print(f"to go on: {record.command}")
     elif any(line.run is not None and line.run.holdout is not None for line in found):
-        print(f"to decide: {command('decide', record.name)}")
+        print(f"to decide: {command('decide', operand=record.name)}")
 
 
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:

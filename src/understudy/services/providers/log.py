@@ -67,7 +67,14 @@ _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _OF_TURN = {  # known, and no words
     *("role", "from", "content", "value", "parts", "id", "type", "status", "timestamp", "refusal"),
     *("created_at", "annotations", "tool_calls", "function_call", "audio", "weight", "train"),
-    *("loss", "additional_kwargs", "response_metadata", "usage_metadata", "cache_control"),
+    *(
+        "loss",
+        "additional_kwargs",
+        "response_metadata",
+        "usage_metadata",
+        "cache_control",
+        "prefix",
+    ),
 }
 _LEFT = {  # of a request
     **dict.fromkeys(("tools", "functions"), "kept without the tools that the request offers"),
