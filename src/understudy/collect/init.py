@@ -241,7 +241,7 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
         ("format", found.format),
         ("columns read", ", ".join(found.columns.read)),
         *([("taken for", _mapping(proposal.columns))] if proposal.columns else []),
-        *([("first line", _header(proposal))] if _header(proposal) else []),
+        *_header(proposal),
         ("left aside", ", ".join(found.columns.aside) or "none"),
         (
             "not read",
@@ -271,12 +271,13 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
     ]
 
 
-def _header(proposal: Proposal) -> str | None:
-    """A word about a table whose first line may be a row like the others."""
+def _header(proposal: Proposal) -> list[tuple[str, str]]:
+    """The line about a table whose first line may be a row like the others."""
     is_table = {".csv", ".tsv"} & {suffix.casefold() for suffix in proposal.path.suffixes}
     if not is_table or "prompt" not in proposal.columns:
-        return None
-    return "taken for the names of the columns; a table without names loses its first row so"
+        return []
+    words = "taken for the names of the columns; a table without names loses its first row so"
+    return [("first line", words)]
 
 
 def _mapping(columns: dict[str, str]) -> str:

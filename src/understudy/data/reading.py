@@ -284,7 +284,7 @@ def _object(path: str, content: bytes) -> Iterator[Raw]:
 
 def _listed(values: dict[str, Any]) -> list[Any]:
     """The rows in an object: its one known list, or a list for each split."""
-    talks = values.get("conversations")
+    talks: Any = values.get("conversations")
     if len(values) == 1 and _is_rows(talks) and all("messages" in row for row in talks):
         return list(talks)
     if any(name in values for name in _OF_ONE):
