@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from support.files import REAL, needs_real_data
 from understudy import config, locations
 from understudy.config import compose
+from understudy.data import coverage
 from understudy.errors import BadInput
 from understudy.pipeline import flow
 from understudy.sweep import cells as sweep_cells
@@ -30,7 +32,8 @@ TODAY = "claude_sonnet_5_5"
 def experiments() -> list[str]:
     paths = sorted((CONF / "experiment").rglob("*.yaml"))
     names = [path.relative_to(CONF / "experiment").with_suffix("").as_posix() for path in paths]
-    return [name for name in names if not name.startswith("routing/")]  # test_routing_study.py
+    # test_routing_study.py, and below: these need files of the user's
+    return [name for name in names if not name.startswith(("routing/", "workloads/"))]
 
 
 @cache
@@ -104,9 +107,42 @@ def test_judge_agreement_trains_nothing_that_main_table_does_not() -> None:
     assert mine["finetune"] <= stages(expand("experiment=paper/main_table", REHEARSED))["finetune"]
 
 
-def test_conf_has_at_most_127_files_and_no_two_with_equal_content() -> None:
+WORKLOADS = {  # experiment -> its file, and what else it needs
+    **{name: (f"{name}.jsonl.gz", []) for name in ("banking77", "support_tickets", "slots_json")},
+    "gsm8k": ("gsm8k.jsonl.gz", []),
+    "tool_calls": ("bfcl_tool_calls.jsonl.gz", []),
+    "code": ("humaneval.jsonl.gz", []),
+    "sql": ("geography_sql.jsonl.gz", ["graders.sql.database={}/geography.sqlite"]),
+}
+
+
+def test_every_workload_has_a_line_here() -> None:
+    assert {path.stem for path in (CONF / "experiment" / "workloads").glob("*.yaml")} == {
+        *WORKLOADS
+    }
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_composes_on_its_file_and_splits_it(name: str) -> None:
+    folder, (file, more) = f"{REAL}/workloads", WORKLOADS[name]
+    given = [f"experiment=workloads/{name}", f"coverage.path={folder}/{file}"]
+    of = config.build(compose.compose([*given, *(one.format(folder) for one in more)], None))
+    (judge,) = of.graders
+    stage = flow.flow_of(of).round(0)[f"evaluation.{judge}"]
+    assert stage.name == "evaluation.grader"
+    found = coverage.find(of.coverage, of.task.name)
+    assert len(found.pairs) > 100
+    assert not found.bad
+    named = set(of.coverage.expected)
+    assert all((pair.expected or {}).keys() == named for pair in found.pairs)
+    if name == "tool_calls":
+        assert '"function"' in found.pairs[0].messages[-2]["content"]
+
+
+def test_conf_has_at_most_134_files_and_no_two_with_equal_content() -> None:
     paths = sorted(CONF.rglob("*.yaml"))
-    assert len(paths) <= 127
+    assert len(paths) <= 134
     seen: dict[str, Path] = {}
     for path in paths:
         if path.is_relative_to(CONF / "local"):

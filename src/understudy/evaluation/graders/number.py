@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from decimal import Context, Decimal, DecimalException
+from functools import lru_cache
 from typing import NamedTuple
 
 from understudy.config.grader import Number
@@ -42,8 +43,12 @@ def make(settings: Number, train: Sequence[Coverage], sandbox: Sandbox) -> Rule:
     units = {name.casefold(): Decimal(repr(size)) for name, size in settings.units.items()}
     absolute, relative = Decimal(repr(settings.absolute)), Decimal(repr(settings.relative))
 
+    @lru_cache(4096)  # for a row has several answers
+    def reference(text: str) -> Quantity | None:
+        return last(text, pattern)
+
     def rule(case: Case) -> Outcome:
-        wanted = last(case.reference, pattern)
+        wanted = reference(case.reference)
         if wanted is None:
             return Ungraded("no_reference", "the reference has no number")
         given = last(case.answer, pattern)
@@ -105,6 +110,8 @@ def _pattern(decimal: str) -> re.Pattern[str]:
 
 def _value(match: re.Match[str]) -> Decimal:
     text = match["whole"]
+    if text.isdecimal() and match["below"] is match["power"] is None:
+        return _CONTEXT.create_decimal(f"{'-' if match['sign'] in ('-', '−') else ''}{text}")
     is_comma = "[.'" in match.re.pattern
     for sign in (*_SPACES, "'", "." if is_comma else ","):
         text = text.replace(sign, "")

@@ -15,7 +15,7 @@ from understudy.evaluation.graders import Case, Graded, Outcome, Rule, Ungraded
 from understudy.playground.sandbox import Sandbox
 from understudy.records import Coverage
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+")  # signs are no wording
 
 
 def make(settings: TextOverlap, train: Sequence[Coverage], sandbox: Sandbox) -> Rule:
@@ -23,8 +23,8 @@ def make(settings: TextOverlap, train: Sequence[Coverage], sandbox: Sandbox) -> 
     precision, similarity = _measure(settings.precision), _measure(settings.similarity)
 
     def rule(case: Case) -> Outcome:
-        if not case.reference.strip():
-            return Ungraded("no_reference", "the reference is empty")
+        if not _words(case.reference):
+            return Ungraded("no_reference", "the reference has no words")
         texts = case.reference, case.answer
         return Graded(precision(*texts), similarity(*texts))
 

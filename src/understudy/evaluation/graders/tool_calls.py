@@ -110,6 +110,7 @@ class _Matcher:
             return False
         for name, values in accepted.items():
             choices = values if isinstance(values, list) else [values]
+            choices = choices or [_OPTIONAL, []]  # no value is listed: none, or an empty list
             if name in given:
                 if not any(self._is(given[name], choice) for choice in choices):
                     return False
