@@ -158,6 +158,9 @@ def replaced(data: Path, out: Path) -> Row:
                          dashes=False, errorbar=None, palette=labels.JUDGES[:5],
                          legend=column == "error")  # fmt: skip
             ax.set(xscale="log", xlabel="bridge answers scored by both", ylabel="", title=title)
+            ticks = [25, 100, 400, 1600, 5000]
+            ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
+            ax.minorticks_off()
         axes[0].axhline(1, color=labels.INK, lw=0.8, ls="--")
         axes[0].legend(fontsize=7)
     draw.save(figure, out / "replaced.png")
@@ -273,7 +276,8 @@ def heaping(data: Path, out: Path) -> Row:
     with draw.canvas(2, 2, "", False, 3.2) as (figure, axes):
         for ax, column in zip(axes, ("tied pairs, %", "told apart, %"), strict=True):
             sns.barplot(frame, x="scale", y=column, hue="judge", ax=ax, palette="colorblind")
-            ax.legend(fontsize=7)
+            ax.set_ylim(0, 100)
+            ax.legend(fontsize=7, ncols=2, loc="upper left")
         axes[0].set(title="two systems, one segment: equal scores", xlabel="", ylabel="%")
         axes[1].set(title="pairs of systems told apart by 100 segments", xlabel="", ylabel="%")
     draw.save(figure, out / "heaping.png")
@@ -353,7 +357,8 @@ def reasons(data: Path, out: Path) -> Row:
         axes[1].set(title="ICC(1) of one verdict", xlabel="", ylabel="")
         axes[1].tick_params(axis="x", labelrotation=15, labelsize=7)
         for ax in axes:
-            ax.legend(fontsize=7)
+            ax.set_ylim(0, 1)
+            ax.legend(fontsize=7, loc="upper left")
     draw.save(figure, out / "reasons.png")
     return {"cells": rows, "differences": differences}
 
@@ -426,7 +431,7 @@ def position(data: Path, out: Path) -> Row:
                     palette="colorblind")  # fmt: skip
         axes[1].axvline(50, color=labels.INK, lw=0.8, ls="--")
         axes[1].set(title="agrees with the label, %", xlabel="", ylabel="")
-        axes[1].legend(fontsize=6)
+        sns.move_legend(axes[1], "lower right", fontsize=6, title=None, frameon=True)
     draw.save(figure, out / "position.png")
     return {"wordings": rows, "judges": pooled}
 
