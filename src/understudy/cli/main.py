@@ -33,7 +33,7 @@ from understudy.errors import BudgetSpent, UnderstudyError, from_system
 _EXAMPLES = """examples:
   understudy run experiment=demo                     a whole migration, offline, in minutes
   understudy run task=coding data_size=1k seed=1     one round with 1,000 synthetic rows
-  understudy run judge=offline_panel trainer=lora    three judges, LoRA
+  understudy run judge=offline_panel trainer=lora    LoRA under three judges
   understudy run sweep=judges data_size=250          a run per judge, every stage once
   understudy plan judge=gpt_4o data_size=1k          calls, dollars, hours; touches nothing
   understudy rehearse -- run judge=paper_panel       the paid path without a key or a cent
