@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from support.analysis import module
 from support.routing_worlds import workload
+from understudy import locations
 from understudy.errors import BadInput
 from understudy.report.page import load_analysis
 from understudy.routing.allocate import Goal, learn, of_table
@@ -108,3 +111,37 @@ def test_the_picture_is_in_usd_per_thousand_queries() -> None:
     assert believed["oracle"] is None  # where labels are routed by, the router is the oracle
     assert np.all(np.diff(learnt["zero"]["cost"]) > 0)
     json.dumps(learnt, allow_nan=False)
+
+
+def test_what_optllm_prints_of_a_data_set_is_that_of_the_experiment() -> None:
+    experiment = locations.shared("conf") / "experiment" / "routing" / "logpai.yaml"
+    said = yaml.safe_load(experiment.read_text())["routing"]["published"]
+    found = {one["source"]: one for one in module("routing").printed("logpai")}
+    assert len(found) == 7
+    for one in said:
+        if one["source"] in found:
+            mine = found[one["source"]]
+            for name in set(one) & set(mine) - {"source", "best_single"}:
+                assert mine[name] == pytest.approx(one[name], abs=0.51 * (name == "seconds"))
+
+
+@pytest.mark.parametrize("dataset", ["agnews", "coqa", "headlines", "sciq"])
+def test_the_papers_other_data_sets_have_their_printed_rows(dataset: str, tmp_path: Path) -> None:
+    path = written(tmp_path, LINE)
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"dataset": dataset, "published": []})
+    )
+    said = load_analysis().table_routing(path)
+    assert said.count("(paper) |") >= 7
+    assert "| random | OptLLM (paper) | – | " in said
+    assert module("routing").printed("routerbench") == []
+
+
+def test_the_table_says_how_much_more_ours_gains(tmp_path: Path) -> None:
+    behind = {"ahead": 0.012, "ahead_low": -0.001, "ahead_high": 0.025}
+    ours, other = LINE | dict.fromkeys(behind), LINE | behind | {"router": "k-means clusters"}
+    said = load_analysis().table_routing(written(tmp_path, ours, other))
+    assert (
+        "- unseen line: ours gains 1.20 points more than k-means clusters [-0.10, 2.50] "
+        "(95 %, over the draws of labels)"
+    ) in said

@@ -60,11 +60,12 @@ def value(path: Curve, c: Array, y: Array) -> Value:
     best = int(np.lexsort((usd, -single))[0])
     reaches = path.accuracy >= single[best] - 1e-12
     cheapest = path.cost[reaches].min() if reaches.any() else np.nan
+    saving = float(1 - cheapest / usd[best]) if usd[best] > 0 else float("nan")
     return Value(
         path,
         zero,
         best,
-        float(1 - cheapest / usd[best]) if usd[best] > 0 else float("nan"),
+        0.0 if abs(saving) < 1e-12 else saving,  # of LLMs that cost the same, sums round apart
         float(path.accuracy.max()),
         gain(path, zero),
         igd(true, path),
