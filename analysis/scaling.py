@@ -141,9 +141,10 @@ def _curve(head: tuple[str, str, str | None, str, str, str], group: Sequence[Eva
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = (weights @ totals[0].T) / (weights @ totals[1].T)
         centre = totals[0].sum(1) / totals[1].sum(1)
-    ends = np.nanquantile(drawn, _TAILS, axis=0)
-    if len(clusters) < 2:
-        ends = np.full_like(ends, np.nan)
+    ends = np.full((2, len(sizes)), np.nan)
+    is_known = ~np.isnan(drawn).all(axis=0)  # a grader may not measure this metric
+    if len(clusters) >= 2 and is_known.any():
+        ends[:, is_known] = np.nanquantile(drawn[:, is_known], _TAILS, axis=0)
     for place, size in enumerate(sizes):
         repeated = of_seeds[~np.isnan(of_seeds[:, place]), place]
         if len(repeated) > 1:
