@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE # each process that a test starts would compile the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve test slow soak bench reproduce check format house
+.PHONY: help install demo curve real test slow soak bench reproduce check format house
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: .venv/.installed ## migrate one workload from start to end, offline; print
 
 curve: .venv/.installed ## four tasks x the ladder, two at a time (about half an hour)
 	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/curve/run.sh
+
+real: .venv/.installed ## a real model on real rows: base, 150 and 600 rows (under an hour)
+	experiments/real/run.sh
 
 test: .venv/.installed ## the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -67,10 +67,15 @@ _SHARE = 0.3  # of the leaves that a drawn config sets
 
 
 def files_of(group: str) -> list[str]:
-    """The experiments or sweeps of `conf/`; those of routers have no stages."""
+    """The experiments or sweeps of `conf/`.
+
+    Those of routers have no stages, and the weights of `real` may not be installed.
+    """
     folder = parts.HERE.parents[1] / "conf" / group
     names = [p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")]
-    return sorted(f"{group}={name}" for name in names if not name.startswith("routing/"))
+    return sorted(
+        f"{group}={name}" for name in names if not name.startswith("routing/") and name != "real"
+    )
 
 
 def fingerprints() -> list[Any]:
