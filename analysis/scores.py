@@ -238,7 +238,8 @@ def p_matches(data: Data) -> pd.DataFrame:
             rows.append(
                 {"task": task, "judge": judge, "metric": metric, "statistic": name}
                 | {"local": local.system.model, "service": service.system.model}
-                | _flat("p_match", _ratio(local, service, metric, name))
+                | _flat("p_match", found := _ratio(local, service, metric, name))
+                | {"clusters": found.clusters}
                 | {"near_zero": is_near_zero(statistic(service, metric, name))}
             )
     return pd.DataFrame(rows)

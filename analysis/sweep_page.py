@@ -83,6 +83,7 @@ def _cell(line: "Line", out: Path) -> Values:
         "name": line.path.parent.name,
         "link": os.path.relpath(page, out.parent) if page.is_file() else None,
         "rounds": None if line.run is None else len(line.run.rounds),
+        "held": "; ".join(line.held),
         "scores": {row["judge"]: row for row in line.scores},
         "word": line.word,
         "reason": line.reason,

@@ -63,6 +63,7 @@ def _row(one: Bridge) -> Row:
     row: Row = one._asdict()
     for name, found in (("shift", row.pop("shift")), ("distance", row.pop("distance"))):
         row |= {f"{name}.{part}": getattr(found, part) for part in scores.PARTS}
+        row["clusters"] = found.clusters
     return row
 
 
@@ -78,6 +79,7 @@ def _table(data: Data, frame: pd.DataFrame) -> Table:
         tables.words("published", "Published judge"),
         tables.words("successor", "Successor"),
         Column("Answers", lambda row: labels.count(row["answers"])),
+        Column("Clusters", lambda row: labels.count(row["clusters"])),
         tables.value("shift", "Shift"),
         tables.value("distance", "Mean distance"),
     ]

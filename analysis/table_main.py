@@ -78,6 +78,7 @@ def p_match(data: Data) -> Table:
         tables.words("local", "Best local"),
         tables.words("service", "Best service"),
         shown._replace(text=lambda row: shown.text(row) + warning(row["near_zero"])),
+        Column("Clusters", lambda row: labels.count(row["clusters"])),
     ]
     caption = (
         "P-Match as in LlamaDuo: the best local model over the best service of the same task, "

@@ -335,6 +335,7 @@ def four_cells(root: Path) -> Path:
         path = root / "rehearsal" / stage / "out" / "summary.json"
         summary = json.loads(path.read_text())
         summary["table"][0]["precision"] = fake_runs.score(mean, mean - 3, mean + 3, 1.0, 0.5)
+        summary["table"][0]["n_groups"] = 2
         path.write_text(json.dumps(summary))
         step = {"round": 0, "data_size": 0, "stages": {"gate": stage}, "decision": "fail"}
         ended = {"passed": False, "round": None, "reason": "no"}
@@ -360,6 +361,7 @@ def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
     assert [line.split()[0] for line in lines] == ["3", "2", "0", "1"]
     assert "83.2 [80.2, 86.2]" in lines[0]
     assert "41.2 [33.5, 48.8]" in lines[0]
+    assert "intervals over 3 prompts in 2 clusters" in shown.splitlines()
     assert "not begun" in lines[2]
     assert "failed" in lines[3]
     assert "1 failed: finetune/f0 ended with exit code 4" in shown.splitlines()

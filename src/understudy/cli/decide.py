@@ -104,7 +104,9 @@ def show(decided: "Decision") -> None:
         if found.mean is None:
             return "no scores"
         limits = "" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]"
-        return f"{found.mean:+.2f}{limits}"
+        # The other clusters have no score of this judge or metric.
+        is_part = found.clusters != decided.difference.clusters
+        return f"{found.mean:+.2f}{limits}{f', {found.clusters} clusters' if is_part else ''}"
 
     print(f"{decided.decision}: {decided.reason}")
     spent = f"look {decided.look}, one-sided level {decided.level:g}"

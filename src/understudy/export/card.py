@@ -88,13 +88,14 @@ def _scores(chosen: Chosen) -> list[str]:
     if gate is None:
         return ["## Scores", "", "None: this round was not judged to its end.", ""]
     lines = ["## Scores on the test split", ""]
-    lines += ["| answers | judge | score | mean [95 %] | prompts | unscored |", _rule(6)]
+    lines += ["| answers | judge | score | mean [95 %] | prompts | clusters | unscored |"]
+    lines += [_rule(7)]
     for row in gate["table"]:
         who = f"service ({row['generator']})" if row["role"] == "baseline" else "this model"
         for metric in row.get("measures", ("similarity", "precision")):
             said = _interval(row[metric])
-            cells = who, row["judge"], metric, said, row["n_prompts"], row["n_unscored"]
-            lines.append(_row(cells))
+            held = row["n_prompts"], row.get("n_groups") or "", row["n_unscored"]
+            lines.append(_row((who, row["judge"], metric, said, *held)))
     return [*lines, "", f"Gate ({gate['kind']}): {gate['decision']}. {gate['reason']}", ""]
 
 

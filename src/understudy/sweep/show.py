@@ -39,6 +39,14 @@ class Line(NamedTuple):
         """Failures last, the others by precision, then similarity, each the mean of the judges."""
         return self.is_failed, tuple(-_mean(self.scores, metric) for metric in reversed(METRICS))
 
+    @property
+    def held(self) -> list[str]:
+        """What the intervals of its scores are over; empty in gates of earlier versions."""
+        sizes = {(row["n_prompts"], row["n_groups"]) for row in self.scores if row.get("n_groups")}
+        return [
+            f"{prompts:,} prompts in {clusters:,} clusters" for prompts, clusters in sorted(sizes)
+        ]
+
     def score(self, metric: str) -> str:
         """Return a metric with its interval, a line per judge."""
         several = len(self.scores) > 1
@@ -77,6 +85,8 @@ def show(sweep_json: Path) -> None:
         for row in rows:
             table.add_row(*map(escape, row))
         console.print(table)
+    for held in dict.fromkeys(held for line in found for held in line.held):
+        print(f"intervals over {held}")
     for line in found:  # below the table, whose columns would break paths and names
         if line.reason:
             console.print(escape(f"{line.cell.label} {line.reason}"), soft_wrap=True)
