@@ -26,6 +26,7 @@ def rows_of(
     parser.add_argument("--out", type=Path, default=Path("runs") / out)
     parser.add_argument("--only", default="", help="cells whose name holds this")
     parser.add_argument("--loops", type=int, default=loops)
+    parser.add_argument("--table", action="store_true", help="only print what the file holds")
     given = parser.parse_args()
     given.out.parent.mkdir(parents=True, exist_ok=True)
     lines = given.out.read_text().splitlines() if given.out.exists() else []
@@ -33,7 +34,7 @@ def rows_of(
     done = {row["world"] for row in rows}
     with given.out.open("a") as file:
         for cell in cells:
-            if given.only in cell.name and cell.name not in done:
+            if given.only in cell.name and cell.name not in done and not given.table:
                 rows.append(measure(cell, given.loops))
                 print(json.dumps(rows[-1]), file=file, flush=True)
     return rows
