@@ -199,10 +199,13 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
 
 def fields_left(messages: Any) -> set[str]:
     """Return what a conversation cannot hold of turns, in OpenAI's form."""
+    given = messages if isinstance(messages, list) else ()
+    if not any(isinstance(turn, dict) and len(turn) > 2 for turn in given):
+        return set()
     return {
         _NO_THOUGHTS if name in _THOUGHT_FIELDS else f"kept without {name} of the turns"
-        for turn in (messages if isinstance(messages, list) else ())
-        if isinstance(turn, dict) and len(turn) > 2
+        for turn in given
+        if isinstance(turn, dict)
         for name, value in turn.items()
         if name not in _OF_TURN and value not in (None, "", [], {})
     }
@@ -215,6 +218,8 @@ def _has_thought(body: Values) -> bool:
         turn = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
         if isinstance(turn, dict) and any(turn.get(name) for name in _THOUGHT_FIELDS):
             return True
+    if choices is not None:  # OpenAI's form, which most logs have
+        return False
     for name in ("content", "output"):
         found += body[name] if isinstance(body.get(name), list) else ()
     for candidate in body["candidates"] if isinstance(body.get("candidates"), list) else ():
