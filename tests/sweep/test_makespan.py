@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -22,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("UNDERSTUDY_ALONE") is None, reason="needs UNDERSTUDY_ALONE"),
 ]
 CORES = 4  # of the two nodes; each job asks for one
+PAIRS = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,10 +51,11 @@ def test_a_sweep_takes_hardly_longer_than_its_critical_path(tmp_path: Path) -> N
         slurm.wait_until(
             lambda: len([*tmp_path.glob("gate/*/DONE")]) == 4, "it does not end", seconds=900
         )
-        ended = max(path.stat().st_mtime for path in tmp_path.glob("gate/*/DONE"))
         assert server.most == 1, "two stages asked the endpoint at a time"
     slurm.cancel_all()
     stages = measured(tmp_path)
+    started = min(started, *(stage.start for stage in stages.values()))
+    ended = max(path.stat().st_mtime for path in tmp_path.glob("gate/*/DONE"))
     bound, best = lower_bound(stages, CORES), schedule(stages, CORES)
     for name, stage in sorted(stages.items(), key=lambda item: item[1].start):
         print(f"{stage.start - started:7.1f} {stage.seconds:6.1f} s  {name}")
@@ -61,8 +65,57 @@ def test_a_sweep_takes_hardly_longer_than_its_critical_path(tmp_path: Path) -> N
     assert took <= 1.15 * best
 
 
+def test_a_starving_job_of_one_run_hardly_delays_another(tmp_path: Path) -> None:
+    """Both ask one endpoint; the jobs of one run that would do so can never start."""
+    delays = []
+    with stand_in_server.serving(seconds=0.3) as server:
+        own = ["model=stand-in", f"base_url={server.url}", "concurrency=1"]
+        words = ["judge=openai_compatible", "baseline=none", "trainer=none", "data_size=0"]
+        words += [f"judges.openai_compatible.{one}" for one in own]
+        for number in range(PAIRS):
+            alone = decided(tmp_path / f"alone-{number}", words)
+            root = tmp_path / f"beside-{number}"
+            slurm.ask("scontrol", "update", "PartitionName=low", "State=DOWN")
+            try:
+                stuck = ["run.name=stuck", "coverage.seed=1", "cluster.api.partition=low"]
+                slurm.understudy("run", *slurm.SMALL, *slurm.TINY, *words, *stuck, *at(root))
+                slurm.wait_until(partial(at_rest, root), "the other stages of the stuck run go on")
+                beside = decided(root, words)
+            finally:
+                slurm.cancel_all()
+                slurm.ask("scontrol", "update", "PartitionName=low", "State=UP")
+            print(f"decided after {alone:.1f} s alone, {beside:.1f} s beside a starving job")
+            delays.append(beside - alone)
+    assert fmean(delays) <= 5
+
+
+def at(root: Path) -> list[str]:
+    return [f"paths.root={root}"]
+
+
+def at_rest(root: Path) -> bool:
+    """Whether all that is left waits for the partition that is down."""
+    is_answered = bool([*root.glob("inference/*/DONE")])
+    return is_answered and {*slurm.jobs("%T")} == {"PENDING"}
+
+
+def decided(root: Path, words: list[str]) -> float:
+    """Seconds from the command of a run to its gate."""
+    began = time.time()
+    slurm.understudy("run", *slurm.SMALL, *slurm.TINY, *words, "run.name=free", *at(root))
+    slurm.wait_until(lambda: bool([*root.glob("gate/*/DONE")]), "it does not end")
+    (gate,) = root.glob("gate/*/DONE")
+    slurm.wait_until(
+        lambda: not [job for job in slurm.jobs("%j") if job.startswith("free")], "left", seconds=60
+    )
+    return gate.stat().st_mtime - began
+
+
 def measured(root: Path) -> dict[str, Done]:
-    """Every stage with its measured seconds, from its worker's start to its end."""
+    """Every stage with its measured seconds, from its worker's start to its end.
+
+    Without those in which it waited for the endpoint: a better schedule would start it later.
+    """
     found = {}
     times = _times(root)
     for path in root.glob("*/*/inputs.json"):
@@ -71,7 +124,8 @@ def measured(root: Path) -> dict[str, Done]:
         inputs = json.loads(path.read_text())["inputs"].values()
         begun, ended = times[str(path.parent)]
         asks = service in ("synthesis", "evaluation")
-        found[name] = Done(begun, ended - begun, tuple(inputs), asks)
+        waited = json.loads((path.parent / "meta.json").read_text()).get("waited_seconds", 0.0)
+        found[name] = Done(begun, ended - begun - waited, tuple(inputs), asks)
     return found
 
 

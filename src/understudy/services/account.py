@@ -4,6 +4,7 @@ The ledger finds the replies that are in the journal, reserves the price of all 
 what leaves and what comes back, and settles. Online calls and batches share it.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from understudy.services.segment import PaidCall, Segment, make_private
 from understudy.store import locks
 from understudy.store.artifacts import Job, fingerprint
 
+_NOTED_S = 0.1  # a shorter wait is none
 Repair = Callable[[Request, Reply], Request | None]
 
 
@@ -36,6 +38,7 @@ class Account:
     rehearsal_url: str | None = None
     spent: int = 0  # micro-dollars of the purse so far, this stage's included
     counts: Counter[str] = field(default_factory=Counter)  # of this stage's calls
+    waited_s: float = 0.0  # for others that asked the endpoint, or spent from the purse
 
     @property
     def note(self) -> str:
@@ -44,7 +47,8 @@ class Account:
 
     def summary(self) -> dict[str, Any]:
         """What the stage's calls took, for meta.json; empty where nothing was paid for."""
-        return {"calls": dict(sorted(self.counts.items()))} if self.counts else {}
+        waited = {"waited_seconds": round(self.waited_s, 1)} if self.waited_s >= _NOTED_S else {}
+        return waited | ({"calls": dict(sorted(self.counts.items()))} if self.counts else {})
 
     def open_purse(self, service: Service, journal: Journal) -> Purse:
         """The purse with what it has spent so far; BadInput where its cap cannot be kept."""
@@ -86,9 +90,11 @@ def open_ledger(service: Service, account: Account, mode: Mode) -> Iterator["Led
     if account.budget_usd is not None:
         names.append(f"purse-{fingerprint(account.purse)}")  # always second: no deadlock
     with ExitStack() as stack:
+        began = time.monotonic()
         for name in names:
             lock = account.journal / f"{name}.lock"
             stack.enter_context(locks.hold(lock, give_up=lambda: False))
+        account.waited_s += time.monotonic() - began
         journal = stack.enter_context(open_journal(account.journal))
         segment = Segment(account.journal)
         stack.callback(segment.close)

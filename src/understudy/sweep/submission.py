@@ -432,11 +432,11 @@ def cancel(run_files: Iterable[Path], planning: Path, with_shared: bool) -> Canc
     backlog.stop(planning.parent)  # or a job that ends meanwhile would submit the rest
     queue = slurm.queue(*jobs.users(root))
     jobs.recover(root, queue)
+    stages = {run.root / path: path for run in map(RunRecord.read, own) for path in run.stage_paths}
     found = {
         record.job: path
-        for run in map(RunRecord.read, own)
-        for path in run.stage_paths
-        if (record := jobs.read(run.root / path)) is not None and record.job in queue
+        for place, path in stages.items()
+        if (record := jobs.read(place)) is not None and record.job in queue
     }
     waiting = orphans.waited_for(root, dict.fromkeys(own))
     shared = {job: waiting[path] for job, path in found.items() if path in waiting}
