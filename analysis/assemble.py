@@ -61,6 +61,7 @@ def write_report(run: RunRecord, out: Path) -> Path:
         bridge_reach=sections.reach([one.shift._asdict() for one in bridge]),
         costs=sections.costs(run),
         measured=costs.measured(assumptions),
+        confusions=sections.confusions(run),
         hygiene=sections.hygiene(run),
         warnings=sections.warnings(run),
         rows=browser.pack(rows) if rows else None,

@@ -167,7 +167,7 @@
     const judged = make("div", undefined, "sides");
     judged.append(...verdicts.map((verdict, judge) => card(index.judges[judge], verdict)));
     box.replaceChildren(head, make("p", facts.filter(Boolean).join(" · "), "caption"),
-      ...messages.map(([role, said]) => text(role, said)), texts, judged, others(row));
+      ...messages.map(([role, said]) => text(role, said)), texts, ...diff(reference, answer), judged, others(row));
     box.dataset.row = key(row);
     if (jump) box.scrollIntoView({block: "start"});
   }
@@ -176,6 +176,39 @@
     const part = make("div", undefined, "text");
     part.append(make("h4", title), make("pre", content, name));
     return part;
+  }
+
+  // Two JSON texts as one list of lines, each marked that only one of them has; [] for other texts.
+  function diff(reference, answer) {
+    const [a, b] = [lines(reference), lines(answer)];
+    if (!a || !b || a.length * b.length > 1e6) return [];
+    const common = Array.from({length: a.length + 1}, () => new Uint32Array(b.length + 1));
+    for (let i = a.length; i--;)
+      for (let j = b.length; j--;)
+        common[i][j] = a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+    const part = make("div", undefined, "text"), list = make("pre", undefined, "diff");
+    part.append(make("h4", "Difference: − reference, + candidate"), list);
+    for (let i = 0, j = 0; i < a.length || j < b.length;) {
+      if (i < a.length && j < b.length && a[i] === b[j]) list.append(make("span", `  ${a[i]}\n`)), i++, j++;
+      else if (i < a.length && (j === b.length || common[i + 1][j] >= common[i][j + 1]))
+        list.append(make("del", `− ${a[i++]}\n`));
+      else list.append(make("ins", `+ ${b[j++]}\n`));
+    }
+    return [part];
+  }
+
+  // An object or a list, also in a fence, with sorted keys and without commas; null for other texts.
+  function lines(said) {
+    const fence = said.match(/^\s*```(?:json)?\s*\n([\s\S]*?)\n?```\s*$/);
+    const sorted = (_, value) => value === null || typeof value !== "object" || Array.isArray(value) ? value :
+      Object.fromEntries(Object.entries(value).sort(([x], [y]) => x < y ? -1 : 1));
+    try {
+      const value = JSON.parse(fence ? fence[1] : said);
+      if (value === null || typeof value !== "object") return null;
+      return JSON.stringify(value, sorted, 1).split("\n").map((line) => line.replace(/,$/, ""));
+    } catch {
+      return null;
+    }
   }
 
   function card(judge, verdict) {

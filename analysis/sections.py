@@ -13,6 +13,7 @@ from .panels import reports
 Values = dict[str, Any]
 
 DRAWS = 500  # of the cluster bootstrap: limits to about 5 % of their own width
+_ERRORS = 25  # kinds of errors of a confusion table that are shown
 _MATTERS = 2.0  # points; a smaller difference from the panel has no word of its own
 _SLOPE = 0.05  # points per point of the panel's mean
 # What a stage's meta.json says of every stage; the rest are counts of its own.
@@ -28,6 +29,38 @@ _LEFT_OUT = {
     *("contaminated human", "contaminated synthetic"),
     *_NAMES.values(),
 }
+
+
+def confusions(run: RunRecord) -> list[Values]:
+    """Per evaluation by labels: macro F1, and the errors, the most frequent first."""
+    found = []
+    for stage in frame.finished(run):
+        if stage.kind != "evaluation":
+            continue
+        summary = stage.directory.read("out/summary.json")
+        if (table := summary.get("confusion")) is None:
+            continue
+        wanted: dict[str, int] = {}
+        for label, _, count in table["pairs"]:
+            wanted[label] = wanted.get(label, 0) + count
+        errors = [row for row in table["pairs"] if row[0] != row[1]]
+        errors.sort(key=lambda row: -row[2])
+        found.append(
+            {
+                "answers": f"{summary['generator']}, round {stage.round}"
+                if stage.round is not None
+                else summary["generator"],
+                "judge": summary["judge"],
+                "macro_f1": table["macro_f1"],
+                "labels": len(wanted),
+                "more": max(0, len(errors) - _ERRORS),
+                "errors": [
+                    {"wanted": label, "given": given, "count": count, "of": wanted[label]}
+                    for label, given, count in errors[:_ERRORS]
+                ],
+            }
+        )
+    return found
 
 
 def judges(data: Data, draws: int = DRAWS) -> Values | None:

@@ -170,8 +170,7 @@ def test_noise_is_no_score_and_no_traceback(kind: str) -> None:
         assert isinstance(junk, Graded), junk
         # Where no call is due, none in junk is right.
         is_due = case.expected.get("accepted") != []
-        allowed = {"tool_calls": 0.0 if is_due else 100.0, "text_overlap": 10.0}  # a shared "a"
-        assert junk.precision <= allowed.get(kind, 0.0), junk
+        assert junk.precision == 0 or (kind == "tool_calls" and not is_due), junk
 
 
 _SIGNS = "{}[]()<>\"'`\\/#,:;.=+-*%$&|~^\u2028\u0000\ud83d\u202e\u00ad"
@@ -183,7 +182,7 @@ def _junk(draw: random.Random) -> str:
     return draw.choice(
         [
             "".join(draw.choices(_SIGNS, k=draw.randint(0, 300))),
-            "[" * depth, "{" * depth, "(" * depth, '{"a":' * depth, "```" * depth, "\\" * depth,
+            "[" * depth, "{" * depth, "(" * depth, '{"§":' * depth, "```" * depth, "\\" * depth,
             "<tool_call>" * 3, "\n" * depth, "", "####", "\\boxed{", "```json\n",
         ]
     )  # fmt: skip

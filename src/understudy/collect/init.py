@@ -18,6 +18,7 @@ import yaml
 from understudy import locations
 from understudy.collect import formats as log_formats
 from understudy.collect import guesses
+from understudy.collect.workload import ProposedGrader, propose_grader
 from understudy.config import Config, CoverageConfig, Split, changed
 from understudy.config.command_line import command, quoted, without_interpolation
 from understudy.config.source import Columns
@@ -48,6 +49,7 @@ class Proposal:
     parts: dict[str, SplitName | None]  # what the file's words for splits mean, where they lack one
     tolerance: float | None  # where more rows are bad than are let pass in silence
     max_length: int | None  # of the trainer, where the configured one would lose many rows
+    grader: ProposedGrader | None  # where a rule can score the answers
 
     @property
     def categories(self) -> Counter[str]:
@@ -114,6 +116,10 @@ def propose(path: Path, config: Config) -> Proposal:
         parts=parts,
         tolerance=math.ceil(share * 100) / 100 if share > config.coverage.tolerance else None,
         max_length=max_length,
+        grader=propose_grader(
+            [pair.messages[-1]["content"] for pair in rows],
+            [*found.columns.read, *found.columns.aside, *found.columns.unread],
+        ),
     )
 
 
@@ -258,6 +264,7 @@ def _facts(proposal: Proposal, config: Config) -> list[tuple[str, str]]:
         ("licence", _counts(proposal.licences) if proposal.licences else "not given in the file"),
         ("categories", _counts(proposal.categories)),
         ("task", proposal.task + (f", from {proposal.category}" if proposal.category else "")),
+        ("grader", _graded_by(proposal.grader)),
         (f"model={model.name}", fit),
         (
             "split",
@@ -278,6 +285,12 @@ def _header(proposal: Proposal) -> list[tuple[str, str]]:
         return []
     words = "taken for the names of the columns; a table without names loses its first row so"
     return [("first line", words)]
+
+
+def _graded_by(grader: ProposedGrader | None) -> str:
+    if grader is None:
+        return "none: no rule fits these answers, so a judge has to be asked"
+    return f"judge={grader.kind}, since {grader.reason}"
 
 
 def _mapping(columns: dict[str, str]) -> str:
@@ -347,6 +360,9 @@ def _coverage_option(proposal: Proposal) -> str:
         lines += [f"  {_yaml(word)}: {split or 'null'}" for word, split in proposal.parts.items()]
     if proposal.category is not None:
         lines += ["categories:", f"  {proposal.task}: {_yaml(proposal.category)}"]
+    if proposal.grader is not None and proposal.grader.expected:
+        lines.append("expected:            # what the grader reads of a row, by its column")
+        lines += [f"  {name}: {_yaml(one)}" for name, one in proposal.grader.expected.items()]
     if proposal.tolerance is not None:
         lines.append(f"tolerance: {proposal.tolerance:g}      # share of rows that may be lost")
     lines += [
@@ -372,14 +388,21 @@ def _experiment_option(proposal: Proposal, name: str) -> str:
     """The option file of the group `experiment`: a first run on the human rows alone."""
     most = proposal.max_length
     length = "" if most is None else f"trainer:\n  max_length: {most}\n"
+    grader = proposal.grader
+    who, judge, gate = "judged by the offline stand-in", "", ""
+    if grader is not None:
+        who, judge = "graded by a rule", f"\n  - override /judge: {grader.kind}"
+        gate = "gate:\n  similarity: 0        # which the grader does not measure\n"
+        if grader.kind == "sql":
+            gate += "graders:\n  sql:\n    database: null     # the SQLite file: please give it\n"
     return f"""# @package _global_
-# {_shown(proposal.path)}: human rows only, judged by the offline stand-in, so it costs nothing;
+# {_shown(proposal.path)}: human rows only, {who}, so it costs nothing;
 # then choose a judge, a synthesis and a baseline, and drop data_size to climb the ladder
 defaults:
   - override /coverage: {name}
-  - override /task: {proposal.task}
+  - override /task: {proposal.task}{judge}
   - override /baseline: none
 data_size: 0
-{length}run:
+{gate}{length}run:
   name: {name}
 """
