@@ -106,7 +106,7 @@ def check(words: list[str]) -> None:
         _composes(tuple(found.cell), own)
     elif verb == "rehearse" and found.command:
         inner = list(found.command)
-        assert inner[0] in ("run", "plan", "preview", "config")
+        assert inner[0] in ("run", "plan", "preview", "config", "gateway")
         check([*inner[:1], "rehearsal.url=http://127.0.0.1", *inner[1:]])
     elif verb == "route" and "=" in found.what[0]:
         composing.Composer(None).values(found.what)
@@ -116,7 +116,7 @@ def check(words: list[str]) -> None:
             local = control.Local("http://127.0.0.1:8000/v1")
             control.changed(control.Control("record", locals=(local,)), given)
     elif verb == "gateway":
-        cli_gateway._config(found.words, found)
+        cli_gateway.composed(found.words, found)
     elif verb == "serve":
         cli_serve._settings(found)
     elif verb == "export":

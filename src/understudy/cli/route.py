@@ -25,7 +25,7 @@ RUN is a migration: the judged answers of its local model and of its service.
 examples:
   understudy route predictions.csv --budget 5        the most accurate plan for 5 USD
   understudy route labels.csv --accuracy 0.9         the cheapest plan whose accuracy is promised
-  understudy route HEADLINES.sqlite --references HEADLINES_train.csv --table headlines.csv
+  understudy route headlines.sqlite --references headlines_train.csv --table headlines.csv
   understudy route my-run --price-of gpt-4o=2.5/10   a router between local model and service
   understudy route experiment=routing/logpai routing.data=DIR      a published table beside ours
 
