@@ -100,6 +100,9 @@ def options() -> list[str]:
     return [f"{path.parent.name}={path.stem}" for path in sorted(conf.glob("*/*.yaml"))]
 
 
+ONE_METRIC = ("code", "contains", "exact", "json", "label", "number", "regex", "tool_calls")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", [o for o in options() if not o.startswith("service=")])
 def test_every_committed_option_composes(option: str) -> None:
@@ -108,11 +111,15 @@ def test_every_committed_option_composes(option: str) -> None:
         "synthesis=none": ["data_size=0"],
         "judge=none": ["inference=file", "inference.path=answers.jsonl"],
         "inference=vllm": ["inference.python=python3"],
+        "judge=python": ["graders.python.function=grade.py:grade", "gate.similarity=0"],
+        "judge=sql": ["graders.sql.database=geography.sqlite", "gate.similarity=0"],
     }.get(option, [])
     if kind in ("file", "hub"):  # they say what, the user says which
         extra = [f"{group}.path=a.jsonl" if kind == "file" else f"{group}.repo=a/b"]
     if group == "trainer" and kind.startswith("paper"):
         extra = ["model=gemma_7b"]
+    if group == "judge" and kind in ONE_METRIC:
+        extra = ["gate.similarity=0"]
     if group in ("judge", "synthesis", "baseline"):  # some are withdrawn, or somewhere else
         extra = [*extra, "rehearsal.url=http://127.0.0.1:9"]
     config.build(compose([option, *extra], None))
