@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from support.files import REAL, needs_real_data
 from understudy.cli.main import main
-from understudy.collect.workload import propose_grader
+from understudy.collect.workload import ProposedGrader, propose_grader
 from understudy.config import build
 from understudy.config.compose import compose
 
@@ -40,6 +41,22 @@ def test_columns_that_the_grader_reads_are_proposed_with_it() -> None:
     calls = propose_grader(["f(a=1)"] * 30, ["tools", "accepted"])
     assert calls is not None
     assert calls.expected == {"accepted": "accepted", "tools": "tools"}
+
+
+def test_queries_are_graded_where_the_only_database_lies_beside_them(tmp_path: Path) -> None:
+    def proposed() -> ProposedGrader:
+        found = propose_grader(["SELECT a FROM b"] * 30, [], tmp_path)
+        assert found is not None
+        return found
+
+    assert (proposed().kind, proposed().is_complete) == ("sql", False)
+    (tmp_path / "notes.db").write_text("no database")
+    first = tmp_path / "geography.sqlite"
+    with sqlite3.connect(first) as database:
+        database.execute("create table b (a int)")
+    assert (proposed().database, proposed().is_complete) == (first, True)
+    (tmp_path / "other.db").write_bytes(first.read_bytes())  # which of the two, nobody knows
+    assert not proposed().is_complete
 
 
 @needs_real_data

@@ -119,6 +119,7 @@ def propose(path: Path, config: Config) -> Proposal:
         grader=propose_grader(
             [pair.messages[-1]["content"] for pair in rows],
             [*found.columns.read, *found.columns.aside, *found.columns.unread],
+            path.parent,
         ),
     )
 
@@ -290,7 +291,8 @@ def _header(proposal: Proposal) -> list[tuple[str, str]]:
 def _graded_by(grader: ProposedGrader | None) -> str:
     if grader is None:
         return "none: no rule fits these answers, so a judge has to be asked"
-    return f"judge={grader.kind}, since {grader.reason}"
+    lacks = "" if grader.is_complete else "; it needs graders.sql.database=FILE.sqlite, so not yet"
+    return f"judge={grader.kind}, since {grader.reason}{lacks}"
 
 
 def _mapping(columns: dict[str, str]) -> str:
@@ -390,11 +392,11 @@ def _experiment_option(proposal: Proposal, name: str) -> str:
     length = "" if most is None else f"trainer:\n  max_length: {most}\n"
     grader = proposal.grader
     who, judge, gate = "judged by the offline stand-in", "", ""
-    if grader is not None:
+    if grader is not None and grader.is_complete:
         who, judge = "graded by a rule", f"\n  - override /judge: {grader.kind}"
         gate = "gate:\n  similarity: 0        # which the grader does not measure\n"
-        if grader.kind == "sql":
-            gate += "graders:\n  sql:\n    database: null     # the SQLite file: please give it\n"
+        if grader.database is not None:
+            gate += f"graders:\n  sql:\n    database: {_yaml(str(grader.database))}\n"
     return f"""# @package _global_
 # {_shown(proposal.path)}: human rows only, {who}, so it costs nothing;
 # then choose a judge, a synthesis and a baseline, and drop data_size to climb the ladder
