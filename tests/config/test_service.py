@@ -140,7 +140,7 @@ ROLES = [
     (group, path.stem)
     for group in ("judge", "synthesis", "baseline")
     for path in sorted((CONF / group).glob("*.yaml"))
-    if path.stem not in ("none", "file", "hub")
+    if path.stem not in ("none", "file", "hub") and "graders:" not in path.read_text()
 ]
 
 

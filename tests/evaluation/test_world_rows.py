@@ -45,7 +45,9 @@ def test_rows_decide_as_arrays_do(world: World, tmp_path: Path) -> None:
     for local, service in zip(drawn.local, drawn.service, strict=True):
         root = tmp_path / "runs"
         world_rows.write(root, Scores(local, service, drawn.cluster))
-        said.append(main(["decide", world_rows.NAME, "--root", str(root)]) == 0)
+        code = main(["decide", world_rows.NAME, "--root", str(root)])
+        assert code in (0, 1)
+        said.append(code == 0)
         shutil.rmtree(root)
     print(f"\n{world.name}: MIGRATE in {sum(said)} of {DRAWS}")
     assert said == list(expected)

@@ -66,5 +66,6 @@ def _stage(root: Path, path: str, rows: list[dict[str, Any]]) -> str:
     out = root / path / "out"
     out.mkdir(parents=True)
     (out / "rows.jsonl").write_text("".join(dumps(row) + "\n" for row in rows))
+    (out / "summary.json").write_text("{}")  # which names what a judge measures only if less
     (root / path / "DONE").write_text("")
     return path
