@@ -67,15 +67,10 @@ _SHARE = 0.3  # of the leaves that a drawn config sets
 
 
 def files_of(group: str) -> list[str]:
-    """The experiments or sweeps of `conf/`.
-
-    Those of routers have no stages, and the weights of `real` may not be installed.
-    """
+    """The experiments or sweeps of `conf/` that have fingerprints of their own."""
     folder = parts.HERE.parents[1] / "conf" / group
     names = [p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")]
-    return sorted(
-        f"{group}={name}" for name in names if not name.startswith("routing/") and name != "real"
-    )
+    return sorted(f"{group}={name}" for name in names if not name.startswith(parts.WITHOUT))
 
 
 def fingerprints() -> list[Any]:

@@ -39,6 +39,8 @@ __all__ = ["UnderstudyError", "main", "open_journal", "run_root"]
 HERE = Path(__file__).resolve().parents[1] / "goldens"
 NAME = "run_root_90baa9b"
 ARCHIVE = HERE / f"{NAME}.tar.gz"
+# Routers have no stages, workloads are files of the user's own, and weights may not be installed.
+WITHOUT = ("routing/", "workloads/", "real")
 FILES = ("fingerprints", "random_fingerprints", "journal_keys", "pages")
 _COMPOSER = compose.Composer(None)  # which reads every file of conf/ once
 _WHOLE = 24  # cells of which every fingerprint is stored; of more cells, a digest
