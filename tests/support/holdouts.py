@@ -18,6 +18,7 @@ COMMAND = "understudy run task=closed_qa"
 
 def stage(root: Path, path: str, rows: list[Any]) -> str:
     write(root / path / "out", rows)
+    (root / path / "out/summary.json").write_text("{}")
     (root / path / "DONE").touch()
     return path
 
