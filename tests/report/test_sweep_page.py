@@ -50,8 +50,8 @@ def test_cells_stand_with_axes_scores_and_intervals_best_first_failures_last(pag
     assert scores == sorted(scores, reverse=True)
     assert all(re.fullmatch(r"[\d.]+ +\[[\d.]+, [\d.]+\]", row[4]) for row in found[:10])
     assert found[0][1] == "lora"
-    assert "not begun" in found[10][7]
-    assert "failed" in found[11][7]
+    assert "not begun" in found[10][8]
+    assert "failed" in found[11][8]
 
 
 def test_every_axis_has_a_line_per_value_with_the_mean_of_its_cells(page: str) -> None:
