@@ -32,6 +32,7 @@ def cell(table: pd.DataFrame, **names: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_released_row_stands_beside_its_printed_cell(
     released: tuple[Any, pd.DataFrame],
 ) -> None:
@@ -49,6 +50,7 @@ def test_a_released_row_stands_beside_its_printed_cell(
     assert pd.isna([found["ours.mean"], other["released.mean"]]).all()
 
 
+@pytest.mark.slow
 def test_runs_are_ours_and_their_largest_size_counts(
     released: tuple[Any, pd.DataFrame],
 ) -> None:
@@ -82,6 +84,7 @@ def test_what_is_made_up_stands_beside_nothing(released: tuple[Any, pd.DataFrame
     assert all(not side.cells and not side.evaluations for side in found.values())
 
 
+@pytest.mark.slow
 def test_the_table_says_which_differences_can_be_significant() -> None:
     published = module("published")
     table = published.table_1(module("cells").published())

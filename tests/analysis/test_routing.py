@@ -101,6 +101,7 @@ def test_the_figure_names_every_llm_and_the_plan(tmp_path: Path, suffix: str) ->
         load_analysis().fig_routing(drawn, tmp_path / "f.jpg")
 
 
+@pytest.mark.slow
 def test_the_picture_is_in_usd_per_thousand_queries() -> None:
     made = workload(60)
     learnt, believed = picture(learn(made, Goal()), made), picture(of_table(made, Goal()), made)

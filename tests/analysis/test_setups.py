@@ -139,6 +139,7 @@ def test_a_choice_that_cannot_be_made_is_one_sentence(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_choice_keeps_what_it_names(root: Path, tmp_path: Path) -> None:
     words = ["grid", "--root", str(root), "--out", str(tmp_path), "--only", "trainer=lora"]
     assert module("table_main").main([*words, "--only", "seed=1"]) == 0

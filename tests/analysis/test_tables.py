@@ -72,6 +72,7 @@ def test_the_ratio_to_the_service_is_that_of_the_gate(root: Path, data: Any) -> 
     assert found == pytest.approx([wanted["value"], wanted["low"], wanted["high"]])
 
 
+@pytest.mark.slow
 def test_p_match_is_the_best_local_over_the_best_service_of_each_column(data: Any) -> None:
     scores = module("scores")
     table, matches = scores.table(data), scores.p_matches(data)

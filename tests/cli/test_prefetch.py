@@ -68,6 +68,7 @@ def test_a_model_of_which_a_part_is_missing_is_told_by_the_part(
     assert f"model o/m@{SHA}: here" in prefetch(capsys, 0, *MODEL, f"paths.root={tmp_path}/runs")
 
 
+@pytest.mark.slow
 def test_what_is_local_is_looked_at_too(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

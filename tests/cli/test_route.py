@@ -82,6 +82,7 @@ def test_a_handful_of_labels_is_no_ground_for_an_expected_accuracy(
     assert "plan" not in summary["picture"]
 
 
+@pytest.mark.slow
 def test_hindsight_is_called_hindsight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write_csv(workload(20), tmp_path / "labels.csv")
     route(table, "--as-given", "--out", tmp_path / "out")

@@ -110,6 +110,7 @@ def test_a_key_from_a_file_with_a_last_newline_is_that_key(monkeypatch: pytest.M
     assert key_for("127.0.0.1") is None
 
 
+@pytest.mark.slow
 def test_wrong_settings_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "did you mean serve.queue?" in refused(capsys, "x", "serve.quue=3")
     assert "trainer.lr=1 is no setting of `serve`" in refused(capsys, "x", "trainer.lr=1")

@@ -89,6 +89,7 @@ def test_the_written_options_make_a_run_on_the_file(
     ]
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_unless_forced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +125,7 @@ def test_the_real_file_is_recognised(composed: Composed) -> None:
     assert len(proposal.characters) == 334
 
 
+@pytest.mark.slow
 def test_what_init_proposes_reads_odd_columns_bad_rows_and_half_a_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_real_workloads_are_recognised(name: str, kind: str | None) -> None:
     assert (found and found.kind) == kind
 
 
+@pytest.mark.slow
 def test_init_writes_the_grader_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_model_is_pinned_and_stops_at_a_token_it_has_learnt(name: str) -> None
     assert is_instructed == (name in ("qwen3_4b", "smollm3_3b", "gemma_3_1b", "granite_3_3_2b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_prompt_is_rendered_as_the_template_says_with_the_system_message(name: str) -> None:
     words = tokenizer(name)

@@ -86,6 +86,7 @@ def test_a_successor_is_a_service_of_the_same_maker_that_still_answers(composed:
         assert (successor.provider, successor.retired) == (facts.provider, None)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_withdrawn_model_stops_with_date_and_successor() -> None:
     def check(*overrides: str) -> None:
         build(compose([*overrides], None))

@@ -42,6 +42,7 @@ def subset(root: Path) -> list[Coverage]:
     return list(read_rows(path, Coverage))
 
 
+@pytest.mark.slow
 def test_llamaduos_schema_is_written_and_read_back(
     root: Path, tmp_path: Path, composed: Callable[..., Config]
 ) -> None:
@@ -72,6 +73,7 @@ def test_llamaduos_schema_is_written_and_read_back(
     assert {row.teacher for row in cleaned} == {"offline"}
 
 
+@pytest.mark.slow
 def test_messages_keep_where_a_row_comes_from_and_openai_gets_nothing_else(
     root: Path, tmp_path: Path, composed: Callable[..., Config]
 ) -> None:

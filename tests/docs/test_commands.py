@@ -233,6 +233,7 @@ def test_config_keys_and_options_that_a_page_names_exist(name: str) -> None:
             assert composing._is_known(key, config.LEAVES), code
 
 
+@pytest.mark.slow
 def test_option_files_that_a_page_shows_compose(here: Path) -> None:
     found = list(_option_files())
     assert found

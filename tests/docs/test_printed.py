@@ -59,6 +59,7 @@ def after(mark: str, said: str) -> str:
 # --- the two grammars ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(texts)
 @example(".1")
 @example("\\\n")

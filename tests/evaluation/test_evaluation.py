@@ -22,6 +22,7 @@ def outcome(of: Job) -> tuple[list[Verdict], dict[str, Any]]:
     return rows, json.loads((of.out / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_answer_of_the_split_is_judged_m_times_and_summed_up(tmp_path: Path) -> None:
     rows = coverage(8) + coverage(2, "train")
     answers = answers_to(rows)
@@ -109,6 +110,7 @@ def test_an_answer_that_was_never_given_is_missing_and_neither_judged_nor_failed
     assert (summary["rule"]["n"], summary["rule"]["rate"]) == (2, 1.0)
 
 
+@pytest.mark.slow
 def test_prompts_from_elsewhere_have_no_rule(tmp_path: Path) -> None:
     rows = [
         replace(row, messages=[{"role": "user", "content": f"Sing {i}"}, row.messages[1]])

@@ -316,6 +316,7 @@ def test_code_passes_its_tests_or_does_not(sandbox: Sandbox) -> None:
     assert status(score("", "x = 1")) == "no_reference"
 
 
+@pytest.mark.slow
 def test_sql_compares_rows_and_nothing_writes(sandbox: Sandbox, tmp_path: Path) -> None:
     import sqlite3
 

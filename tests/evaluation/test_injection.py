@@ -75,6 +75,7 @@ def test_no_injection_that_a_judge_quotes_alters_the_parse(injected: Injection) 
         assert isinstance(found, judge.Unscored) or found[:2] == (12, 34)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["closed_qa", "classification"])
 def test_the_shift_of_every_offline_judge_is_measured(
     task: str, composed: Callable[..., Config], tmp_path: Path

@@ -105,6 +105,7 @@ def rows_of(of: Job) -> list[Verdict]:
     return list(read_rows(of.out / "rows.jsonl", Verdict))
 
 
+@pytest.mark.slow
 def test_a_stage_of_shares_is_settled_however_it_was_interrupted(tmp_path: Path) -> None:
     rows = coverage(4)
     answers = answers_to(rows)

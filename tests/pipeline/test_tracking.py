@@ -86,6 +86,7 @@ def test_a_command_that_goes_on_continues_the_same_run_and_repeats_nothing(tmp_p
     assert track(tmp_path / "other", 0)[0].name != first.name
 
 
+@pytest.mark.slow
 def test_wandb_online_without_a_key_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

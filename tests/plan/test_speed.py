@@ -84,6 +84,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_a_finished_training_tells_start_and_pace_apart(composed: Make) -> None:
     config = composed(*SMALL, "trainer.max_steps=10")
     work_off(config, "coverage", "split")
@@ -96,6 +97,7 @@ def test_a_finished_training_tells_start_and_pace_apart(composed: Make) -> None:
     assert item.seconds.high == pytest.approx(2 * item.seconds.expected)
 
 
+@pytest.mark.slow
 def test_training_may_stop_early_so_the_least_is_less(composed: Make) -> None:
     patient, hasty = (
         items(

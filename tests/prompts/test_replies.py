@@ -200,6 +200,7 @@ def check(text: str) -> None:
     assert 0 <= min(found[:2]) <= max(found[:2]) <= 100
 
 
+@pytest.mark.slow
 @settings(parent=TEN_THOUSAND, max_examples=300)
 @given(REPLIES)
 def test_a_score_is_one_that_the_reply_states_else_there_is_a_reason(text: str) -> None:

@@ -98,6 +98,7 @@ def status_of(error: Exception) -> int:
     return error.status_code
 
 
+@pytest.mark.slow
 @each_wire
 def test_a_sequence_is_played_on_every_call_and_only_the_answer_is_billed(wire: str) -> None:
     with RehearsalServer(faults="429,500,503,529", prices=prices()) as server:

@@ -60,6 +60,7 @@ def test_learning_routes_the_unlabelled_queries_as_their_text_tells() -> None:
     assert allocation.band.low <= true <= allocation.band.high
 
 
+@pytest.mark.slow
 def test_where_all_are_labelled_the_held_out_queries_are_routed_and_scored() -> None:
     allocation = learn(workload(200), Goal("knee"))
     assert allocation.realised is not None
@@ -154,6 +155,7 @@ def test_costs_of_queries_to_route_may_be_unknown() -> None:
     np.testing.assert_array_equal(known.plan.assignment, unknown.plan.assignment)
 
 
+@pytest.mark.slow
 def test_a_repeated_query_is_warned_of() -> None:
     made = workload(40, labelled=0.5)
     assert made.text is not None
@@ -179,6 +181,7 @@ def test_too_little_to_learn_from_is_one_sentence(
         learn(replace(workload(10), text=None), Goal())
 
 
+@pytest.mark.slow
 def test_the_files_hold_the_plan_and_the_router_decides_alike(tmp_path: Path) -> None:
     made = workload(200, labelled=0.5)
     allocation = learn(made, Goal("budget", 0.08))

@@ -35,6 +35,7 @@ def test_labels_of_a_single_class_predict_that_class(kind: str, label: float) ->
     assert quality.brier == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_handful_of_labels_leaves_the_means(n: int) -> None:
     texts, success = ["a b", "c d", "e f"][:n], np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0]])[:n]
@@ -57,6 +58,7 @@ def test_labels_without_a_pattern_are_not_trusted() -> None:
     assert predictor.alpha == 0
 
 
+@pytest.mark.slow
 def test_graded_success_and_given_features_are_learnt_from() -> None:
     rng = np.random.default_rng(1)
     features = rng.standard_normal((80, 3))
@@ -66,6 +68,7 @@ def test_graded_success_and_given_features_are_learnt_from() -> None:
     assert predictor(np.array([[3.0, -3.0, 0.0]]))[0].argmax() == 0
 
 
+@pytest.mark.slow
 def test_one_llm_is_predicted_too() -> None:
     predictor, _ = fit(["a", "b", "c", "d"], np.array([[1.0], [0], [1], [0]]), np.ones((4, 1)))
     assert predictor(["a"]).shape == (1, 1)

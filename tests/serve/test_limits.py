@@ -149,6 +149,7 @@ def test_an_oversized_body_is_refused_and_the_client_hears_it(server: Server) ->
     assert caught.value.status_code == 413
 
 
+@pytest.mark.slow
 def test_prompt_and_answer_must_fit_into_the_context(server: Server) -> None:
     long = [{"role": "user", "content": "the " * 900}]
     prompt = post(server.url, chat(messages=long, max_tokens=1)).json["usage"]["prompt_tokens"]

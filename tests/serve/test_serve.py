@@ -221,6 +221,7 @@ print(json.dumps([made.choices[0].message.content, counted, text]))
 """
 
 
+@pytest.mark.slow
 def test_huggingface_hubs_client_is_answered_and_streamed_to(
     server: Server, alone: Generated
 ) -> None:

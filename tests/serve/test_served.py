@@ -88,6 +88,7 @@ def test_a_config_that_names_no_model_is_one_sentence(tmp_path: Path, text: str)
     assert len(str(caught.value)) < 400 + len(str(path))
 
 
+@pytest.mark.slow
 def test_an_adapters_directory_answers_as_its_run(tmp_path: Path) -> None:
     found = chosen.choose(a_run(tmp_path))
     assert found.finetuned is not None

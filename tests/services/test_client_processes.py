@@ -113,6 +113,7 @@ def test_a_second_ctrl_c_drops_what_is_in_flight_at_once(tmp_path: Path) -> None
     assert not list((tmp_path / "journal").glob("service-*.lock"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_service_and_buy_every_reply_once(tmp_path: Path) -> None:
     children = [start(tmp_path, 60, 0.05) for _ in range(2)]
     ends = [end(child) for child in children]

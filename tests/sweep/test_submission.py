@@ -193,6 +193,7 @@ def test_stand_ins_need_no_turn() -> None:
     assert not any(u.after for u in units)
 
 
+@pytest.mark.slow
 def test_few_packs_of_an_endpoint_hold_a_job_while_they_wait_for_their_turn() -> None:
     packs = [u for u in pack(grid(200), ()) if str(u.path).startswith("evaluation")]
     assert len(packs) == PACKS

@@ -103,6 +103,7 @@ def test_a_probe_answers_train_rows_only_and_comes_before_the_first_block(
             assert stage.inputs["split"].name == "fold"
 
 
+@pytest.mark.slow
 def test_uniform_seeds_need_no_probe_and_keep_the_other_stages(
     composed: Callable[..., Config],
 ) -> None:

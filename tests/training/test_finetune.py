@@ -251,6 +251,7 @@ def test_memory_that_runs_out_is_answered_by_what_to_change(
     assert (job.scratch / "checkpoints" / "checkpoint-4" / "COMPLETE").is_file()
 
 
+@pytest.mark.slow
 def test_a_sharded_checkpoint_is_read_by_what_wrote_it_only(prepare: Callable[..., Job]) -> None:
     job = prepare(trainer__max_steps=1)
     torn = job.scratch / "checkpoints" / "checkpoint-1"

@@ -123,6 +123,7 @@ def test_icc_equals_the_mean_squares_of_statsmodels() -> None:
     assert found.c1.mean == pytest.approx((r - e) / (r + (k - 1) * e), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_icc_equals_pingouin() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

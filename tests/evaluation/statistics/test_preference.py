@@ -46,6 +46,7 @@ def claims(of: Panel) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_a_judge_that_only_compresses_the_scale_is_not_said_to_prefer_anybody() -> None:
     rng = np.random.default_rng(0)
     levels = (12.0, 0.0, -6.0)

@@ -160,6 +160,7 @@ STEPS: dict[str, Callable[[BatchProvider], Coroutine[Any, Any, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("wire", WIRES)
 def test_every_step_fails_as_an_online_call_does(wire: str, step: str) -> None:
