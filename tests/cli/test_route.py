@@ -165,6 +165,7 @@ def test_a_published_table_is_printed_beside_ours(
 ) -> None:
     folder = Path(str(REAL)) / "routing"
     words = [f"routing.data={folder}", "routing.seeds.ours=2", "routing.seeds.published=0"]
+    words += ["routing.seeds.knn=1", "routing.seeds.clusters=1"]
     assert route("experiment=routing/overruling", *words, "--out", tmp_path) == 0
     said = capsys.readouterr().out
     assert "| random | zero router | 0 | gpt-4 (0.95" in said
@@ -173,7 +174,7 @@ def test_a_published_table_is_printed_beside_ours(
     for suffix in ("csv", "md", "tex", "json", "svg"):
         assert (tmp_path / f"overruling.{suffix}").stat().st_size > 100
     document = json.loads((tmp_path / "overruling.json").read_text())
-    assert len(document["rows"]) == 2
+    assert len(document["rows"]) == 4
     latex = (tmp_path / "overruling.tex").read_text()
     assert r"\toprule" in latex
     assert np.isfinite(document["lines"][1]["gain"])
