@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from understudy.config.grader import Code, Grader, MetricName, Python, Sql, measures
-from understudy.errors import Internal
 from understudy.evaluation import graders, scores
 from understudy.evaluation.graders import Case, Graded, Outcome, Ungraded
 from understudy.playground.sandbox import Sandbox
@@ -29,13 +28,7 @@ def run(job: Job) -> None:
     name = job.params["judge"]
     settings = job.config.graders[name]
     rows = list(job.rows("split", Coverage))
-    prompts = {row.id: row for row in rows if row.split == job.params["split"]}
-    answers = [answer for answer in job.rows("answers", Answer) if answer.prompt_id in prompts]
-    if len({answer.generator for answer in answers}) != 1:
-        raise Internal(
-            f"an evaluation needs one generator's answers to the {job.params['split']} split, "
-            f"but {job.inputs['answers']} has {sorted({a.generator for a in answers})}"
-        )
+    prompts, answers = scores.asked_of(job, rows)
     log = RowLog(job.out, Verdict)
     log.rows.clear()
     log.path.write_text("")

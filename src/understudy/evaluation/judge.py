@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from understudy.config import Config
-from understudy.errors import Internal
 from understudy.evaluation import scale, scores
 from understudy.evaluation.statistics.intervals import cluster_rate
 from understudy.playground.sandbox import run_python
@@ -26,15 +25,7 @@ _UNPARSED = {"length": "cut_off", "refusal": "refused", "blocked": "blocked", "e
 def run(job: Job) -> None:
     """Judge the answers to one split; params: `judge` (a name in config.judges) and `split`."""
     config, name = job.config, job.params["judge"]
-    prompts = {
-        row.id: row for row in job.rows("split", Coverage) if row.split == job.params["split"]
-    }
-    answers = [answer for answer in job.rows("answers", Answer) if answer.prompt_id in prompts]
-    if len({answer.generator for answer in answers}) != 1:
-        raise Internal(
-            f"an evaluation needs one generator's answers to the {job.params['split']} split, "
-            f"but {job.inputs['answers']} has {sorted({a.generator for a in answers})}"
-        )
+    prompts, answers = scores.asked_of(job, job.rows("split", Coverage))
     log = RowLog(job.out, Verdict)
     wanted = [_unjudged(config, name, a, m) for a in answers for m in range(config.evaluation.m)]
     never_given = {answer.key for answer in answers if answer.finish == "error"}

@@ -1,13 +1,15 @@
 """From verdicts to the numbers of a summary: repeats, then samples, then prompts are averaged."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from understudy import playground
+from understudy.errors import Internal
 from understudy.evaluation.statistics.intervals import SCORES, Interval, cluster_mean, cluster_rate
 from understudy.records import Answer, Coverage, Verdict
+from understudy.store.artifacts import Job
 
 Metric = Literal["similarity", "precision"]
 METRICS: tuple[Metric, ...] = ("similarity", "precision")
@@ -18,6 +20,19 @@ INTERVAL = "95 %, over prompts, cluster-robust by group_id; means: {form}; share
 def measured(summary: Mapping[str, Any]) -> tuple[Metric, ...]:
     """What the verdicts of an evaluation hold, by its summary; a judge that is asked: both."""
     return tuple(metric for metric in METRICS if metric in summary.get("measures", METRICS))
+
+
+def asked_of(job: Job, rows: Iterable[Coverage]) -> tuple[dict[str, Coverage], list[Answer]]:
+    """The prompts of the split that a stage evaluates, by id, and one generator's answers."""
+    split = job.params["split"]
+    prompts = {row.id: row for row in rows if row.split == split}
+    answers = [answer for answer in job.rows("answers", Answer) if answer.prompt_id in prompts]
+    if len({answer.generator for answer in answers}) != 1:
+        raise Internal(
+            f"an evaluation needs one generator's answers to the {split} split, "
+            f"but {job.inputs['answers']} has {sorted({a.generator for a in answers})}"
+        )
+    return prompts, answers
 
 
 class Pooled(NamedTuple):

@@ -14,9 +14,8 @@ from understudy.evaluation.statistics.intervals import (
     cluster_mean,
     cluster_rate,
 )
+from understudy.judges.measure import NOTHING
 from understudy.judges.verdicts import Contests
-
-NOTHING = Interval(None, None, None)
 
 
 class PairJudge(NamedTuple):

@@ -253,14 +253,10 @@ def _published(
         raise BadInput("the published predictor takes right or wrong, and these scores are graded")
     drawn = np.random.default_rng(seed).permutation(cut.test)
     validation, test = drawn[: len(cut.labelled)], np.sort(drawn[len(cut.labelled) :])
-    projection = None
-    if not isinstance(queries, np.ndarray):
-        projection = fit_projection(_take(queries, cut.labelled), seed=seed)
-    train, check = (
-        optllm.Labelled(features(_take(queries, rows), projection), outcomes.success[rows])
-        for rows in (cut.labelled, validation)
-    )
-    tables = optllm.forecast(train, check, features(_take(queries, test), projection), seed)
+    known, held, asked = _features(queries, (cut.labelled, validation, test), seed)
+    train = optllm.Labelled(known, outcomes.success[cut.labelled])
+    check = optllm.Labelled(held, outcomes.success[validation])
+    tables = optllm.forecast(train, check, asked, seed)
     c, y = outcomes.cost[test], outcomes.success[test]
     search = optllm.search(tables.plain, c, robust=tables.robust())
     true = optllm.points(y, c, search.assignments)
@@ -282,10 +278,7 @@ def _plain(
     learner: str,
 ) -> _Found:
     """A baseline on the features, the groups and the price that ours has."""
-    projection = None
-    if not isinstance(queries, np.ndarray):
-        projection = fit_projection(_take(queries, cut.labelled), seed=seed)
-    known, asked = (features(_take(queries, rows), projection) for rows in cut)
+    known, asked = _features(queries, cut, seed)
     names = [str(row) if groups is None else groups[row] for row in cut.labelled]
     p = predict(known, outcomes.success[cut.labelled], asked, names, seed)
     path = curve(p, outcomes.cost[cut.test], outcomes.success[cut.test])
@@ -303,6 +296,14 @@ PREDICTORS: dict[str, Callable[..., _Found]] = {
 
 def _take(queries: Queries, rows: NDArray[np.int64]) -> Any:
     return queries[rows] if isinstance(queries, np.ndarray) else [queries[row] for row in rows]
+
+
+def _features(queries: Queries, parts: Sequence[NDArray[np.int64]], seed: int) -> list[Array]:
+    """The features of each part; the projection of texts is fitted on the first, the labelled."""
+    projection = None
+    if not isinstance(queries, np.ndarray):
+        projection = fit_projection(_take(queries, parts[0]), seed=seed)
+    return [features(_take(queries, rows), projection) for rows in parts]
 
 
 _MEANS = (
