@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE # each process that a test starts would compile the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve real test slow soak bench reproduce check format house
+.PHONY: help install demo curve real test slow again soak bench reproduce check format house
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -35,13 +35,16 @@ test: .venv/.installed ## the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: .venv/.installed ## the slow tests: whole runs, kills, a full disk, the wheel elsewhere
-	$(BIN)/pytest -m slow -n 2 --dist loadfile
+	$(BIN)/pytest -m "slow and not soak" -n 2 --dist loadfile
+
+again: .venv/.installed ## what failed last, once more and alone: a busy machine may starve a wait
+	$(BIN)/pytest -m "not soak" --last-failed --last-failed-no-failures none --maxfail 1
 
 soak: .venv/.installed ## 119 more kills, 20 interruptions on Slurm, the wheel on other Pythons, all worlds of a decision (hours)
 	UNDERSTUDY_PYTHONS="3.12 3.13" $(BIN)/pytest -m slow tests/test_wheel.py
 	UNDERSTUDY_KILLS=17 $(BIN)/pytest -m slow -k "kill or left" tests/pipeline/test_crashes.py tests/services/test_paid_runs.py
 	UNDERSTUDY_INTERRUPTIONS=20 $(BIN)/pytest -m slow -k interrupted tests/sweep/test_slurm.py
-	UNDERSTUDY_ALONE=1 $(BIN)/pytest -m slow -s tests/sweep/test_makespan.py tests/plan/test_truth.py
+	$(BIN)/pytest -m soak -s
 	UNDERSTUDY_DRAWS=200 $(BIN)/pytest -m slow tests/evaluation/test_world_rows.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_worlds.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_intervals.py

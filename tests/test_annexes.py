@@ -31,16 +31,18 @@ LOOP = (  # two rounds of a ladder on the playground, a fine-tuning and a teache
 )
 
 
-def without(annex: str, at: Path) -> Path:
-    """Copy the checkout without an annex; returns the folder of its package."""
+def without(annexes: tuple[str, ...], at: Path) -> Path:
+    """Copy the checkout without some annexes; returns the folder of its package."""
     for name in ("src", "conf", "analysis", "slurm"):
         shutil.copytree(
             house.ROOT / name, at / name, ignore=shutil.ignore_patterns("__pycache__", "local")
         )
     shutil.copy(house.ROOT / "pyproject.toml", at)
-    verbs, options = PARTS[annex]
+    verbs = [verb for annex in annexes for verb in PARTS[annex][0]]
+    options = [option for annex in annexes for option in PARTS[annex][1]]
     package = at / "src" / "understudy"
-    shutil.rmtree(package / annex)
+    for annex in annexes:
+        shutil.rmtree(package / annex)
     table = package / "cli" / "main.py"
     text = table.read_text(encoding="utf-8")
     for verb in verbs:
@@ -57,10 +59,15 @@ def without(annex: str, at: Path) -> Path:
     return package
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("annex", house.ANNEXES)
-def test_without_an_annex_a_small_loop_runs_and_is_reported(annex: str, tmp_path: Path) -> None:
-    package = without(annex, tmp_path / "copy")
+ALONE = [pytest.param((annex,), id=annex, marks=pytest.mark.soak) for annex in house.ANNEXES]
+ALL = pytest.param(tuple(house.ANNEXES), id="all of them", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("annexes", [ALL, *ALONE])
+def test_without_annexes_a_small_loop_runs_and_is_reported(
+    annexes: tuple[str, ...], tmp_path: Path
+) -> None:
+    package = without(annexes, tmp_path / "copy")
     environment = os.environ | {"PYTHONPATH": str(package.parent), "UNDERSTUDY_ROOT": "runs"}
 
     def call(*words: str) -> str:
@@ -71,7 +78,7 @@ def test_without_an_annex_a_small_loop_runs_and_is_reported(annex: str, tmp_path
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
-    for verb in PARTS[annex][0]:
+    for verb in (verb for annex in annexes for verb in PARTS[annex][0]):
         assert not re.search(rf"^    {verb}(?: |$)", call("--help"), re.MULTILINE)
     assert re.search(r"^stages run: [1-9]", call(*LOOP), re.MULTILINE)
     assert "round 1" in call("status", "small")

@@ -84,7 +84,14 @@ def test_the_odds_of_the_families_add_up_and_leave_out_what_the_points_rule_out(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [SIZES, SIZES[:5], SIZES[::2]], ids=["7", "5", "4, each 4 times"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param(SIZES, id="7", marks=pytest.mark.soak),
+        pytest.param(SIZES[:5], id="5"),
+        pytest.param(SIZES[::2], id="4, each 4 times", marks=pytest.mark.soak),
+    ],
+)
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_band_covers_the_next_doubling_in_90_of_100_curves(name: str, sizes: Any) -> None:
     found = coverage(name, 200, seed=5, sizes=sizes)

@@ -218,7 +218,7 @@ def simulate(mean: float, prompts: int, loops: int) -> dict[str, float]:
     return {rule: count / loops for rule, count in counts.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ten_rounds_at_the_boundary_end_in_migrate_no_more_often_than_one_test() -> None:
     wrong, power = simulate(-MARGIN, 200, 20_000), simulate(-2.0, 200, 2000)
     print(f"\nn=200 SD={SD} margin={MARGIN} correlation={CORRELATION} skewness=-2 rounds={ROUNDS}")
@@ -231,7 +231,7 @@ def test_ten_rounds_at_the_boundary_end_in_migrate_no_more_often_than_one_test()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prompts", [50, 100])
+@pytest.mark.parametrize("prompts", [50, pytest.param(100, marks=pytest.mark.soak)])
 def test_on_fewer_prompts_skewness_costs_less_than_a_point_of_level(prompts: int) -> None:
     rng, loops = np.random.default_rng(12), 20_000
     wrong = bare = 0

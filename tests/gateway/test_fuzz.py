@@ -166,8 +166,11 @@ def check(found: Counter[tuple[str, int]], has_key: bool = True) -> None:
         ("bad_key", {401} if has_key else {200, 400}),
         ("odd_host", {200, 400} if has_key else {200, 400, 403}),
     ):  # fmt: skip
+        # 408 too: on a busy machine a client may not get its body out within CLIENT_S
         statuses = {status for one, status in found if one == kind}
-        assert statuses <= wanted, (kind, statuses)
+        assert statuses <= wanted | {408}, (kind, statuses)
+    late = sum(n for (kind, status), n in found.items() if status == 408 and kind != "slow_body")
+    assert late <= 0.02 * sum(found.values()), late
 
 
 @pytest.mark.slow
@@ -180,6 +183,6 @@ def test_without_a_key_they_do_no_harm_either(tmp_path: Path) -> None:
     check(fuzz(tmp_path, 250, 32, key=None), has_key=False)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_five_thousand_wrong_requests_do_no_harm(tmp_path: Path) -> None:
     check(fuzz(tmp_path, 5000, 64))

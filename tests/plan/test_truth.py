@@ -17,10 +17,7 @@ from understudy.pipeline.start import Workers
 from understudy.plan import PlannedStage
 
 # Times, so they want the machine alone: `make soak` runs them.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(os.environ.get("UNDERSTUDY_ALONE") is None, reason="needs UNDERSTUDY_ALONE"),
-]
+pytestmark = pytest.mark.soak
 SMALL = (
     *("coverage.rows=40", "coverage.split.test=8", "coverage.split.validation=4", "data_size=0"),
     *("trainer.patience=null", "inference.k=4", "inference.max_new_tokens=16"),

@@ -207,7 +207,7 @@ def test_a_score_is_one_that_the_reply_states_else_there_is_a_reason(text: str) 
     check(text)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @TEN_THOUSAND
 @given(REPLIES)
 def test_the_same_of_ten_thousand_replies(text: str) -> None:

@@ -24,8 +24,8 @@ def draw(rng: np.random.Generator, truth: np.ndarray, graded: bool) -> np.ndarra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("graded", [False, True])
-@pytest.mark.parametrize("delta", [0.05, 0.2])
+@pytest.mark.parametrize("graded", [pytest.param(False, marks=pytest.mark.soak), True])
+@pytest.mark.parametrize("delta", [0.05, pytest.param(0.2, marks=pytest.mark.soak)])
 def test_promises_are_broken_at_most_as_often_as_delta_in_1000_worlds(
     graded: bool, delta: float
 ) -> None:

@@ -43,7 +43,7 @@ def test_rows_tell_splits_apart_and_warn_where_one_leaks() -> None:
     assert rows[0].gain > 0.05
 
 
-@pytest.mark.slow  # 20,000 trees
+@pytest.mark.soak  # 20,000 trees
 def test_the_published_predictor_is_routed_by_the_front_and_by_its_own_search() -> None:
     rows = list(study.measure(grouped(120), ["random"], "published", [0], 0.2))
     assert [row.router for row in rows] == ["published, exact front", "published, OptLLM-M"]

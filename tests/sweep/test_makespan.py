@@ -1,7 +1,6 @@
 """How long a sweep takes on a real Slurm, beside the best that its stages allow."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,10 +18,7 @@ from support import stand_in_server
 from support.makespan import Done, lower_bound, schedule
 
 # A time, so it wants the machine alone: `make soak` runs it.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(os.environ.get("UNDERSTUDY_ALONE") is None, reason="needs UNDERSTUDY_ALONE"),
-]
+pytestmark = pytest.mark.soak
 CORES = 4  # of the two nodes; each job asks for one
 PAIRS = 2
 

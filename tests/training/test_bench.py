@@ -40,7 +40,7 @@ def test_without_a_gpu_the_gpu_bench_says_so() -> None:
     assert "no GPU here, nothing is measured" in run("bench_gpu.py")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_gpu_bench_runs_on_a_tiny_shape() -> None:
     lines = run("bench_gpu.py", "--smoke", "--steps", "1", "--kinds", "lora", "full").splitlines()
     cases = [line.split()[:3] for line in lines[2:]]

@@ -260,7 +260,9 @@ def panels(rng: Any, loops: int, clusters: int, shared: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clusters", CLUSTERS)
+@pytest.mark.parametrize(
+    "clusters", [pytest.param(25, marks=pytest.mark.soak), *(n for n in CLUSTERS if n > 25)]
+)
 def test_intervals_cover_the_truth_as_often_as_they_say_on_scores_at_the_ceiling(
     clusters: int,
 ) -> None:

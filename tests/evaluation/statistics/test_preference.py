@@ -167,7 +167,11 @@ BENT: dict[str, Any] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("levels", [(5.0, 0.0, 2.0), (12.0, 0.0, -6.0)], ids=str)
+@pytest.mark.parametrize(
+    "levels",
+    [pytest.param((5.0, 0.0, 2.0), marks=pytest.mark.soak), (12.0, 0.0, -6.0)],
+    ids=str,
+)
 @pytest.mark.parametrize("name", BENT)
 def test_a_bent_scale_is_called_a_preference_in_7_of_100_panels(name: str, levels: Any) -> None:
     rng, panels = np.random.default_rng(8), 500
