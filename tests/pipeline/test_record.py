@@ -60,7 +60,7 @@ def test_ready_made_answers_are_told_from_the_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{", "is no record of a run: Expecting"),
+        ("{", "is no record of a run: EOF while parsing"),
         ("[1]", "is no record of a run"),
         ('{"name": "demo"}', "is no record of a run: command: Field required"),
         (json.dumps(records.record(rounds={"a": 1})), "is no record of a run: rounds: .*list"),

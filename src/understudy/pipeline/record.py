@@ -6,13 +6,13 @@ what `understudy decide` wrote, read as `DecisionRecord`.
 """
 
 import dataclasses
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from understudy.config.schema import suggest
 from understudy.errors import BadInput
@@ -26,7 +26,7 @@ _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 def load(kind: type[T], path: Path, what: str) -> T:
     """Read the record of `what`; raise BadInput when it is none, or a newer version wrote it."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(path.read_bytes())  # a sweep's status reads thousands of records
         if (version := values.get("version", VERSION)) > VERSION:
             raise BadInput(
                 f"{path} has version {version}, and this understudy reads up to {VERSION}: "

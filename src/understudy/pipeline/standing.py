@@ -1,5 +1,6 @@
 """How a stage stands: done, running, queued, failed, blocked by one that failed, or missing."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -84,9 +85,13 @@ class Standings:
 
     def _look(self, stage: str) -> Standing:
         directory = StageDir(self._root / stage)
-        if directory.is_done:
+        try:  # one look at the folder: a sweep has thousands, and most files are not there
+            names = set(os.listdir(directory.path))
+        except FileNotFoundError:
+            return Standing("missing")
+        if "DONE" in names:
             return Standing("done")
-        record = _read(directory, "slurm.json")
+        record = _read(directory, "slurm.json") if "slurm.json" in names else None
         user = str(record.get("user", "")) if record else ""
         scheduler, queue = self._asked(user) if record else (None, {})
         job = queue.get(record["job"]) if record else None
@@ -96,9 +101,9 @@ class Standings:
                 return Standing("running")
             why = waits.sentence(record["job"], job.reason, record.get("room", ""))
             return Standing("queued", why)
-        if locks.is_held(directory.path / "LOCK"):
+        if "LOCK" in names and locks.is_held(directory.path / "LOCK"):
             return Standing("running")
-        if failed := _read(directory, "failed.json"):
+        if "failed.json" in names and (failed := _read(directory, "failed.json")):
             return Standing("failed", f"{stage} failed: {failed['sentence']}")
         if record and job is not None:
             why = waits.sentence(record["job"], job.reason, record.get("room", ""))

@@ -137,8 +137,9 @@ def _standing(
         return "failed", f"failed: {cell.failed}", True
     if run is None:
         return "not begun", "", False
-    state, _, reason = standings.outline(run.stage_paths).partition(": ")
-    states = {path: standings.of(path).state for path in run.stage_paths}
+    paths = run.stage_paths
+    state, _, reason = standings.outline(paths).partition(": ")
+    states = {path: standings.of(path).state for path in paths}
     is_failed = not {"failed", "cancelled", "blocked"}.isdisjoint(states.values())
     running = (path for path, state in states.items() if state == "running")
     losses = filter(None, map(standings.losses, running))
