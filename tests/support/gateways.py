@@ -48,6 +48,7 @@ class Stage:
     others: list[tuple[str, str, bytes]] = field(default_factory=list)  # method, path, body
     other: bytes = b'{"object": "list"}'  # what other paths than chat completions answer
     other_kind: str = "application/json"
+    status_other: int = 200  # of those paths
     open: int = 0
     close: Callable[[], None] = lambda: None
 
@@ -66,8 +67,8 @@ class Stage:
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         body = await request.read()
         self.others.append((request.method, request.path_qs, body))
-        if self.status != 200:
-            return web.json_response({"error": {"message": "no"}}, status=self.status)
+        if (status := max(self.status, self.status_other)) != 200:
+            return web.json_response({"error": {"message": "no"}}, status=status)
         response = web.StreamResponse(headers={"content-type": self.other_kind, "x-odd": "Kept"})
         await response.prepare(request)
         half = len(self.other) // 2

@@ -36,7 +36,10 @@ ANNEXES = ("sweep", "plan", "collect", "rehearsal", "export", "serve", "gateway"
 # What one annex may read of another: the gateway routes with the artifact that `route` wrote.
 BETWEEN_ANNEXES = {("gateway", "routing")}
 # Modules of the spine's folders that only annexes use: what they know of a maker's wire.
-ANNEX_PARTS = ("log", "translation", "rehearsal", "chat", "inbound", "errors")
+ANNEX_PARTS = (
+    *("log", "translation", "rehearsal", "chat", "inbound", "errors"),
+    *("responses", "completions"),
+)
 # Where the path of `understudy run` begins: composing, the rounds, the worker and its stages.
 SPINE = ("config.compose", "pipeline.run", "pipeline.worker")
 

@@ -14,16 +14,14 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from understudy.services.providers.anthropic import errors as anthropic
-from understudy.services.providers.anthropic import inbound
 from understudy.services.providers.google import errors as google
 from understudy.services.providers.openai import chat
-from understudy.services.providers.translation import CannotSay
+from understudy.services.providers.translation import CannotSay, Inbound, Wire
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
-Wire = Literal["openai", "anthropic", "google"]
 
 _KEYS = ("x-api-key", "api-key", "x-goog-api-key")  # headers of Anthropic, Azure and Google
 
@@ -48,11 +46,12 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A request as the SDK of another maker than OpenAI has sent it."""
+    """A request in another protocol than that of chat completions, as it came."""
 
-    path: str  # below the base URL of its own service
+    path: str  # below the base URL of a service that speaks it
     raw: bytes
     body: dict[str, Any]
+    inbound: Inbound
 
 
 @dataclass(slots=True)
@@ -119,24 +118,44 @@ async def read(receive: Receive, most_bytes: int, seconds: float) -> bytes:
 
 def understand(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
     """Return the call in a body; raises RequestRefused when it is no chat completion."""
-    return ChatCall(raw, _object_with_messages(raw, headers), headers)
+    body = _object(raw, headers)
+    if not isinstance(body.get("messages"), list):
+        message = "The body is no object with a list of messages."
+        raise RequestRefused(400, "invalid_request", message)
+    return ChatCall(raw, body, headers)
 
 
-def understand_message(raw: bytes, headers: Mapping[str, str]) -> ChatCall:
-    """Return the call in a message of Anthropic's; raises RequestRefused for what only it knows."""
-    body = _object_with_messages(raw, headers)
+def understand_native(
+    raw: bytes,
+    headers: Mapping[str, str],
+    inbound: Inbound,
+    path: str = "",
+    facts: dict[str, Any] | None = None,
+) -> ChatCall:
+    """Return the call in another protocol; raises RequestRefused for what only its maker knows.
+
+    `path` is below the base URL, where the protocol has no single one; `facts` of a request
+    stand in its address.
+    """
+    body = _object(raw, headers)
+    if inbound.WANTED not in body:
+        message = f"The body is no object with {inbound.WANTED}."
+        raise RequestRefused(400, "invalid_request", message)
+    notes: list[str] = []
     try:
-        asked = inbound.chat_request(body)
+        asked = inbound.chat_request(body | (facts or {}), notes)
     except CannotSay as error:
         raise RequestRefused(400, error.code, str(error)) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         message = f"The request cannot be read: {error!r}."
         raise RequestRefused(400, "invalid_request", message[:300]) from None
-    native = Native(inbound.PATH, raw, body)
-    return ChatCall(chat.dumps(asked), asked, headers, wire="anthropic", native=native)
+    native = Native(path or inbound.PATH, raw, body, inbound)
+    return ChatCall(
+        chat.dumps(asked), asked, headers, wire=inbound.WIRE, native=native, adapted=notes
+    )
 
 
-def _object_with_messages(raw: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+def _object(raw: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     if headers.get("content-encoding", "identity") != "identity":
         message = "Send the request without Content-Encoding."
         raise RequestRefused(415, "unsupported_encoding", message)
@@ -147,9 +166,8 @@ def _object_with_messages(raw: bytes, headers: Mapping[str, str]) -> dict[str, A
         body = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         raise RequestRefused(400, "invalid_json", "The body is no JSON in UTF-8.") from None
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        message = "The body is no object with a list of messages."
-        raise RequestRefused(400, "invalid_request", message)
+    if not isinstance(body, dict):
+        raise RequestRefused(400, "invalid_request", "The body is no JSON object.")
     return body
 
 

@@ -15,9 +15,8 @@ from understudy.gateway.spend import CallCost, Reservation
 from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost, Opened, Target, is_failure, without_keys
 from understudy.services.base import Usage
-from understudy.services.providers.anthropic import inbound
 from understudy.services.providers.openai import chat
-from understudy.services.providers.translation import TranslatedStream
+from understudy.services.providers.translation import AnswerWire, TranslatedStream
 
 _MS = 1000
 _LONGEST = 200  # characters of a name that is logged
@@ -147,7 +146,8 @@ class Relay:
         self._write(opened.status, opened.body, False, opened)
         status, body = opened.status, opened.body
         if self._call.native is not None and not opened.is_native:
-            status, body = inbound.answer(status, body)
+            native = self._call.native
+            status, body = native.inbound.answer(status, body, native.body, self._made_id)
         headers = [*opened.headers, (b"content-length", str(len(body)).encode())]
         await self._start(status, headers)
         await self._send({"type": "http.response.body", "body": body})
@@ -159,8 +159,9 @@ class Relay:
         await self._start(opened.status, opened.headers)
         parts, held, last = [opened.body], opened.body, b""
         is_whole, hider = True, chat.UsageHider() if opened.hides_usage else None
-        native = inbound.AnswerEvents() if self._call.native is not None else None
-        wire = inbound if opened.is_native else chat
+        native, wire = None, self._wire_of(opened)
+        if (asked := self._call.native) is not None:
+            native = asked.inbound.events(asked.body, self._made_id)
         try:
             while True:
                 whole, newline, held = held.rpartition(b"\n")  # half a line is of use to nobody
@@ -232,6 +233,16 @@ class Relay:
         by = (self._by or "nobody").encode()
         return [(b"x-understudy-by", by), (b"x-understudy-id", self._call.id.encode())]
 
+    @property
+    def _made_id(self) -> str:
+        """The id of an answer that is translated."""
+        return f"gateway_{self._call.id}"
+
+    def _wire_of(self, opened: Opened | None) -> AnswerWire:
+        """Return what reads an answer as it came."""
+        native = self._call.native
+        return native.inbound if native and opened is not None and opened.is_native else chat
+
     def _failed(self, target: Target, why: str, began: float, reason: str | None = None) -> None:
         """Log that a target gave no answer; `why` is counted, `reason` says more."""
         ms = round((time.monotonic() - began) * _MS)
@@ -264,8 +275,7 @@ class Relay:
         if is_good and self._translated is not None:  # it knows even where the client does not ask
             usage = self._translated.usage
         elif is_good:
-            wire = inbound if whole is not None and whole.is_native else chat
-            usage = wire.usage_in(content, is_stream)
+            usage = self._wire_of(whole).usage_in(content, is_stream)
         self._settle(usage, is_billed=status < 300 or status == _GONE)
         about = {
             "id": call.id,
@@ -282,8 +292,13 @@ class Relay:
             "model": (call.model or "")[:_LONGEST],
             "rehearsal": state.service.rehearsal,
         }
+        if call.native is not None:
+            about["path"] = call.native.path
+        is_native = whole is not None and whole.is_native
+        if is_good and is_native and (kept := self._as_chat(content, is_stream)) is not None:
+            content, is_stream, is_native = kept, False, False
         if is_good and self._choice.place < state.config.record_share:
-            self._keep(about, content, is_stream, whole is not None and whole.is_native)
+            self._keep(about, content, is_stream, is_native)
         if usage is not None:
             about |= {"input": usage.input, "output": usage.output}
             state.numbers.billed(by, usage.input, usage.output, 0)
@@ -298,8 +313,11 @@ class Relay:
         whole_s = time.monotonic() - call.began
         state.numbers.ended(by, control.mode, status, self._first_s, whole_s, is_broken)
         if is_good and control.mode == "shadow":
-            native = whole is not None and whole.is_native
-            self._shadows.begin(call, control, self._choice.place, content, is_stream, native)
+            self._shadows.begin(call, control, self._choice.place, content, is_stream, is_native)
+
+    def _as_chat(self, content: bytes, is_stream: bool) -> bytes | None:
+        native = self._call.native
+        return None if native is None else native.inbound.as_chat(content, is_stream)
 
     def _keep(
         self, about: dict[str, Any], content: bytes, is_stream: bool, is_native: bool

@@ -34,7 +34,6 @@ from understudy.gateway.calls import (
     RequestRefused,
     Scope,
     Send,
-    Wire,
     refuse,
 )
 from understudy.gateway.passing import OtherCall, Passing
@@ -42,13 +41,18 @@ from understudy.gateway.relay import Relay
 from understudy.gateway.shadow import Shadows
 from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost
+from understudy.services.providers.anthropic import inbound as messages
+from understudy.services.providers.openai import completions, responses
+from understudy.services.providers.translation import MADE, NOT_STORED, Inbound, Wire
 from understudy.store.artifacts import write_atomically
 
 ADDRESS = "address.json"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_CHAT = (  # the same, also as Azure's SDKs call it
-    *("/v1/chat/completions", "/openai/v1/chat/completions"),
-    "/openai/deployments/{name}/chat/completions",
+_ROOTS = ("/v1", "/openai/v1", "/openai/deployments/{name}")  # the same, as Azure's SDKs call it
+_INBOUND: tuple[tuple[str, Inbound], ...] = (
+    *((f"{root}/responses", responses) for root in _ROOTS[:2]),
+    *((f"{root}/completions", completions) for root in _ROOTS),
+    ("/v1/messages", messages),
 )
 _BACKLOG = 4096  # connections that wait to be taken
 _IDLE_S = (
@@ -94,8 +98,14 @@ def application(state: GatewayState) -> Starlette:
         await state.close()
 
     routes = [
-        *(Route(path, _Chat(state, shadows), methods=["POST"]) for path in _CHAT),
-        Route("/v1/messages", _Messages(state, shadows), methods=["POST"]),
+        *(
+            Route(f"{root}/chat/completions", _Chat(state, shadows), methods=["POST"])
+            for root in _ROOTS
+        ),
+        *(
+            Route(path, _Native(state, shadows, inbound), methods=["POST"])
+            for path, inbound in _INBOUND
+        ),
         Route("/v1/models", _Known(state, models), methods=["GET"]),
         Route("/health", health),
         Route("/metrics", _Known(state, metrics)),
@@ -161,41 +171,44 @@ class _Chat:
             raise RequestRefused(413, "request_too_large", message, ends=True)
         raw = await calls.read(receive, most, config.client_s)
         try:
-            call = self._understand(raw, headers)
-        except RequestRefused:
-            if not self._is_its_own_business():
+            call = self._understand(raw, headers, scope)
+        except RequestRefused as refused:
+            if not self._is_its_own_business(raw, refused):
                 raise
             address = passing.address_of(scope, state.has_own_key)
             return passing.as_it_is(scope, raw, headers, "?".join(filter(None, address)))
         if scope["query_string"]:
             call.query = passing.address_of(scope, state.has_own_key)[1]
-        is_own = call.native is not None and state.service.provider != call.wire
-        is_priced = state.spend.cap is None or call.model == state.service.model or is_own
+        is_other = call.native is not None and not state.speaks(call.native.inbound)
+        is_priced = state.spend.cap is None or call.model == state.service.model or is_other
         if not is_priced and state.live.control.mode != "local" and not state.translates:
             message = f"Model {call.model} has no price here; {state.service.model} has one."
             raise RequestRefused(404, "model_not_found", message)
         return call
 
-    def _understand(self, raw: bytes, headers: Mapping[str, str]) -> ChatCall:
+    def _understand(self, raw: bytes, headers: Mapping[str, str], scope: Scope) -> ChatCall:
         return calls.understand(raw, headers)
 
-    def _is_its_own_business(self) -> bool:
+    def _is_its_own_business(self, raw: bytes, refused: RequestRefused) -> bool:
         """Return whether the service is to say what is wrong with a call, or to know better."""
         return False
 
 
-class _Messages(_Chat):
-    """POST /v1/messages, as Anthropic's SDK calls it: a chat completion in other words."""
+class _Native(_Chat):
+    """A path of another protocol: a chat completion in other words."""
 
-    _wire = "anthropic"
+    def __init__(self, state: GatewayState, shadows: Shadows, inbound: Inbound) -> None:
+        super().__init__(state, shadows)
+        self._inbound, self._wire = inbound, inbound.WIRE
 
-    def _understand(self, raw: bytes, headers: Mapping[str, str]) -> ChatCall:
-        return calls.understand_message(raw, headers)
+    def _understand(self, raw: bytes, headers: Mapping[str, str], scope: Scope) -> ChatCall:
+        return calls.understand_native(raw, headers, self._inbound)
 
-    def _is_its_own_business(self) -> bool:
+    def _is_its_own_business(self, raw: bytes, refused: RequestRefused) -> bool:
         state = self._state
         is_asked = state.live.control.mode != "local" and state.config.pass_through != "never"
-        return is_asked and state.service.provider == "anthropic"
+        is_ours = refused.code == NOT_STORED and MADE in raw
+        return is_asked and state.speaks(self._inbound) and not is_ours
 
 
 class _Other:

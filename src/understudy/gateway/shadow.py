@@ -22,11 +22,14 @@ from understudy.gateway.upstream import Lost, Target
 from understudy.records import Message
 from understudy.services.providers import log
 from understudy.services.providers.anthropic.log import DIALECTS as MESSAGES
+from understudy.services.providers.google.log import DIALECTS as GEMINI
+from understudy.services.providers.log import Dialect
 from understudy.services.providers.openai import chat
-from understudy.services.providers.openai.log import CHAT
+from understudy.services.providers.openai.log import CHAT, RESPONSES
 
 _MOST_WAITING = 64 << 20  # bytes of requests and answers
 _END_S = 10.0  # that shadows may take when the gateway ends
+_DIALECTS = {"messages": MESSAGES[0], "responses": RESPONSES, "generate_content": GEMINI[0]}
 _NOT_ASKED_AGAIN = ("stream", "stream_options")
 
 
@@ -37,7 +40,7 @@ class _Shadow(NamedTuple):
     control: Control
     content: bytes
     is_stream: bool
-    is_native: bool  # the answer: in Anthropic's protocol
+    is_native: bool  # the answer: in the protocol of the request, not in that of chats
 
     @property
     def size(self) -> int:
@@ -108,7 +111,8 @@ class Shadows:
         state, service, call, control = self._state, self._state.service, *shadow[:2]
         is_native = shadow.is_native and call.native is not None
         asked = call.native.body if call.native is not None and is_native else call.body
-        talk = _talk(asked, shadow.content, shadow.is_stream, is_native)
+        dialect = _DIALECTS[call.native.inbound.NAME] if call.native and is_native else CHAT
+        talk = _talk(asked, shadow.content, shadow.is_stream, dialect)
         if talk is None:
             state.numbers.shadowed("no text")
             return
@@ -179,12 +183,11 @@ class Shadows:
 
 
 def _talk(
-    request: dict[str, Any], content: bytes, is_stream: bool, is_native: bool = False
+    request: dict[str, Any], content: bytes, is_stream: bool, made: Dialect = CHAT
 ) -> list[Message] | None:
     """Return a conversation with its answer; None when it is no text, cut off or refused."""
     response: Any = content.decode("utf-8", "replace") if is_stream else chat.loads(content)
     try:
-        made = MESSAGES[0] if is_native else CHAT
         part = log.unwrap({"request": request, "response": response}, made)
         return log.join([(part, made)]).messages
     except (NotWanted, BadRow):

@@ -21,7 +21,7 @@ from understudy.gateway.spend import Spend
 from understudy.gateway.upstream import Lost, Target, Upstream
 from understudy.services.providers import Endpoint, usage_reader
 from understudy.services.providers.openai import chat
-from understudy.services.providers.translation import translation_of
+from understudy.services.providers.translation import Inbound, translation_of
 
 CONTROL = "control.json"
 _MARK = b"[key]"
@@ -109,6 +109,10 @@ class GatewayState:
             if sentence not in self.notes and len(self.notes) < _MOST_NOTES:
                 self.notes[sentence] = None
                 print(sentence, file=sys.stderr, flush=True)
+
+    def speaks(self, inbound: Inbound) -> bool:
+        """Return whether the service's own protocol is this one."""
+        return self.service.provider in inbound.SPEAKERS
 
     async def target(self, who: Who, control: Control) -> Target:
         """Return the service, or the local model of a control."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -43,6 +43,8 @@ _TO_CLIENT_NEVER = {
 _CHAT = "/chat/completions"
 _MAY_BE_LEFT_OUT = ("temperature", "top_p", "top_k")  # newer models decline them
 _DECLINED = (400, 422)
+_NO_PATH = (404, 405, 501)
+_MAY_LACK_PATHS = ("openai_compatible",)
 _BUSY = (408, 409, 425, 429)
 _ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # in values of others
 
@@ -76,9 +78,11 @@ class Target:
     service: Service | None = None
 
     def speaks(self, call: ChatCall) -> bool:
-        """Return whether it is the own service of the maker whose SDK has sent a call."""
-        provider = None if self.service is None else self.service.provider
-        return call.native is not None and provider == call.wire
+        """Return whether its protocol is the one in which a call came."""
+        native = call.native
+        if native is None or self.service is None:
+            return False
+        return self.service.provider in native.inbound.SPEAKERS
 
     def model_for(self, call: ChatCall) -> str | None:
         """Return the model to ask in place of the one that the client names; None = that one."""
@@ -223,9 +227,13 @@ class Upstream:
     def _put(self, target: Target, call: ChatCall) -> "_Put":
         """Return what a target is sent for a call; raises RequestRefused."""
         maker, service, model = target.translation, target.service, target.model_for(call)
-        if call.native is not None and target.speaks(call):
-            return _Put(call.native.path, call.native.raw, is_native=True)
         declined = self._without.get(target.url, ())
+        native = call.native
+        if native is not None and target.speaks(call) and native.path not in declined:
+            data, ours = native.raw, tuple[str, ...]()
+            if native.inbound.HIDES_USAGE and call.is_stream and "stream_options" not in declined:
+                data, ours = _asking_usage(native.raw, native.body)
+            return _Put(native.path, data, ours, is_native=True)
         if maker is not None and service is not None:
             try:
                 body = maker.request(call.body, service, call.adapted)
@@ -239,28 +247,29 @@ class Upstream:
             return _Put(path, chat.dumps(body), tuple(n for n in _MAY_BE_LEFT_OUT if n in body))
         if model not in (None, call.model):
             return _Put(_CHAT, chat.dumps(call.body | {"model": model}))
-        is_asking = target.who == "service" and call.is_stream and not chat.shows_usage(call.body)
-        if is_asking and "stream_options" not in declined:
-            data = chat.asking_usage(call.raw, call.body)
-            return _Put(_CHAT, data, ("stream_options",) if data is not call.raw else ())
+        if target.who == "service" and call.is_stream and "stream_options" not in declined:
+            return _Put(_CHAT, *_asking_usage(call.raw, call.body))
         return _Put(_CHAT, call.raw)
 
     def _declined(self, target: Target, call: ChatCall, put: "_Put", opened: Opened) -> bool:
         """Return whether a service takes no such setting, which it is not sent from now on."""
-        if opened.status not in _DECLINED or opened.rest is not None:
+        if opened.status not in (*_DECLINED, *_NO_PATH) or opened.rest is not None:
             return False
         name = next((name for name in put.ours if name.encode() in opened.body), None)
+        if put.is_native and opened.status in _NO_PATH and b"model" not in opened.body:
+            is_other = target.service is not None and target.service.provider in _MAY_LACK_PATHS
+            name = put.path if is_other else None  # it is asked for a chat completion
         if name is None:
             return False
         self._without.setdefault(target.url, set()).add(name)
-        if name != "stream_options":  # which the client has not asked for
+        if name not in ("stream_options", put.path):  # which the client has not asked for
             call.adapted.append(f"{name}: the service takes none, so it is left out")
         opened.close()
         return True
 
     async def _post(self, target: Target, call: ChatCall, put: "_Put") -> aiohttp.ClientResponse:
         url = f"{target.url.rstrip('/')}{put.path}"
-        if call.query and target.who == "service" and target.translation is None:
+        if call.query and target.who == "service" and (put.is_native or not target.translation):
             url += f"?{call.query}"
         return await self._session.post(
             URL(url, encoded=True),
@@ -303,6 +312,14 @@ class Upstream:
                 raise Lost("unreadable answer", may_be_billed=status < 300) from None
             body = chat.dumps(said)
         return Opened(status, headers, body, None, response)
+
+
+def _asking_usage(raw: bytes, body: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+    """Return a request for a stream that asks for its usage, and what was added for it."""
+    if chat.shows_usage(body):
+        return raw, ()
+    data = chat.asking_usage(raw, body)
+    return data, () if data is raw else ("stream_options",)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from understudy.serve import Piece
 _IGNORED = {
     *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier"),
     *("prompt_cache_key", "prompt_cache_retention", "prediction"),
+    *("reasoning_effort", "verbosity"),  # hints, and no model here has learnt them
 }
 # They would change it, but not with these values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

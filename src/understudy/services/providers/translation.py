@@ -6,12 +6,16 @@ functions of `Translation`. What they have in common on OpenAI's side is in
 """
 
 import json
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from understudy.config.service import Service
 from understudy.errors import BadInput
 from understudy.services.base import Usage
 from understudy.services.providers import facts_of, part_of
+
+Wire = Literal["openai", "anthropic", "google"]
+NOT_STORED = "response_not_stored"  # the code of an answer that is wanted again, and is nowhere
+MADE = b"resp_gateway_"  # how the ids of responses begin that a gateway has translated
 
 
 class CannotSay(Exception):
@@ -76,6 +80,57 @@ def translation_of(service: Service) -> Translation | None:
             "`understudy rehearse` play one and give rehearsal.url"
         )
     return cast(Translation | None, part_of(service, "translation"))
+
+
+class AnswerStream(Protocol):
+    """A streamed chat completion in the words of the client's protocol."""
+
+    def feed(self, part: bytes) -> bytes:
+        """Return what the client gets for whole lines of the stream."""
+
+    def end(self) -> bytes:
+        """Return what ends the answer."""
+
+    def broken(self, message: str) -> bytes:
+        """Return what a client gets in place of the rest."""
+
+
+class AnswerWire(Protocol):
+    """What is read of an answer that goes through as it is."""
+
+    def usage_in(self, content: bytes, is_stream: bool) -> Usage | None:
+        """Return the tokens that an answer says it took; None where it does not say."""
+
+    def is_end(self, lines: bytes) -> bool:
+        """Return whether a stream ends in these whole lines."""
+
+    def has_ended(self, stream: bytes) -> bool:
+        """Return whether a stream says that its answer is whole."""
+
+
+class Inbound(AnswerWire, Protocol):
+    """What the module of a protocol must have that clients speak beside chat completions."""
+
+    NAME: str
+    WIRE: Wire  # whose errors its clients read
+    SPEAKERS: tuple[str, ...]  # providers whose services get the bytes as they came
+    PATH: str  # below the base URL of such a service; "" where the model is in it
+    WANTED: str  # the field that every request has
+    HIDES_USAGE: bool  # a stream shows the usage only to who asks for it, as chats do
+
+    def chat_request(self, body: dict[str, Any], notes: list[str] | None = None) -> dict[str, Any]:
+        """Return a request as one for a chat completion, noting what is left out; CannotSay."""
+
+    def answer(
+        self, status: int, body: bytes, request: dict[str, Any], call_id: str
+    ) -> tuple[int, bytes]:
+        """Return status and body of a chat completion, or of an error in its place."""
+
+    def as_chat(self, content: bytes, is_stream: bool) -> bytes | None:
+        """Return an answer as a chat completion, where logs of the protocol are not read."""
+
+    def events(self, request: dict[str, Any], call_id: str) -> AnswerStream:
+        """Return a translator of one streamed answer to a request."""
 
 
 class Events:

@@ -12,9 +12,14 @@ from understudy.services.base import Usage
 from understudy.services.providers.anthropic.errors import error
 from understudy.services.providers.anthropic.usage import usage_of
 from understudy.services.providers.openai import chat
-from understudy.services.providers.translation import CannotSay, Events
+from understudy.services.providers.translation import CannotSay, Events, Wire
 
+NAME = "messages"
+WIRE: Wire = "anthropic"
+SPEAKERS: tuple[str, ...] = ("anthropic",)
 PATH = "/v1/messages"
+WANTED = "messages"
+HIDES_USAGE = False
 _STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _THOUGHTS = ("thinking", "redacted_thinking")
@@ -24,7 +29,7 @@ _SETTINGS = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
 # --- requests ------------------------------------------------------------------------------------
 
 
-def chat_request(body: dict[str, Any]) -> dict[str, Any]:
+def chat_request(body: dict[str, Any], notes: list[str] | None = None) -> dict[str, Any]:
     """Return a request as one for a chat completion; raises CannotSay."""
     made: dict[str, Any] = {name: body[name] for name in _SETTINGS if body.get(name) is not None}
     turns: list[dict[str, Any]] = []
@@ -112,18 +117,14 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
 # --- answers that are made -----------------------------------------------------------------------
 
 
-def answer(status: int, body: bytes) -> tuple[int, bytes]:
+def answer(status: int, body: bytes, request: dict[str, Any], call_id: str) -> tuple[int, bytes]:
     """Return status and body of a chat completion, or of an error in its place, as Anthropic's."""
-    values = chat.loads(body)
-    if status >= 300:
-        said = values.get("error") if isinstance(values, dict) else None
-        words = said.get("message") if isinstance(said, dict) else said
-        words = words or body[:300].decode("utf-8", "replace")
-        return status, chat.dumps(error(status, "", str(words)))
-    try:
-        return status, chat.dumps(_answer(values))
-    except (ValueError, LookupError, TypeError, AttributeError) as odd:
-        return 502, chat.dumps(error(502, "", f"The answer cannot be read: {odd!r}."))
+    return chat.translated(status, body, _answer, error)
+
+
+def events(request: dict[str, Any], call_id: str) -> "AnswerEvents":
+    """Return a translator of one streamed answer."""
+    return AnswerEvents()
 
 
 def _answer(values: dict[str, Any]) -> dict[str, Any]:
@@ -245,6 +246,11 @@ def _event(kind: str, **more: Any) -> bytes:
 
 
 # --- answers that go through ---------------------------------------------------------------------
+
+
+def as_chat(content: bytes, is_stream: bool) -> bytes | None:
+    """Return None: logs of this protocol are read as they are."""
+    return None
 
 
 def usage_in(content: bytes, is_stream: bool) -> Usage | None:

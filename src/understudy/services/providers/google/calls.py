@@ -7,7 +7,7 @@ from google import genai
 from google.genai import errors, types
 
 from understudy.config import Service
-from understudy.services.base import BatchState, CallFailed, Fate, Finish, Reply, Request, Usage
+from understudy.services.base import BatchState, CallFailed, Fate, Finish, Reply, Request
 from understudy.services.providers import Endpoint
 from understudy.services.providers.adapter import (
     USED_UP,
@@ -20,6 +20,7 @@ from understudy.services.providers.adapter import (
     refused,
     sendable,
 )
+from understudy.services.providers.google.usage import usage_of as usage_of
 
 _FINISH: dict[str, Finish] = {  # others: stop
     "MAX_TOKENS": "length",
@@ -187,19 +188,6 @@ def reply_of(service: Service, body: dict[str, Any]) -> Reply:
         if not any("functionCall" in part for part in parts):
             check_ended(text, reason, _ENDS)
         return Reply(text, _FINISH.get(reason or "", "stop"), *about)
-
-
-def usage_of(counts: dict[str, Any] | None) -> Usage | None:
-    """Gemini counts thoughts beside the answer; both are billed as output."""
-    if not counts or "promptTokenCount" not in counts:
-        return None
-    thoughts = counts.get("thoughtsTokenCount") or 0
-    return Usage(
-        input=counts["promptTokenCount"],
-        cached=counts.get("cachedContentTokenCount") or 0,
-        output=(counts.get("candidatesTokenCount") or 0) + thoughts,
-        reasoning=thoughts,
-    )
 
 
 def _is_used_up(error: errors.APIError) -> bool:

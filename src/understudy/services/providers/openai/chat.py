@@ -7,7 +7,7 @@ usage and their end are looked at. For other makers this is one side of the tran
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeGuard
 
 from understudy.config.service import Service
@@ -290,6 +290,25 @@ def error_of(status: int, kind: str, message: str) -> dict[str, Any]:
     return error(status, _CODES.get(status, kind), message)
 
 
+def translated(
+    status: int,
+    body: bytes,
+    made: Callable[[dict[str, Any]], dict[str, Any]],
+    error_in: Callable[[int, str, str], dict[str, Any]],
+) -> tuple[int, bytes]:
+    """Return status and body of an answer, or of an error in its place, as a protocol has them."""
+    values = loads(body)
+    if status >= 300:
+        said = values.get("error") if isinstance(values, dict) else None
+        words = said.get("message") if isinstance(said, dict) else said
+        words = words or body[:300].decode("utf-8", "replace")
+        return status, dumps(error_in(status, _CODES.get(status, "") or "", str(words)))
+    try:
+        return status, dumps(made(values))
+    except (ValueError, LookupError, TypeError, AttributeError) as odd:
+        return 502, dumps(error_in(502, "", f"The answer cannot be read: {odd!r}."))
+
+
 def tool_call(id_: str, name: str, arguments: str, **more: Any) -> dict[str, Any]:
     """Return a tool call of an answer."""
     function = {"name": name, "arguments": arguments}
@@ -307,7 +326,7 @@ def completion(
         message["content"] = ""
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     head = {"id": id_, "object": "chat.completion", "created": int(time.time()), "model": model}
-    return head | {"choices": [choice], "usage": _counts(used)}
+    return head | {"choices": [choice], "usage": counts(used)}
 
 
 class Chunks:
@@ -326,7 +345,7 @@ class Chunks:
 
     def end(self, used: Usage) -> bytes:
         """Return what follows the last piece."""
-        last = self._event(choices=[], usage=_counts(used)) if self._wants_usage else b""
+        last = self._event(choices=[], usage=counts(used)) if self._wants_usage else b""
         return last + b"data: " + _DONE + b"\n\n"
 
     def _event(self, **more: Any) -> bytes:
@@ -334,7 +353,8 @@ class Chunks:
         return b"data: " + dumps(head | {"model": self.model} | more) + b"\n\n"
 
 
-def _counts(used: Usage) -> dict[str, Any]:
+def counts(used: Usage) -> dict[str, Any]:
+    """Return the tokens as OpenAI counts them."""
     return {
         "prompt_tokens": used.input,
         "completion_tokens": used.output,
