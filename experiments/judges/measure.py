@@ -50,6 +50,7 @@ def repeats(data: Path, out: Path) -> Row:
     whole = whole[(whole["prompt"] == "base") & (whole["temperature"] == 1)]
     credit: dict[tuple[str, int], pd.DataFrame] = {}
     rows: list[Row] = []
+    grouped: list[Row] = []
     for judge, mine in whole.groupby("judge"):
         for m in range(1, 9):
             mean = mine[SAMPLES[:m]].mean(axis=1)
@@ -68,6 +69,8 @@ def repeats(data: Path, out: Path) -> Row:
                 {"judge": judge, "m": m, "ties": kind, **_ends(made[kind])}
                 for kind in ("strict", "shared", "tied")
             ]
+            if m in (1, 8):
+                grouped += _by_both(mine.assign(mean=mean), str(judge), m)
     pairs = [("gpt-5.4-nano", 8, "gpt-5.4", 1), ("gpt-5.4-mini", 8, "gpt-5.4", 1),
              ("claude-haiku-4-5", 8, "claude-sonnet-4-6", 1), ("gpt-5.4-nano", 8, "gpt-5.4", 8),
              ("gpt-5.4-mini", 8, "gpt-5.4", 8),
@@ -98,7 +101,20 @@ def repeats(data: Path, out: Path) -> Row:
             ax.set_ylim(0.45, 0.9)
             ax.legend(fontsize=7)
     draw.save(figure, out / "repeats.png")
-    return {"right": rows, "differences": differences, "retest": iccs}
+    return {"right": rows, "groupings": grouped, "differences": differences, "retest": iccs}
+
+
+def _by_both(mine: pd.DataFrame, judge: str, m: int) -> list[Row]:
+    """The right one is best, by question and by id alone, which 40 pairs of questions share.
+
+    An id's cell is the mean of its questions'. A tie is wrong, and what is missing never best.
+    """
+    found = []
+    for name, index in (("subset + id", ["subset", "id"]), ("id", ["id"])):
+        wide = mine.groupby([*index, "answer"])["mean"].mean().unstack("answer")
+        right = (wide[0] > wide[[1, 2, 3]].max(axis=1)).astype(float)
+        found.append({"judge": judge, "m": m, "by": name, "items": len(right), **_ends(right)})
+    return found
 
 
 def _ends(values: "pd.Series[float]") -> Row:

@@ -33,3 +33,13 @@ def test_the_page_tells_the_numbers_that_were_measured() -> None:
     for one in FOUND["position"]["judges"]:
         assert f"{100 * one['same'][0]:.0f} %" in said
     assert not re.search(r"\b[A-Z]{7,}\b", PAGE), "a placeholder is left"
+
+
+def test_the_page_shows_both_groupings_of_shared_ids() -> None:
+    said = {line.split("|")[1].strip(): line for line in PAGE.splitlines() if "|" in line}
+    for one in FOUND["repeats"]["groupings"]:
+        mean, low, high = (f"{one[name]:.3f}"[1:] for name in ("mean", "low", "high"))
+        assert f"{mean} [{low}, {high}]" in said[one["judge"]]
+    first = {one["by"]: one for one in FOUND["repeats"]["groupings"] if one["judge"] == "gpt-5.4"}
+    # of the 40 ids it was asked these in both subsets
+    assert first["subset + id"]["items"] - first["id"]["items"] == 38
