@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from support.worlds import World
-
 Row = dict[str, Any]
 
 
@@ -15,8 +13,8 @@ def rows_of(
     doc: str | None,
     out: str,
     loops: int,
-    cells: Iterable[World],
-    measure: Callable[[World, int], Row],
+    cells: Iterable[Any],
+    measure: Callable[[Any, int], Row],
 ) -> list[Row]:
     """Parse `--out --only --loops`, measure the cells that the file lacks, and return all rows.
 

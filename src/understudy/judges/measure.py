@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.evaluation.panel import nan_mean
-from understudy.evaluation.statistics.agreement import lin_ccc
+from understudy.evaluation.statistics.agreement import correlation, lin_ccc
 from understudy.evaluation.statistics.intervals import (
     DRAWS,
     Codes,
@@ -91,33 +91,6 @@ def heap(scores: Floats, cluster: Codes) -> Heap | None:
         effective=float(np.exp(-(shares * np.log(shares)).sum())),
         ties=float((counts * (counts - 1.0)).sum() / max(counts.sum() * (counts.sum() - 1.0), 1.0)),
     )
-
-
-def correlation(
-    x: Floats, y: Floats, cluster: Codes, is_ranks: bool = True, draws: int = DRAWS
-) -> Interval:
-    """Spearman's rho, or Pearson's r, of the answers that have both, with its interval.
-
-    Ranks are those among all answers, which the draws keep.
-    """
-    from scipy.stats import rankdata
-
-    both = ~np.isnan(x + y)
-    x, y, cluster = x[both], y[both], cluster[both]
-    if len(x) < 3 or x.min() == x.max() or y.min() == y.max():
-        return NOTHING
-    if is_ranks:
-        x, y = rankdata(x), rankdata(y)
-    x, y = x - x.mean(), y - y.mean()
-    items = np.stack([np.ones(len(x)), x, y, x**2, y**2, x * y], axis=1)
-
-    def statistic(sums: Floats) -> Floats:
-        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: Floats = (xy - x * y / n) / np.sqrt((xx - x**2 / n) * (yy - y**2 / n))
-        return found
-
-    return widest(items, _packed(cluster), statistic, CORRELATION, draws)
 
 
 class Retest(NamedTuple):

@@ -142,3 +142,30 @@ def _complete(scores: Floats, cluster: Codes) -> tuple[Floats, Codes]:
     keep = ~np.isnan(scores).any(1)
     kept = scores[keep]
     return kept - (kept.mean() if len(kept) else 0.0), cluster[keep]
+
+
+def correlation(
+    x: Floats, y: Floats, cluster: Codes, is_ranks: bool = True, draws: int = DRAWS
+) -> Interval:
+    """Spearman's rho, or Pearson's r, of the answers that have both, with its interval.
+
+    Ranks are those among all answers, which the draws keep.
+    """
+    from scipy.stats import rankdata
+
+    both = ~np.isnan(x + y)
+    x, y, cluster = x[both], y[both], cluster[both]
+    if len(x) < 3 or x.min() == x.max() or y.min() == y.max():
+        return Interval(None, None, None)
+    if is_ranks:
+        x, y = rankdata(x), rankdata(y)
+    x, y = x - x.mean(), y - y.mean()
+    items = np.stack([np.ones(len(x)), x, y, x**2, y**2, x * y], axis=1)
+
+    def statistic(sums: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Floats = (xy - x * y / n) / np.sqrt((xx - x**2 / n) * (yy - y**2 / n))
+        return found
+
+    return widest(items, np.unique(cluster, return_inverse=True)[1], statistic, CORRELATION, draws)
