@@ -91,7 +91,7 @@ def at(root: Path) -> list[str]:
 
 def at_rest(root: Path) -> bool:
     """Whether all that is left waits for the partition that is down."""
-    is_answered = bool([*root.glob("inference/*/DONE")])
+    is_answered = bool([*root.glob("rehearsal/inference/*/DONE")])
     return is_answered and {*slurm.jobs("%T")} == {"PENDING"}
 
 
@@ -99,8 +99,8 @@ def decided(root: Path, words: list[str]) -> float:
     """Seconds from the command of a run to its gate."""
     began = time.time()
     slurm.understudy("run", *slurm.SMALL, *slurm.TINY, *words, "run.name=free", *at(root))
-    slurm.wait_until(lambda: bool([*root.glob("gate/*/DONE")]), "it does not end")
-    (gate,) = root.glob("gate/*/DONE")
+    slurm.wait_until(lambda: bool([*root.glob("rehearsal/gate/*/DONE")]), "it does not end")
+    (gate,) = root.glob("rehearsal/gate/*/DONE")
     slurm.wait_until(
         lambda: not [job for job in slurm.jobs("%j") if job.startswith("free")], "left", seconds=60
     )
