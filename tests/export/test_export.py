@@ -16,7 +16,11 @@ from safetensors.torch import load_file, save_file
 from support import decisions, exports, hubs, tiny_model
 from support.exports import export, names
 from understudy.cli.main import main
+from understudy.inference import PromptSample, Sampling, decode
+from understudy.models import load
 from understudy.pipeline import chosen
+from understudy.records import Answer, Coverage, read_rows
+from understudy.serve.model import of_directory
 
 ALONE = "export.parity.server=none"
 
@@ -238,6 +242,7 @@ def test_a_run_is_exported_once_its_server_answers_as_judged(
     root = tmp_path / "runs"
     small = ["coverage.rows=40", "coverage.split.test=6", "coverage.split.validation=4"]
     small += ["data_size=0", "trainer.kind=lora", "trainer.max_steps=6", "evaluation.m=1"]
+    small += ["inference.shots=2", "inference.temperature=0"]
     assert main(["run", *small, f"paths.root={root}", "run.name=small"]) == 0
     run_json = root / "rehearsal/run/small/run.json"
     assert main(["export", "small", "--root", str(root)]) == 0
@@ -247,3 +252,23 @@ def test_a_run_is_exported_once_its_server_answers_as_judged(
     assert report["measured"]["server"]["equal_answers"] == 1
     assert report["measured"]["server"]["kl_of_20_likeliest"] < 1e-9
     assert not (run_json.parent / "export-merged/server.log").exists()
+    assert answered(run_json) == {
+        (row.prompt_id, row.text)
+        for path in root.glob("rehearsal/inference/*/out/rows.jsonl")
+        for row in read_rows(path, Answer)
+    }
+
+
+def answered(run_json: Path) -> set[tuple[str, str]]:
+    """What the exported model says to the plain test prompts, examples before them by itself."""
+    served = of_directory(run_json.parent / "export-merged")
+    loaded, samples = served.load(torch.float32), list[PromptSample]()
+    for row in read_rows(chosen.choose(run_json).split, Coverage):
+        if row.split == "test" and served.first is not None:
+            prompt = served.first.before(row.prompt, load.counter(served.tokenizer))
+            assert len(prompt) == 5
+            ids = load.chat_ids(served.tokenizer, prompt, row.id, add_generation_prompt=True)
+            samples.append(PromptSample(row.id, row.group_id, tuple(ids), (0,)))
+    sampling = Sampling(0, 0.0, 256, served.stop_ids, served.stop_texts)
+    made = decode.generate(loaded, served.tokenizer, samples, sampling)
+    return {(one.prompt_id, got.text) for one, got in zip(samples, made, strict=True)}

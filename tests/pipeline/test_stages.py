@@ -40,6 +40,7 @@ READERS = {
     "trainer": {"finetune"},
     "inference": {"inference"},
     "inference.k": {"inference", "baseline"},
+    **{f"inference.{leaf}": {"finetune", "inference"} for leaf in ("shots", "shot_choice")},
     "evaluation": {"evaluation"},
     "gate.kind": {"gate"},
     "gate.similarity": {"gate"},
@@ -58,7 +59,7 @@ MACHINE = {
     *("coverage.tolerance", "synthesis.tolerance", "inference.tolerance"),
     *("trainer.per_device_batch", "trainer.attention", "trainer.gradient_checkpointing"),
     "trainer.checkpoint_minutes",
-    "inference.python",
+    *("inference.python", "inference.system"),  # the latter counts by content
     *("gate.sd", "gate.icc", "gate.p95_s", "gate.refusals", "gate.rent_usd"),  # of plan and decide
     *(
         f"{role}.{leaf}"
@@ -97,7 +98,7 @@ MACHINE = {
 }
 # These decide which stages there are, not what one of them computes.
 SHAPE = {"data_size", "loop.sizes", "loop.max_rounds", "gate.judges"}
-BY_CONTENT = {"model.chat_template"}  # has a test of its own
+BY_CONTENT = {"model.chat_template", "inference.system"}  # have a test of their own
 
 
 def leaf_values(node: Any, name: str = "") -> dict[str, Any]:
@@ -171,14 +172,15 @@ def test_a_leaf_changes_the_stages_that_read_it_and_all_downstream_and_nothing_e
         assert changed == expected, f"{leaf} on {role}"
 
 
-def test_a_chat_template_counts_by_its_contents(
-    composed: Callable[..., Config], tmp_path: Path
+@pytest.mark.parametrize("leaf", sorted(BY_CONTENT))
+def test_a_chat_template_and_a_system_prompt_count_by_their_contents(
+    leaf: str, composed: Callable[..., Config], tmp_path: Path
 ) -> None:
     found = []
     for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / f"{name}.jinja").write_text(text)
         template = str(tmp_path / f"{name}.jinja")
-        config = changed(composed("data_size=0"), {"model.chat_template": template})
+        config = changed(composed("data_size=0"), {leaf: template})
         flow = Flow(config).round(0)
         found.append([flow["finetune"].fingerprint, flow["inference"].fingerprint])
     assert found[0] == found[1]

@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from understudy.config.accelerate import AccelerateConfig
@@ -99,10 +99,13 @@ class InferenceConfig(Source):
     batch_size: PositiveInt
     kind: Literal["local", "file", "hub"] = added("local")
     engine: Literal["transformers", "vllm"] = added("transformers")
+    shots: NonNegativeInt = added(0)  # train rows shown before each prompt
+    shot_choice: Literal["nearest", "random", "diverse"] = added("nearest")
     shared_start: bool = added(False)  # read once per batch what all its prompts begin with
     families: dict[str, str] = field(kw_only=True)  # generator or evaluator -> family
     repeats: PositiveInt | None = added(None)  # verdicts behind each ready-made average
     python: FilePath | None = machine()  # of the virtual environment that has vLLM
+    system: FilePath | None = machine()  # a text before every prompt; it counts by its contents
 
 
 @dataclass(config=STRICT, frozen=True)

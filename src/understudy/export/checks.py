@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.config import Config
+from understudy.data import shots
+from understudy.data.shots import Shots
 from understudy.errors import BadInput
 from understudy.export import parity, server
 from understudy.export.parity import TOP, Distance, Greedy, Reading, Report, Stops
@@ -37,7 +39,9 @@ class Judged:
     """The model that was judged, on some prompts of the test split."""
 
     config: Config
-    rows: Sequence[Coverage]
+    rows: Sequence[Coverage]  # with what is shown before their prompts
+    asked: Sequence[Coverage]  # the same without
+    first: Shots | None
     tokenizer: Any
     readings: Sequence[Reading]
     stops: Stops
@@ -67,11 +71,19 @@ def judged(
     longest = config.model.context - config.inference.max_new_tokens
     rows: list[Coverage] = []
     readings: list[Reading] = []
-    for row in read_rows(split, Coverage):
+    every = list(read_rows(split, Coverage))
+    first, count = shots.of(config, every), load.counter(tokenizer)
+    asked: list[Coverage] = []
+    for row in every:
         if row.split == "test" and len(rows) < prompts:
-            (reading,) = read(tokenizer, [row])
+            whole = row
+            if first is not None:
+                prompt = first.before(row.prompt, count, row.group_id)
+                whole = replace(row, messages=[*prompt, row.messages[-1]])
+            (reading,) = read(tokenizer, [whole])
             if len(reading.ids) <= longest:
-                rows.append(row)
+                asked.append(row)
+                rows.append(whole)
                 readings.append(reading)
     if not rows:
         raise BadInput(
@@ -81,7 +93,7 @@ def judged(
     sampling = stage.sampling_of(config, model.generation_config.eos_token_id, tokenizer)
     said = answers(model, tokenizer, readings, sampling, tokens)
     ends = Stops(sampling.stop_ids, frozenset(sampling.stop_texts))
-    return Judged(config, rows, tokenizer, readings, ends, said)
+    return Judged(config, rows, asked, first, tokenizer, readings, ends, said)
 
 
 def judged_model(config: Config, finetuned: Path | None, dtype: Any) -> Any:
@@ -133,10 +145,18 @@ def check_files(then: Judged, exported: Path, dtype: Any, computed: Any, report:
 
 
 def check_server(
-    then: Judged, url: str, what: str, allowed: parity.Tolerance, report: Report
+    then: Judged,
+    url: str,
+    what: str,
+    allowed: parity.Tolerance,
+    report: Report,
+    rows: Sequence[Coverage] | None = None,
 ) -> bool:
-    """Compare a server of the exported model; `what` is what the report calls it."""
-    served, readings = server.ask(url, then.rows, then.config.inference.max_new_tokens)
+    """Compare a server of the exported model; `what` is what the report calls it.
+
+    `rows` are `then.asked` for a server that shows examples by itself; None = `then.rows`.
+    """
+    served, readings = server.ask(url, rows or then.rows, then.config.inference.max_new_tokens)
     found, cause = parity.server(then.greedy, served, allowed)
     cause = cause and f"{what}: {cause}"
     if readings and (differ := parity.token_ids(then.readings, readings, then.name)):

@@ -73,6 +73,8 @@ def _write(chosen: Chosen, settings: ExportConfig, part: Path) -> Report:
     computed = dtype if load.device().type == "cuda" else load.dtype()
     prompts, tokens = settings.parity.prompts, settings.parity.tokens
     then = checks.judged(config, chosen.finetuned, chosen.split, prompts, tokens, computed)
+    if then.first is not None:
+        then.first.write(part)
     model = part / "merged" if settings.what == "gguf" else part
     if settings.what == "adapter":
         merge.adapter(config, merge.check_adapter(config, chosen.finetuned), model)
@@ -108,7 +110,7 @@ def _check_server(
     serve = [sys.executable, "-m", "understudy", "serve", str(model), "--port", str(port)]
     seconds = settings.parity.server_seconds
     with server.running(serve, port, model / "server.log", seconds) as url:
-        checks.check_server(then, url, "server", allowed, report)
+        checks.check_server(then, url, "server", allowed, report, then.asked)
     (model / "server.log").unlink()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config import Config
+from understudy.data import shots
 from understudy.errors import BadInput
 from understudy.inference import Generated, PromptSample, Sampling, vllm
 from understudy.models import load
@@ -60,15 +61,18 @@ def run(job: Job, dtype: Any = None) -> None:
 def _samples(job: Job, tokenizer: Any) -> list[PromptSample]:
     """All that is to be sampled, short prompts first; greedy answers are equal, so one is."""
     split, settings = job.params["split"], job.config.inference
-    rows = [row for row in job.rows("split", Coverage) if row.split == split]
+    every = job.rows("split", Coverage)
+    rows = [row for row in every if row.split == split]
     if not rows:
         raise BadInput(f"the {split} split is empty: raise coverage.split.{split}")
     groups: list[tuple[int, ...]] = [(k,) for k in range(settings.k)]
     if settings.temperature == 0:
         groups = [tuple(range(settings.k))]
+    first, count = shots.of(job.config, every), load.counter(tokenizer)
     samples = []
     for row in rows:
-        ids = load.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
+        prompt = row.prompt if first is None else first.before(row.prompt, count, row.group_id)
+        ids = load.chat_ids(tokenizer, prompt, row.id, add_generation_prompt=True)
         samples += [PromptSample(row.id, row.group_id, tuple(ids), ks) for ks in groups]
     return sorted(samples, key=lambda one: (len(one.ids), one.prompt_id, one.ks))
 

@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions: they cost seconds.
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,16 @@ def chat_ids(
     except TemplateError as error:
         raise BadInput(f"the chat template refuses row {name}: {error}") from None
     return ids
+
+
+def counter(tokenizer: Any) -> Callable[[list[Message]], int]:
+    """What counts the tokens of a conversation; an open one ends in the header of its answer."""
+
+    def count(messages: list[Message]) -> int:
+        is_open = messages[-1]["role"] != "assistant"
+        return len(chat_ids(tokenizer, messages, "", add_generation_prompt=is_open))
+
+    return count
 
 
 def stop_id(tokenizer: Any, model: ModelConfig) -> int:

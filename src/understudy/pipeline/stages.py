@@ -88,6 +88,13 @@ def _model_files(config: Config, _: Params) -> dict[str, str]:
     return files
 
 
+def _prompted(config: Config, params: Params) -> dict[str, str]:
+    """The model's files, and the text that begins its prompts."""
+    text = config.inference.system
+    system = {} if text is None else {"system": _digest(Path(text).expanduser())}
+    return _model_files(config, params) | system
+
+
 def _grader_files(config: Config, params: Params) -> dict[str, str]:
     """What a grader reads beside rows: a schema, a database or a folder of them, a function."""
     grader = config.graders[params["judge"]]
@@ -148,15 +155,15 @@ SPECS = {
     "subset": Spec("understudy.data.subset:run", ("loop.subsets",)),
     "finetune": Spec(
         "understudy.training.finetune:run",
-        ("model", "trainer", "seed"),
-        files=_model_files,
+        ("model", "trainer", "seed", "inference.shots", "inference.shot_choice"),
+        files=_prompted,
         gpus="all",
         estimate="understudy.plan.compute:TRAINING",
     ),
     "inference": Spec(
         "understudy.inference.stage:run",
         ("model", "inference", "seed"),
-        files=_model_files,
+        files=_prompted,
         gpus="one",
         estimate="understudy.plan.compute:SAMPLING",
     ),

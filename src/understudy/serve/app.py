@@ -163,6 +163,8 @@ class _Desk:
         """The prompt's tokens, and all that is asked of the engine."""
         tokenizer, messages = self.served.tokenizer, body.chat()
         try:
+            if (first := self.served.first) is not None:
+                messages = first.before(messages, load.counter(tokenizer))
             ids = load.chat_ids(tokenizer, messages, "", add_generation_prompt=True)
         except BadInput as error:
             why = str(error).partition(": ")[2]

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy.data import shots
+from understudy.data.shots import Shots
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.inference import stage
 from understudy.models import gguf, tokens
 from understudy.models import load as local_model
+from understudy.records import Coverage, read_rows
 
 if TYPE_CHECKING:
     from understudy.pipeline.chosen import Chosen
@@ -26,6 +29,7 @@ class Served:
     temperature: float  # where a request gives none: that of the answers that were judged
     load: Callable[[Any], Any]  # dtype -> the model, on the device
     directory: Path | None  # with the whole model's files; None = an adapter
+    first: Shots | None = None  # what is shown before every prompt
 
 
 def of_run(chosen: "Chosen") -> Served:
@@ -49,6 +53,7 @@ def of_run(chosen: "Chosen") -> Served:
         sampling.temperature,
         lambda kind: local_model.finetuned(model, finetuned, kind),
         None if is_adapter or model.new_tokens else own,
+        shots.of(chosen.config, list(read_rows(chosen.split, Coverage))),
     )
 
 
@@ -90,6 +95,7 @@ def of_directory(path: Path) -> Served:
         _temperature(generation),
         load,
         None if is_adapter else path,
+        Shots.read(path),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from understudy.config import Config, ModelConfig
 from understudy.config.accelerate import split_batch
+from understudy.data import shots
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.models import load, ranks, tokens
 from understudy.records import Coverage, dumps
@@ -98,6 +99,9 @@ def _encode(job: Job, tokenizer: Any) -> Data:
             "validation rows and there are none: raise coverage.split.validation, or give "
             "trainer.keep=last trainer.patience=null"
         )
+    if (first := shots.of(job.config, job.rows("split", Coverage))) is not None:
+        count, most = load.counter(tokenizer), recipe.max_length
+        rows, held = ([first.around(row, count, most) for row in some] for some in (rows, held))
     stop = load.stop_id(tokenizer, job.config.model)
     tolerance, made = job.config.coverage.tolerance, list[Encodings]()
     for what, some in (("training", rows), ("validation", held)):
