@@ -58,6 +58,7 @@ def written(folder: Path, *lines: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_table_stands_beside_the_paper_and_says_who_loses(tmp_path: Path) -> None:
     never = LINE | {"gain": -0.02, "gain_sd": None, "saving": None, "saving_sd": None, "reached": 0}
     path = written(tmp_path, LINE, never)

@@ -111,6 +111,7 @@ def test_one_judge_asked_in_two_ways_is_two_judges(
     assert len(table) == 4
 
 
+@pytest.mark.slow
 def test_more_curves_than_can_be_told_apart_are_refused_with_what_differs(tmp_path: Path) -> None:
     rates = [n / 100 for n in range(1, 31)]
     grid_runs.write(tmp_path, grid_runs.grid(**{"trainer.lr": rates}, data_size=(0, 9)), prompts=2)

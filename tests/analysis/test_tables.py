@@ -191,6 +191,7 @@ def test_equal_runs_give_equal_bytes(root: Path, out: Path, tmp_path: Path) -> N
         assert file.read_bytes() == (out / file.name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*COMMANDS, "reproduce", "made_set"])
 def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

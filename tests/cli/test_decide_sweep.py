@@ -33,6 +33,7 @@ def written(path: Path) -> Any:
     return json.loads(path.with_name("decision.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_words_of_a_family_are_holms() -> None:
     p_values = [0.012, 0.03, 0.0001, 1.0, 0.02, 0.2]
     members = [Member("MIGRATE" if p <= 0.05 else "INCONCLUSIVE", p) for p in p_values]

@@ -138,6 +138,7 @@ def test_an_option_of_your_own_may_leave_out_what_has_a_default(
         assert own == theirs
 
 
+@pytest.mark.slow
 def test_a_recipe_of_your_own_may_leave_out_what_the_machine_decides(tmp_path: Path) -> None:
     full = yaml.safe_load((CONF / "trainer" / "full.yaml").read_text(encoding="utf-8"))
     mine = composed(tmp_path, {"trainer/mine": yaml.safe_dump(full)}, "trainer=mine").trainer

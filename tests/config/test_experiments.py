@@ -122,6 +122,7 @@ def test_every_workload_has_a_line_here() -> None:
     }
 
 
+@pytest.mark.slow
 @needs_real_data
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_workload_composes_on_its_file_and_splits_it(name: str) -> None:

@@ -31,6 +31,7 @@ FEW = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pairs", "messages"])
 def test_every_row_is_kept_as_it_was_meant_or_has_a_reason(
     kind: str, composed: Composed, tmp_path: Path

@@ -110,6 +110,7 @@ def gate_job(tmp_path: Path, of: Config, skill: float, baseline: bool) -> tuple[
 PANEL = [service("offline"), service("offline_strict", bias={"offset": -8.0})]
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_decision_and_a_line_per_judge_and_role(tmp_path: Path) -> None:
     work, summary = gate_job(tmp_path, config(m=1, judges=PANEL), skill=0.5, baseline=True)
     keys = ["kind", "decision", "reason", "thresholds", "round", "data_size", "table"]

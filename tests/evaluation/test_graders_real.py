@@ -64,6 +64,7 @@ def is_right(outcome: Outcome) -> bool:
     return isinstance(outcome, Graded) and outcome.precision == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_the_reference_is_right_and_another_row_s_is_not(name: str, kind: str) -> None:
     rule, rows = rule_for(name, kind), [case for case, _ in cases(name)][:3000]
@@ -84,6 +85,7 @@ def _number(text: str) -> str:
     return text.rpartition("####")[2].strip().replace(",", "")
 
 
+@pytest.mark.slow
 def test_every_accepted_alternative_of_bfcl_is_right_and_a_planted_error_is_not() -> None:
     rule, draw = rule_for("bfcl_tool_calls", "tool_calls"), random.Random(0)
     seen = Counter[str]()
@@ -155,6 +157,7 @@ def test_code_and_sql_are_graded_by_running_them() -> None:
         assert not any(is_right(rule(case._replace(answer=empty))) for case in rows[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(CONFIGS))
 def test_noise_is_no_score_and_no_traceback(kind: str) -> None:
     names = {k: n for n, k in KINDS.items()} | {"exact": "banking77", "contains": "banking77"}

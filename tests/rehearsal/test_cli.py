@@ -141,6 +141,7 @@ def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
     assert f"port {port} of 127.0.0.1 cannot be opened" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_server_alone_prints_its_url_and_serves_until_ctrl_c() -> None:
     command = ("-m", "understudy", "rehearse", "--rpm", "60")
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

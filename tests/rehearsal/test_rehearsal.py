@@ -139,6 +139,7 @@ def test_the_bill_can_be_fetched_and_never_shows_a_key() -> None:
     assert "log" not in totals
 
 
+@pytest.mark.slow
 def test_prices_come_from_the_service_files_where_none_are_given() -> None:
     known = [values for values in read_services().values() if values.get("prices")]
     assert known, "conf/service has files with prices"
@@ -230,6 +231,7 @@ def post(url: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         return json.load(response)
 
 
+@pytest.mark.slow
 def test_a_prompt_longer_than_the_context_of_a_known_model_is_refused() -> None:
     known = next(v for v in read_services().values() if v.get("context") and v.get("prices"))
     long = [{"role": "user", "content": "a b " * known["context"]}]

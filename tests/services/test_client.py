@@ -188,6 +188,7 @@ def test_an_unusable_reply_is_repaired_once_and_both_calls_are_kept(tmp_path: Pa
         assert account.spent == 6 * 450
 
 
+@pytest.mark.slow
 def test_a_budget_is_never_passed_and_what_was_in_flight_is_handed_out(tmp_path: Path) -> None:
     seen: list[int] = []
 

@@ -319,6 +319,7 @@ def test_best_needs_validation_rows_and_last_does_not(prepare: Callable[..., Job
     assert (summary["steps"], summary["best_validation_loss"]) == (2, None)
 
 
+@pytest.mark.slow
 def test_a_stop_token_outside_the_loss_ends_the_run_before_the_first_step(
     prepare: Callable[..., Job],
 ) -> None:
