@@ -42,6 +42,7 @@ from understudy.gateway.shadow import Shadows
 from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost
 from understudy.services.providers.anthropic import inbound as messages
+from understudy.services.providers.google import inbound as google
 from understudy.services.providers.openai import completions, responses
 from understudy.services.providers.translation import MADE, NOT_STORED, Inbound, Wire
 from understudy.store.artifacts import write_atomically
@@ -97,6 +98,7 @@ def application(state: GatewayState) -> Starlette:
         await shadows.close()
         await state.close()
 
+    gemini = _Gemini(state, shadows, google)
     routes = [
         *(
             Route(f"{root}/chat/completions", _Chat(state, shadows), methods=["POST"])
@@ -105,6 +107,10 @@ def application(state: GatewayState) -> Starlette:
         *(
             Route(path, _Native(state, shadows, inbound), methods=["POST"])
             for path, inbound in _INBOUND
+        ),
+        *(
+            Route(f"/{{version}}/models/{{model}}:{verb}", gemini, methods=["POST"])
+            for verb in ("generateContent", "streamGenerateContent")
         ),
         Route("/v1/models", _Known(state, models), methods=["GET"]),
         Route("/health", health),
@@ -209,6 +215,18 @@ class _Native(_Chat):
         is_asked = state.live.control.mode != "local" and state.config.pass_through != "never"
         is_ours = refused.code == NOT_STORED and MADE in raw
         return is_asked and state.speaks(self._inbound) and not is_ours
+
+
+class _Gemini(_Native):
+    """POST /v1beta/models/MODEL:generateContent, as Google's SDK calls it."""
+
+    def _understand(self, raw: bytes, headers: Mapping[str, str], scope: Scope) -> ChatCall:
+        path, is_stream = scope["path"], scope["path"].endswith(":streamGenerateContent")
+        if is_stream and "alt=sse" not in _query(scope):
+            message = "A stream is answered as server-sent events alone: ask for alt=sse."
+            raise RequestRefused(400, "unsupported_parameter", message)
+        facts = {"model": scope["path_params"]["model"], "stream": is_stream}
+        return calls.understand_native(raw, headers, self._inbound, path, facts)
 
 
 class _Other:
