@@ -15,7 +15,7 @@ from understudy.rehearsal.bill import Bill, Charge
 from understudy.rehearsal.desk import VISIT, Desk, RehearsalSettings
 from understudy.services import providers
 from understudy.services.base import MARK
-from understudy.services.providers.rehearsal_base import PlayedProvider, Props, reading
+from understudy.services.providers.rehearsal_base import PlayedProvider, PlayedWire, Props, reading
 
 _LARGEST_BODY = 256 << 20  # bytes; OpenAI's limit of a batch file is 200 MB
 _HOST = "127.0.0.1"
@@ -105,8 +105,9 @@ def application(desk: Desk) -> web.Application:
     for name, part in providers.parts("rehearsal").items():
         provider: PlayedProvider = part.play(props)
         desk.providers[name] = provider
-        path = f"/{name}{provider.call_path}"
-        app.router.add_post(path, _online(desk, provider), name=f"{name}.call")
+        for wire in provider.wires():
+            handler = _online(desk, provider, wire)
+            app.router.add_post(f"/{name}{wire.path}", handler, name=f"{name}.{wire.name}")
         shelf.add_paths(app.router, provider)
         provider.add_to(app.router, f"/{name}")
 
@@ -122,14 +123,17 @@ async def _mark(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _online(
-    desk: Desk, provider: PlayedProvider
+    desk: Desk, provider: PlayedProvider, wire: PlayedWire
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         body = await request.read()
         with reading():
-            asked = provider.asked(json.loads(body), request.match_info.get("model"))
+            values = json.loads(body)
+            asked = wire.asked(values, request.match_info.get("model"))
         said = await desk.online(provider, request, asked)
-        reply = provider.reply(said, asked.model, request[VISIT].arrival.id)
-        return web.json_response(reply)
+        answer = wire.answer(said, asked.model, request[VISIT].arrival.id, values)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="text/event-stream")
+        return web.json_response(answer)
 
     return handle

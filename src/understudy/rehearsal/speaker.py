@@ -4,6 +4,7 @@ A model of the family openai speaks like `offline`, anthropic like `offline_leni
 `offline_strict`, with noise of its own (its name seeds it). Facts come from conf/service.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 
 from understudy import locations
 from understudy.config import Prices, Service
-from understudy.rehearsal import faults
+from understudy.rehearsal import faults, tools
 from understudy.services.base import Reply, Request, Usage
 from understudy.services.providers.offline.calls import Offline
 from understudy.services.providers.rehearsal_base import AskedCall, Said
@@ -59,10 +60,13 @@ class Speaker:
     def heard(self, asked: AskedCall) -> int:
         """Tokens of the prompt."""
         texts = [message["content"] for message in asked.messages]
-        return sum(self._count(text) + _TOKENS_PER_MESSAGE for text in texts)
+        known = self._count(json.dumps(asked.tools)) if asked.tools else 0
+        return known + sum(self._count(text) + _TOKENS_PER_MESSAGE for text in texts)
 
     def answer(self, asked: AskedCall, family: str, index: int) -> Reply:
         """The whole of the `index`-th answer to this prompt."""
+        if asked.messages[-1]["role"] == "tool":
+            return Reply(f"The tool says: {asked.messages[-1]['content']}", "stop", Usage())
         persona = self._persona(asked.model, self.facts(asked.model, family).family)
         return persona.answer(Request(asked.messages, index))
 
@@ -74,13 +78,18 @@ class Speaker:
         text, finish = reply.text, reply.finish
         if fault:
             text, finish = faults.spoil(fault, text, chosen)
+        call = None if fault else tools.due(asked)
+        if call is not None:
+            text, finish = json.dumps(call), "stop"
+        elif not fault:
+            text = tools.written(asked, text)
         spoken = self._encode(text)
         room, length = limit - reasoning, len(spoken.ids)
         if length > room:
             end = spoken.offsets[room - 1][1] if room else 0
-            text, finish, length = text[:end], "length", room
+            text, finish, length, call = text[:end], "length", room, None
         usage = Usage(heard, int(heard * self._cached), length + reasoning, reasoning)
-        return Said(text, finish, usage)
+        return Said("" if call else text, finish, usage, call)
 
     def _persona(self, model: str, family: str) -> Offline:
         if (model, family) not in self._personas:

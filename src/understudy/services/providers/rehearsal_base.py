@@ -16,6 +16,10 @@ from aiohttp import web
 
 from understudy.records import Message
 from understudy.services.base import Finish, Room, Usage
+from understudy.services.providers.openai import chat
+from understudy.services.providers.translation import CannotSay
+
+_PIECES = 4  # of the text of a stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,16 @@ class AskedCall:
     messages: tuple[Message, ...]
     limit: int | None = None  # output tokens, hidden reasoning included
     reasons: bool = False  # hidden reasoning was asked for
+    tools: tuple[dict[str, Any], ...] = ()  # functions: name, description, parameters
+    choice: str = "auto"  # none, required, or the name of a tool
+    schema: dict[str, Any] | None = None  # of the JSON that is wanted
+
+
+class SaidCall(NamedTuple):
+    """A tool that is called."""
+
+    name: str
+    arguments: dict[str, Any]
 
 
 class Said(NamedTuple):
@@ -34,6 +48,16 @@ class Said(NamedTuple):
     text: str
     finish: Finish
     usage: Usage
+    call: SaidCall | None = None
+
+
+class PlayedWire(NamedTuple):
+    """A path of a provider on which calls are answered and billed."""
+
+    path: str
+    name: str
+    asked: Callable[[dict[str, Any], str | None], AskedCall]
+    answer: Callable[[Said, str, str, dict[str, Any]], dict[str, Any] | bytes]  # model, id, body
 
 
 class CallRefused(Exception):
@@ -109,6 +133,21 @@ class PlayedProvider:
         """The API key in the headers."""
         raise NotImplementedError
 
+    def wires(self) -> list[PlayedWire]:
+        """The paths of calls."""
+        return [PlayedWire(self.call_path, "call", self.asked, self.answer)]
+
+    def answer(
+        self, said: Said, model: str, id_: str, body: dict[str, Any]
+    ) -> dict[str, Any] | bytes:
+        """An answer to a body as a whole, or the events of its stream."""
+        reply = self.reply(said, model, id_)
+        return self.events(reply, body) if body.get("stream") else reply
+
+    def events(self, reply: dict[str, Any], body: dict[str, Any]) -> bytes:
+        """The stream of an answer to a body."""
+        raise NotImplementedError
+
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
         """Read a call's body, inside `reading`; `model` is the one in the path."""
         raise NotImplementedError
@@ -152,16 +191,53 @@ def reading() -> Iterator[None]:
     """Refuse a body that is not as the protocol says."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except CannotSay as error:
+        raise CallRefused(400, "bad_request", str(error)) from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         message = f"The body cannot be read: {error!r}."
         raise CallRefused(400, "bad_request", message) from None
 
 
-def text_of(content: Any) -> str:
-    """The text of a message's content: a text, or a list of text parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if "text" in part)
+def asked_of(body: dict[str, Any], reasons: bool) -> AskedCall:
+    """What a chat completion asks for, inside `reading`."""
+    tools = [tool["function"] for tool in body.get("tools") or () if tool["type"] == "function"]
+    choice = body.get("tool_choice") or "auto"
+    form = body.get("response_format") or {"type": "text"}
+    schema = None if form["type"] == "text" else {"type": "object"}
+    if form["type"] == "json_schema":
+        schema = form["json_schema"]["schema"]
+    return AskedCall(
+        body["model"],
+        tuple(map(_spoken, body["messages"])),
+        next((body[name] for name in chat.LIMITS if body.get(name) is not None), None),
+        reasons,
+        tuple(tools),
+        choice if isinstance(choice, str) else choice["function"]["name"],
+        schema,
+    )
+
+
+def _spoken(turn: dict[str, Any]) -> Message:
+    """A turn as text alone: calls of tools are read like what is said."""
+    content = turn.get("content") or ""
+    if not isinstance(content, str):
+        content = "".join(part["text"] for part in content if "text" in part)
+    for call in turn.get("tool_calls") or ():
+        content += f"{call['function']['name']} {call['function']['arguments']}"
+    role = "system" if turn["role"] == "developer" else turn["role"]
+    return {"role": role, "content": content}
+
+
+def pieces(text: str) -> list[str]:
+    """A text in the parts of a stream."""
+    step = max(1, -(-len(text) // _PIECES))
+    return [text[at : at + step] for at in range(0, len(text), step)]
+
+
+def sse(values: dict[str, Any], name: str = "") -> bytes:
+    """An event of a stream."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {json.dumps(values)}\n\n".encode()
 
 
 def limits_in(room: Room | None) -> Iterator[tuple[str, str, str, float]]:

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from understudy.services.base import Room
+from understudy.services.providers.anthropic import inbound
 from understudy.services.providers.rehearsal_base import (
     AskedCall,
     BatchItem,
@@ -16,10 +17,12 @@ from understudy.services.providers.rehearsal_base import (
     PlayedBatch,
     PlayedProvider,
     Said,
+    asked_of,
     broken,
     json_lines,
     limits_in,
-    text_of,
+    pieces,
+    sse,
 )
 
 _ERRORS = {
@@ -48,13 +51,9 @@ class PlayedAnthropic(PlayedProvider):
         return request.headers.get("x-api-key") or bearer or None
 
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
-        system = (
-            [{"role": "system", "content": text_of(body["system"])}] if "system" in body else []
-        )
-        spoken = [{"role": m["role"], "content": text_of(m["content"])} for m in body["messages"]]
         thinking = body.get("thinking", {}).get("type", "disabled")
-        messages = (*system, *spoken)
-        return AskedCall(body["model"], messages, int(body["max_tokens"]), thinking != "disabled")
+        limit = {"max_tokens": int(body["max_tokens"])}
+        return asked_of(inbound.chat_request(body) | limit, thinking != "disabled")
 
     def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
         stops = {"length": "max_tokens", "refusal": "refusal", "blocked": "refusal"}
@@ -62,13 +61,20 @@ class PlayedAnthropic(PlayedProvider):
         category = "general_harms" if said.finish == "blocked" else None
         details = {"type": "refusal", "category": category, "explanation": None}
         usage = said.usage
+        content: list[dict[str, Any]] = [{"type": "text", "text": said.text}] if said.text else []
+        if said.call is not None:
+            name, arguments = said.call
+            content.append(
+                {"type": "tool_use", "id": f"toolu_{id_}", "name": name, "input": arguments}
+            )
+        stop = "tool_use" if said.call else stops.get(said.finish, "end_turn")
         return {
             "id": f"msg_{id_}",
             "type": "message",
             "role": "assistant",
             "model": model,
-            "content": [{"type": "text", "text": said.text}] if said.text else [],
-            "stop_reason": stops.get(said.finish, "end_turn"),
+            "content": content,
+            "stop_reason": stop,
             "stop_sequence": None,
             "stop_details": details if is_stopped else None,
             "usage": {
@@ -79,6 +85,29 @@ class PlayedAnthropic(PlayedProvider):
                 "output_tokens_details": {"thinking_tokens": usage.reasoning},
             },
         }
+
+    def events(self, reply: dict[str, Any], body: dict[str, Any]) -> bytes:
+        ends = ("stop_reason", "stop_sequence", "stop_details")
+        begun = reply | {"content": [], "usage": reply["usage"] | {"output_tokens": 1}}
+        told: list[dict[str, Any]] = [
+            {"type": "message_start", "message": begun | dict.fromkeys(ends)}
+        ]
+        for index, block in enumerate(reply["content"]):
+            is_text = block["type"] == "text"
+            empty: dict[str, Any] = {"text": ""} if is_text else {"input": {}}
+            told.append(
+                {"type": "content_block_start", "index": index, "content_block": block | empty}
+            )
+            for piece in pieces(block["text"] if is_text else json.dumps(block["input"])):
+                delta = {"type": "text_delta", "text": piece}
+                if not is_text:
+                    delta = {"type": "input_json_delta", "partial_json": piece}
+                told.append({"type": "content_block_delta", "index": index, "delta": delta})
+            told.append({"type": "content_block_stop", "index": index})
+        stop = {name: reply[name] for name in ends}
+        told.append({"type": "message_delta", "delta": stop, "usage": reply["usage"]})
+        told.append({"type": "message_stop"})
+        return b"".join(sse(event, event["type"]) for event in told)
 
     def error(self, refused: CallRefused, id_: str) -> tuple[int, dict[str, Any]]:
         status, kind = _ERRORS.get(refused.kind, (refused.status, "invalid_request_error"))

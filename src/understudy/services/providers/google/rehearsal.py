@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from understudy.services.providers.google import inbound
 from understudy.services.providers.rehearsal_base import (
     AskedCall,
     BatchItem,
@@ -13,8 +14,11 @@ from understudy.services.providers.rehearsal_base import (
     ItemResult,
     PlayedBatch,
     PlayedProvider,
+    PlayedWire,
     Said,
-    text_of,
+    asked_of,
+    pieces,
+    sse,
 )
 
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND"}
@@ -25,7 +29,7 @@ _INLINE_LIMIT = 20 << 20  # bytes of an inline batch
 
 
 class PlayedGoogle(PlayedProvider):
-    """POST /v1/models/MODEL:generateContent and :batchGenerateContent, GET /v1/batches.
+    """POST /v1/models/MODEL:generateContent, its stream, and batches.
 
     The headers say nothing of limits, and the request's id is in the body.
     """
@@ -43,19 +47,32 @@ class PlayedGoogle(PlayedProvider):
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
         if model is None:
             model = str(body["model"]).removeprefix("models/")
-        system = body.get("systemInstruction")
-        messages = [{"role": "system", "content": text_of(system["parts"])}] if system else []
-        roles = {"model": "assistant"}
-        for content in body["contents"]:
-            role = content.get("role", "user")
-            text = text_of(content["parts"])
-            messages.append({"role": roles.get(role, role), "content": text})
         config = body.get("generationConfig") or {}
         thinking = config.get("thinkingConfig") or {}
         # The SDK writes these in snake case, and the real server takes both.
         budgets = ("thinkingBudget", "thinking_budget", "thinkingLevel", "thinking_level")
         reasons = any(map(thinking.get, budgets))
-        return AskedCall(model, tuple(messages), config.get("maxOutputTokens"), reasons)
+        return asked_of(inbound.chat_request(body | {"model": model}), reasons)
+
+    def wires(self) -> list[PlayedWire]:
+        path = self.call_path.replace(":generateContent", ":streamGenerateContent")
+        return [*super().wires(), PlayedWire(path, "stream", self.asked, self._streamed)]
+
+    def _streamed(self, said: Said, model: str, id_: str, body: dict[str, Any]) -> bytes:
+        """The parts of an answer; the reason and the tokens come with the last."""
+        reply = self.reply(said, model, id_)
+        if not said.text or "candidates" not in reply:
+            return sse(reply)
+        (candidate,) = reply["candidates"]
+        head = {name: reply[name] for name in ("modelVersion", "responseId")}
+        *first, last = pieces(said.text)
+        told = []
+        for piece in first:
+            content = {"role": "model", "parts": [{"text": piece}]}
+            told.append(head | {"candidates": [{"content": content, "index": 0}]})
+        content = {"role": "model", "parts": [{"text": last}, *candidate["content"]["parts"][1:]]}
+        told.append(reply | {"candidates": [candidate | {"content": content}]})
+        return b"".join(map(sse, told))
 
     def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
         usage = said.usage
@@ -71,8 +88,11 @@ class PlayedGoogle(PlayedProvider):
         if said.finish == "blocked":
             return wrapped | {"promptFeedback": {"blockReason": "SAFETY"}}
         content: dict[str, Any] = {"role": "model"}
-        if said.text:
-            content["parts"] = [{"text": said.text}]
+        if said.text or said.call:
+            content["parts"] = [{"text": said.text}] if said.text else []
+        if said.call is not None:
+            name, arguments = said.call
+            content["parts"].append({"functionCall": {"name": name, "args": arguments}})
         finish = "MAX_TOKENS" if said.finish == "length" else "STOP"
         return wrapped | {"candidates": [{"content": content, "finishReason": finish, "index": 0}]}
 

@@ -1,12 +1,17 @@
-"""OpenAI as the rehearsal plays it: chat completions, files and batches."""
+"""OpenAI as the rehearsal plays it: chats, responses, completions, embeddings, files, batches."""
 
+import base64
+import hashlib
 import json
 import time
+from array import array
 from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from understudy.services.base import Room
+from understudy.records import Message
+from understudy.services.base import Room, Usage
+from understudy.services.providers.openai import chat, completions, responses
 from understudy.services.providers.rehearsal_base import (
     AskedCall,
     BatchItem,
@@ -14,12 +19,15 @@ from understudy.services.providers.rehearsal_base import (
     ItemResult,
     PlayedBatch,
     PlayedProvider,
+    PlayedWire,
     Said,
+    asked_of,
     broken,
     json_lines,
     limits_in,
-    text_of,
+    pieces,
 )
+from understudy.services.providers.translation import AnswerStream
 
 _CODES = {
     "too_many": ("rate_limit_error", "rate_limit_exceeded"),
@@ -32,10 +40,11 @@ _CODES = {
 }  # kind → (type, code)
 _BATCHED_PATH = "/v1/chat/completions"
 _DAY_S = 86_400
+_DIMENSIONS = 16
 
 
 class PlayedOpenAI(PlayedProvider):
-    """POST /v1/chat/completions, /v1/files and /v1/batches; also vLLM's and Ollama's protocol."""
+    """POST /v1/chat/completions, /v1/responses and so on; also vLLM's and Ollama's protocol."""
 
     name = "openai"
     call_path = "/v1/chat/completions"
@@ -48,23 +57,94 @@ class PlayedOpenAI(PlayedProvider):
         return key if scheme.lower() == "bearer" and key else None
 
     def asked(self, body: dict[str, Any], model: str | None) -> AskedCall:
-        roles = {"developer": "system"}
-        messages = tuple(
-            {"role": roles.get(m["role"], m["role"]), "content": text_of(m["content"])}
-            for m in body["messages"]
-        )
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
         effort = body.get("reasoning_effort")
-        return AskedCall(body["model"], messages, limit, effort not in (None, "none", "minimal"))
+        return asked_of(body, effort not in (None, "none", "minimal"))
+
+    def wires(self) -> list[PlayedWire]:
+        return [
+            *super().wires(),
+            PlayedWire("/v1/responses", "responses", self._continued, self._response),
+            PlayedWire("/v1/completions", "completions", self._prompted, self._completion),
+            PlayedWire("/v1/embeddings", "embeddings", _to_embed, _embeddings),
+        ]
+
+    def _continued(self, body: dict[str, Any], model: str | None) -> AskedCall:
+        return self.asked(responses.chat_request(self._with_stored(body)), model)
+
+    def _with_stored(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request with the turns that it continues."""
+        before = body.get("previous_response_id")
+        if before is None:
+            return body
+        if before not in self._responses:
+            message = f"Previous response with id '{before}' not found."
+            raise CallRefused(400, "bad_request", message)
+        turns, given = self._responses[before][0], body["input"]
+        new = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        return body | {"previous_response_id": None, "input": [*turns, *new]}
+
+    def _response(
+        self, said: Said, model: str, id_: str, body: dict[str, Any]
+    ) -> dict[str, Any] | bytes:
+        """A response or its events; it is kept, unless `store` is false."""
+        reply = self.reply(said, model, id_)
+        made: dict[str, Any] = json.loads(responses.answer(200, chat.dumps(reply), body, id_)[1])
+        if body.get("store") is not False:
+            given = self._with_stored(body)["input"]
+            turns = [{"role": "user", "content": given}] if isinstance(given, str) else given
+            made["store"] = True
+            self._responses[made["id"]] = ([*turns, *made["output"]], made)
+        return self._translated(reply, body, responses.events(body, id_)) or made
+
+    def _prompted(self, body: dict[str, Any], model: str | None) -> AskedCall:
+        return self.asked(completions.chat_request(body), model)
+
+    def _completion(
+        self, said: Said, model: str, id_: str, body: dict[str, Any]
+    ) -> dict[str, Any] | bytes:
+        reply = self.reply(said, model, id_)
+        made: dict[str, Any] = json.loads(completions.answer(200, chat.dumps(reply), body, id_)[1])
+        return self._translated(reply, body, completions.events(body, id_)) or made
+
+    def _translated(
+        self, reply: dict[str, Any], body: dict[str, Any], events: AnswerStream
+    ) -> bytes:
+        """The stream of an answer in another protocol; empty where none is wanted."""
+        if not body.get("stream"):
+            return b""
+        asking = body | {"stream_options": {"include_usage": True}}
+        return events.feed(self.events(reply, asking)) + events.end()
+
+    def events(self, reply: dict[str, Any], body: dict[str, Any]) -> bytes:
+        chunks = chat.Chunks(body, reply["id"])
+        chunks.model = reply["model"]
+        (choice,), used = reply["choices"], chat.counted(reply["usage"])
+        message, made = choice["message"], chunks.delta(role="assistant", content="")
+        for name in ("content", "refusal"):
+            for piece in pieces(message[name] or ""):
+                made += chunks.delta(None, **{name: piece})
+        for index, call in enumerate(message.get("tool_calls") or ()):
+            function = call["function"]
+            begun = {"index": index} | call | {"function": function | {"arguments": ""}}
+            made += chunks.delta(tool_calls=[begun])
+            for piece in pieces(function["arguments"]):
+                made += chunks.delta(
+                    tool_calls=[{"index": index, "function": {"arguments": piece}}]
+                )
+        return made + chunks.delta(choice["finish_reason"]) + chunks.end(used or Usage())
 
     def reply(self, said: Said, model: str, id_: str) -> dict[str, Any]:
         is_refusal = said.finish == "refusal"
-        message = {
+        message: dict[str, Any] = {
             "role": "assistant",
-            "content": None if is_refusal else said.text,
+            "content": None if is_refusal or said.call else said.text,
             "refusal": said.text if is_refusal else None,
         }
+        if said.call is not None:
+            arguments = json.dumps(said.call.arguments)
+            message["tool_calls"] = [chat.tool_call(f"call_{id_}", said.call.name, arguments)]
         finish = {"length": "length", "blocked": "content_filter"}.get(said.finish, "stop")
+        finish = "tool_calls" if said.call else finish
         usage = said.usage
         return {
             "id": f"chatcmpl-{id_}",
@@ -74,13 +154,7 @@ class PlayedOpenAI(PlayedProvider):
             "choices": [
                 {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             ],
-            "usage": {
-                "prompt_tokens": usage.input,
-                "completion_tokens": usage.output,
-                "total_tokens": usage.input + usage.output,
-                "prompt_tokens_details": {"cached_tokens": usage.cached},
-                "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-            },
+            "usage": chat.counts(usage),
         }
 
     def error(self, refused: CallRefused, id_: str) -> tuple[int, dict[str, Any]]:
@@ -143,10 +217,12 @@ class PlayedOpenAI(PlayedProvider):
     def add_to(self, router: web.UrlDispatcher, root: str) -> None:
         """Serve files, and the list of models."""
         self._files: dict[str, tuple[dict[str, Any], bytes]] = {}
+        self._responses: dict[str, tuple[list[Any], dict[str, Any]]] = {}  # turns, and the last
         for path, name, handler in (
             ("files/{id}", "file", self._file),
             ("files/{id}/content", "content", self._content),
             ("models", "models", self._models),
+            ("responses/{id}", "response", self._stored_response),
         ):
             router.add_get(f"{root}/v1/{path}", handler, name=f"{self.name}.{name}")
         router.add_post(f"{root}/v1/files", self._upload, name=f"{self.name}.upload")
@@ -164,6 +240,12 @@ class PlayedOpenAI(PlayedProvider):
 
     async def _file(self, request: web.Request) -> web.Response:
         return web.json_response(self._stored(request.match_info["id"])[0])
+
+    async def _stored_response(self, request: web.Request) -> web.Response:
+        id_ = request.match_info["id"]
+        if id_ not in self._responses:
+            raise CallRefused(404, "no_path", f"Response with id '{id_}' not found.")
+        return web.json_response(self._responses[id_][1])
 
     async def _content(self, request: web.Request) -> web.Response:
         body = self._stored(request.match_info["id"])[1]
@@ -209,6 +291,26 @@ class PlayedOpenAI(PlayedProvider):
 
 
 play = PlayedOpenAI
+
+
+def _to_embed(body: dict[str, Any], model: str | None) -> AskedCall:
+    given = body["input"]
+    texts = [given] if isinstance(given, str) else given
+    messages: list[Message] = [{"role": "user", "content": str(text)} for text in texts]
+    return AskedCall(body["model"], tuple(messages), limit=0)
+
+
+def _embeddings(said: Said, model: str, id_: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Vectors that depend on the text alone."""
+    data = []
+    for index, turn in enumerate(_to_embed(body, None).messages):
+        digest = hashlib.sha256(turn["content"].encode("utf-8", "replace")).digest()
+        vector = array("f", (byte / 255 - 0.5 for byte in digest[:_DIMENSIONS]))
+        is_packed = body.get("encoding_format") == "base64"
+        shown = base64.b64encode(vector.tobytes()).decode() if is_packed else vector.tolist()
+        data.append({"object": "embedding", "index": index, "embedding": shown})
+    usage = {"prompt_tokens": said.usage.input, "total_tokens": said.usage.input}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 def _duration(seconds: float) -> str:
