@@ -195,6 +195,17 @@ def test_errors_and_broken_streams_are_google_s(tmp_path: Path) -> None:
         assert CLIENT.post(path, json=body).json()["error"]["status"] == "INVALID_ARGUMENT"
 
 
+def test_half_a_call_of_a_tool_is_none() -> None:
+    function = {"name": "look", "arguments": '{"x'}
+    delta = {"tool_calls": [{"index": 0, "id": "t", "function": function}]}
+    for reason, wanted in (("length", "MAX_TOKENS"), ("tool_calls", "MALFORMED_FUNCTION_CALL")):
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        stream = inbound.events({}, "1")
+        stream.feed(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        (candidate,) = json.loads(stream.end()[5:])["candidates"]
+        assert (candidate["finishReason"], candidate["content"]["parts"]) == (wanted, [])
+
+
 PARTS = (
     {"candidates": [{"content": {"role": "model", "parts": [{"text": "It "}]}, "index": 0}]},
     {"candidates": [{"content": {"role": "model", "parts": [{"text": "is"}]},

@@ -12,6 +12,8 @@ from google.genai import types
 from pydantic import TypeAdapter
 
 from support.gateways import CLIENT, Running, gateway
+from support.served_models import process
+from understudy import locations
 from understudy.config import Service
 from understudy.rehearsal.server import RehearsalServer
 from understudy.rehearsal.speaker import read_services
@@ -94,19 +96,21 @@ def test_the_ledger_of_two_hundred_mixed_calls_is_the_bill_to_the_microdollar(
     assert calls >= 200
 
 
-def asked_by_all(running: Running, model: str) -> list[str]:
+def asked_by_all(running: Running, model: str, limit: int = 400) -> list[str]:
     """What each official client is answered, whole and streamed, on every wire that it has."""
     heard: list[str] = []
     turns: Any = TURNS
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key="x", max_retries=0) as sdk:
-        more: Any = {"model": model, "max_tokens": 400}
+        more: Any = {"model": model, "max_tokens": limit}
         chat = sdk.chat.completions
         heard.append(chat.create(messages=turns, **more).choices[0].message.content or "")
-        with chat.stream(messages=turns, **more) as chats:
-            heard.append(chats.get_final_completion().choices[0].message.content or "")
-        heard.append(sdk.responses.create(model=model, input=ASK).output_text)
-        with sdk.responses.stream(model=model, input=ASK) as responses:
-            heard.append(responses.get_final_response().output_text)
+        chats = chat.create(messages=turns, stream=True, **more)
+        heard.append("".join(part.choices[0].delta.content or "" for part in chats))
+        given: Any = {"model": model, "input": ASK, "max_output_tokens": limit}
+        heard.append(sdk.responses.create(**given).output_text)
+        *_, ended = sdk.responses.create(stream=True, **given)
+        assert ended.type in ("response.completed", "response.incomplete")
+        heard.append(ended.response.output_text)
         heard.append(sdk.completions.create(prompt=ASK, **more).choices[0].text)
         parts = sdk.completions.create(prompt=ASK, stream=True, **more)
         heard.append("".join(part.choices[0].text for part in parts if part.choices))
@@ -117,7 +121,7 @@ def asked_by_all(running: Running, model: str) -> list[str]:
             heard.append("".join(messages.text_stream))
     options: Any = {"base_url": running.url, "retry_options": {"attempts": 1}}
     client = genai.Client(api_key="x", http_options=options)
-    config = types.GenerateContentConfig(max_output_tokens=400)
+    config = types.GenerateContentConfig(max_output_tokens=limit)
     said = client.models.generate_content(model=model, contents=ASK, config=config)
     heard.append(said.text or "")
     stream = client.models.generate_content_stream(model=model, contents=ASK, config=config)
@@ -154,3 +158,18 @@ def test_every_official_client_works_before_a_local_model(
         assert heard[0]
         assert {charge.model for charge in star.log} == {"small"}
         assert json.dumps(star.bill().requests).count("openai") == 1
+
+
+@pytest.mark.slow
+def test_every_official_client_works_before_our_own_server(tmp_path: Path) -> None:
+    tiny = str(locations.PACKAGE / "models" / "tiny")
+    with process(tiny, "--port", "0") as (_, url):
+        settings: Any = {"mode": "local", "local": f"{url}/v1"}
+        with gateway(tmp_path, of=known("gpt_4o"), key="rehearsal", **settings) as running:
+            heard = asked_by_all(running, "any", limit=8)
+            lines = running.lines("requests")
+        assert len(heard) == len(lines) == 10
+        assert {(line["status"], line["by"], line["is_broken"]) for line in lines} == {
+            (200, "local", False)
+        }
+        assert all(line.get("output", 8) <= 8 for line in lines)

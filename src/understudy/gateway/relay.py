@@ -5,6 +5,8 @@ It is in the log before the client has its last byte.
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from understudy.gateway import spend
@@ -13,7 +15,7 @@ from understudy.gateway.control import Who, choose
 from understudy.gateway.shadow import Shadows
 from understudy.gateway.spend import CallCost, Reservation
 from understudy.gateway.state import GatewayState
-from understudy.gateway.upstream import Lost, Opened, Target, is_failure, without_keys
+from understudy.gateway.upstream import ODD, Lost, Opened, Target, is_failure, without_keys
 from understudy.services.base import Usage
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import AnswerWire, TranslatedStream
@@ -175,7 +177,7 @@ class Relay:
                         self._write(opened.status, content, True, opened if is_whole else None)
                     shown = whole + newline if hider is None else hider.feed(whole + newline)
                     if native is not None and not opened.is_native:
-                        shown = native.feed(shown)
+                        shown = _made(native.feed, shown)
                     if shown:
                         part = {"type": "http.response.body", "body": shown}
                         await self._send(part | {"more_body": True})
@@ -184,7 +186,7 @@ class Relay:
                 except StopAsyncIteration:
                     last = held
                     if native is not None and not opened.is_native:
-                        last = native.feed(held + b"\n") + native.end()
+                        last = _made(native.feed, held + b"\n") + _made(native.end)
                     break
                 held += parts[-1]
             if is_whole and not wire.has_ended(b"".join(parts)):
@@ -317,7 +319,9 @@ class Relay:
 
     def _as_chat(self, content: bytes, is_stream: bool) -> bytes | None:
         native = self._call.native
-        return None if native is None else native.inbound.as_chat(content, is_stream)
+        with suppress(*ODD):
+            return None if native is None else native.inbound.as_chat(content, is_stream)
+        return None
 
     def _keep(
         self, about: dict[str, Any], content: bytes, is_stream: bool, is_native: bool
@@ -338,6 +342,14 @@ class Relay:
         whole = head + b',"request":' + request + b',"response":' + response + b"}"
         log = self._state.local_pairs if about["by"] == "local" else self._state.pairs
         self._state.write(log, whole, self._call.headers)
+
+
+def _made(say: Callable[..., bytes], *lines: bytes) -> bytes:
+    """Return what a client gets for lines of a stream; raises Lost where those are odd."""
+    try:
+        return say(*lines)
+    except ODD:
+        raise Lost("unreadable answer", may_be_billed=True) from None
 
 
 def _one_line(content: bytes) -> bytes | None:

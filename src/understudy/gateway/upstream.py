@@ -46,7 +46,7 @@ _DECLINED = (400, 422)
 _NO_PATH = (404, 405, 501)
 _MAY_LACK_PATHS = ("openai_compatible",)
 _BUSY = (408, 409, 425, 429)
-_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # in values of others
+ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # in values of others
 
 
 class Lost(Exception):
@@ -147,7 +147,7 @@ class Upstream:
                 ) as response,
             ):
                 model = (await response.json(content_type=None))["data"][0]["id"]
-        except (aiohttp.ClientError, OSError, TimeoutError, *_ODD):
+        except (aiohttp.ClientError, OSError, TimeoutError, *ODD):
             return None
         return model if isinstance(model, str) else None
 
@@ -240,7 +240,7 @@ class Upstream:
                 path = maker.path(call.body, service)
             except CannotSay as error:
                 raise RequestRefused(400, error.code, str(error)) from None
-            except _ODD as error:
+            except ODD as error:
                 message = f"The request cannot be passed on to {service.name}: {error!r}."
                 raise RequestRefused(400, "invalid_request", message[:300]) from None
             body = {name: value for name, value in body.items() if name not in declined}
@@ -308,7 +308,7 @@ class Upstream:
                 values = json.loads(body)
                 is_good = status < 300
                 said = maker.response(values, call.id) if is_good else maker.error(values, status)
-            except _ODD:
+            except ODD:
                 raise Lost("unreadable answer", may_be_billed=status < 300) from None
             body = chat.dumps(said)
         return Opened(status, headers, body, None, response)
@@ -456,7 +456,7 @@ async def _parts(
         raise Lost("connection lost", may_be_billed=True) from None
     except BrokenOff as error:
         raise Lost(str(error), may_be_billed=True, said=error.said) from None
-    except _ODD:
+    except ODD:
         raise Lost("unreadable answer", may_be_billed=True) from None
 
 

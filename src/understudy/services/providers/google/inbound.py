@@ -222,11 +222,9 @@ def _answer(values: dict[str, Any], call_id: str) -> dict[str, Any]:
         message = choice["message"]
         text = chat.text(message.get("content")) or message.get("refusal")
         parts: list[dict[str, Any]] = [{"text": text}] if text else []
-        parts += [
-            _called(call["id"], call["function"]["name"], call["function"].get("arguments"))
-            for call in message.get("tool_calls") or ()
-        ]
-        stop = _STOPS.get(choice.get("finish_reason") or "", "STOP")
+        calls = [call["function"] | {"id": call["id"]} for call in message.get("tool_calls") or ()]
+        made, stop = _ended(calls, choice.get("finish_reason"))
+        parts += made
         candidates.append(_candidate(parts, choice.get("index", 0)) | {"finishReason": stop})
     used = chat.counted(values.get("usage") or {})
     head = {"candidates": candidates, "usageMetadata": counts(used or Usage())}
@@ -248,8 +246,17 @@ def _candidate(parts: list[dict[str, Any]], index: int = 0) -> dict[str, Any]:
     return {"content": {"role": "model", "parts": parts}, "index": index}
 
 
-def _called(id_: str, name: str, arguments: str | None) -> dict[str, Any]:
-    return {"functionCall": {"id": id_, "name": name, "args": json.loads(arguments or "{}")}}
+def _ended(calls: list[dict[str, Any]], reason: Any) -> tuple[list[dict[str, Any]], str]:
+    """Return the parts of calls and why the answer ended; half a call is none."""
+    stop = _STOPS.get(str(reason), "STOP")
+    try:
+        args = [json.loads(one.get("arguments") or "{}") for one in calls]
+    except ValueError:
+        return [], "MALFORMED_FUNCTION_CALL" if stop == "STOP" else stop
+    named = [{"id": one["id"], "name": one["name"]} for one in calls]
+    return [
+        {"functionCall": call | {"args": each}} for call, each in zip(named, args, strict=True)
+    ], stop
 
 
 class GeminiEvents:
@@ -257,9 +264,9 @@ class GeminiEvents:
 
     def __init__(self, call_id: str) -> None:
         self._events, self._id, self._model = Events(), call_id, ""
-        self._calls: list[dict[str, str]] = []
+        self._calls: list[dict[str, Any]] = []
         self._has_begun = False
-        self._stop = "STOP"
+        self._reason: str | None = None
         self._usage: Usage | None = None
 
     def feed(self, part: bytes) -> bytes:
@@ -270,8 +277,8 @@ class GeminiEvents:
         """Return what ends the answer: the calls of tools, the reason and the tokens."""
         if not self._has_begun:
             return b""
-        parts = [_called(call["id"], call["name"], call["arguments"]) for call in self._calls]
-        last = _candidate(parts) | {"finishReason": self._stop}
+        parts, stop = _ended(self._calls, self._reason)
+        last = _candidate(parts) | {"finishReason": stop}
         return self._event(last, usageMetadata=counts(self._usage or Usage()))
 
     def broken(self, message: str) -> bytes:
@@ -296,8 +303,7 @@ class GeminiEvents:
                     name = function.get("name") or ""
                     self._calls.append({"id": call["id"], "name": name, "arguments": ""})
                 self._calls[-1]["arguments"] += function.get("arguments") or ""
-            if reason := choice.get("finish_reason"):
-                self._stop = _STOPS.get(reason, "STOP")
+            self._reason = choice.get("finish_reason") or self._reason
         return made
 
     def _event(self, candidate: dict[str, Any], **more: Any) -> bytes:
