@@ -22,6 +22,7 @@ PARTS = {
     "gateway": (("gateway",), ()),
     "routing": (("route",), ("experiment/routing",)),
     "judges": (("judges",), ()),
+    "labelling": (("label",), ()),
 }
 LOOP = (  # two rounds of a ladder on the playground, a fine-tuning and a teacher among them
     *("run", "task=classification", "coverage.rows=24", "coverage.split.test=4"),

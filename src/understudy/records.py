@@ -145,6 +145,24 @@ class Verdict(Row):
     n_repeats: int | None = None  # of an imported average
 
 
+@dataclass(frozen=True, slots=True)
+class HumanLabel(Row):
+    """What one human said of one answer; `score` is null unless `status` is "scored"."""
+
+    KEY = ("prompt_id", "generator", "k", "rater", "metric")
+
+    prompt_id: str
+    generator: str
+    k: int
+    rater: str
+    rubric: str
+    metric: str  # "precision"
+    scale: str  # "1-5"
+    score: float | None
+    weight: float | None  # 1 / (probability of being drawn); null where nobody knows it
+    status: str  # "scored", or why not
+
+
 # Made once, since json.dumps makes one at every call.
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 

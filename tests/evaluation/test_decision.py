@@ -8,7 +8,7 @@ import pytest
 from scipy import special, stats
 
 from support.evaluations import verdict
-from understudy.evaluation import decision, looks
+from understudy.evaluation import decision, looks, relations
 from understudy.evaluation.decision import Decision, Pairs, decide, pair
 from understudy.evaluation.scores import METRICS
 from understudy.evaluation.statistics import intervals
@@ -118,12 +118,12 @@ def test_a_judge_that_finds_the_contrary_is_named() -> None:
 
 def test_judges_of_the_teachers_or_the_services_family_are_named() -> None:
     judges = {"gpt": "openai", "claude": "anthropic", "mystery": "unknown"}
-    found = decision.family_warnings(judges, ("sonnet", "anthropic"), ("gpt_4o", "openai"))
+    found = relations.family_warnings(judges, ("sonnet", "anthropic"), ("gpt_4o", "openai"))
     assert [one.split(":")[0] for one in found] == [
         "judge gpt is of the family openai, as is the service gpt_4o",
         "judge claude is of the family anthropic, as is the teacher sonnet",
     ]
-    assert decision.family_warnings(judges, None, ("x", "unknown")) == []
+    assert relations.family_warnings(judges, None, ("x", "unknown")) == []
 
 
 def test_pairs_are_means_over_samples_repeats_and_judges() -> None:

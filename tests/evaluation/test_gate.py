@@ -25,6 +25,7 @@ PAPER = GateConfig(
     icc=0.5,
     p95_s=None,
     refusals=None,
+    floor=None,
     rent_usd=None,
 )
 

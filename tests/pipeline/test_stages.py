@@ -61,6 +61,7 @@ MACHINE = {
     "trainer.checkpoint_minutes",
     *("inference.python", "inference.system"),  # the latter counts by content
     *("gate.sd", "gate.icc", "gate.p95_s", "gate.refusals", "gate.rent_usd"),  # of plan and decide
+    "gate.floor",
     *(
         f"{role}.{leaf}"
         for role in ("synthesis.service", "judges.offline", "baseline.service")

@@ -74,6 +74,8 @@ def _decide_run(run_json: Path, asked: "Asked") -> int:
         return 1
     look = deciding.decide(run, asked)
     show(look.decision)
+    for line in look.human_lines:
+        print(line)
     for line in look.serving.lines:
         print(line)
     if (run.path.parent / "report.html").is_file():  # its first lines are the decision
@@ -99,6 +101,7 @@ def show(decided: "Decision") -> None:
     from understudy.evaluation import looks
     from understudy.evaluation.decision import POWER
     from understudy.evaluation.statistics.intervals import Interval
+    from understudy.evaluation.statistics.prediction_powered import FORMS as LABELLED
 
     def said(found: Interval) -> str:
         if found.mean is None:
@@ -117,7 +120,8 @@ def show(decided: "Decision") -> None:
     unequal = decided.worth is not None and decided.worth < 0.95 * clusters
     worth = f" (worth {decided.worth:.1f} of equal size)" if unequal else ""
     held = f"{decided.prompts} prompts ({decided.missing} missing)"
-    print(f"{clusters} clusters{worth} hold {held}, {spent}")
+    hold = "are labelled of" if decided.difference.form in LABELLED else "hold"
+    print(f"{clusters} clusters{worth} {hold} {held}, {spent}")
     print(f"{decided.metric}: {said(decided.difference)}, {decided.difference.form}")
     if decided.missing_scores:
         least = (
@@ -126,7 +130,9 @@ def show(decided: "Decision") -> None:
             else f"at least {decided.worst_low:+.2f}"
         )
         print(f"with the {decided.missing_scores} missing scores at their worst: {least}")
-    if decided.panel == "fixed":
+    if decided.difference.form in LABELLED:
+        print("the level holds for these raters' scale, whatever the judges' bias")
+    elif decided.panel == "fixed":
         print("the level holds for this panel of judges; --judges random: for judges like these")
     else:
         print("the level holds for judges of whom these are a random sample")

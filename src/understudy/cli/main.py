@@ -18,6 +18,7 @@ from understudy.cli import (
     inject,
     journal,
     judges,
+    label,
     plan,
     prefetch,
     preview,
@@ -43,7 +44,7 @@ _EXAMPLES = """examples:
 """
 VERBS = (
     *(run, config, init, status, collect, plan, preview, prefetch, decide, route),
-    *(judges, export, serve, gateway, rehearse, journal, inject, data, cluster),
+    *(judges, label, export, serve, gateway, rehearse, journal, inject, data, cluster),
 )
 
 

@@ -133,6 +133,7 @@ class GateConfig:
     icc: Share = machine()  # within clusters: what a plan assumes
     p95_s: PositiveFloat | None = machine()  # second criteria of `decide`, of the local model:
     refusals: Share | None = machine()  # seconds at most, and the share of answers at most
+    floor: Share | None = machine()  # of agreement with humans, where there are labels
     rent_usd: PositiveFloat | None = machine()  # per hour of the machine that would serve it
 
 

@@ -42,6 +42,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from understudy.evaluation.calibration import Vouching, calibrated
 from understudy.evaluation.scores import METRICS, Metric, pool, scored
 from understudy.evaluation.statistics.design import smallest_loss
 from understudy.evaluation.statistics.few import FEW, effective
@@ -85,6 +86,7 @@ class Pairs:
     repeats: float | None  # verdicts per answer
     missing: int = 0  # scores of (prompt, sample, judge, side)
     incomplete: int = 0  # prompts that lack one of them
+    humans: Vouching | None = None  # labels, which then decide
 
 
 def pair(
@@ -282,7 +284,7 @@ def decide(
     word, reason = _word(panel, worst, margin, deciding, second)
     n = len(deciding.panel)
     # More prompts or verdicts do not make more judges.
-    is_short = word == "INCONCLUSIVE" and judges == "fixed"
+    is_short = word == "INCONCLUSIVE" and judges == "fixed" and deciding.humans is None
     of_judges = {judge: limits(found) for judge, found in deciding.judges.items()}
     return Decision(
         decision=word,
@@ -348,6 +350,12 @@ def _criteria(
     """The limits of the panel, the same at worst, and those of the tail where one is asked for."""
 
     def both(found: Pairs) -> tuple[Interval, Interval]:
+        if (humans := found.humans) is not None:
+            terms = (groups, level)
+            return (
+                calibrated(humans, *terms, False, scale or SCALE, DRAWS),
+                calibrated(humans, *terms, True, scale or SCALE, DRAWS),
+            )
         shown = (_limits(one, groups, level, scale) for one in (found.panel, found.worst))
         panel, worst = (
             one if judges == "fixed" else _over_judges(one, found, level) for one in shown
@@ -481,17 +489,4 @@ def _against(judges: Mapping[str, Interval], word: Word, margin: float) -> list[
         f"{judge} by itself finds the local model worse: at most {found.high:+.2f} points"
         for judge, found in judges.items()
         if word == "MIGRATE" and found.high is not None and found.high < -margin
-    ]
-
-
-def family_warnings(
-    judges: Mapping[str, str], teacher: tuple[str, str] | None, service: tuple[str, str] | None
-) -> list[str]:
-    """One sentence per gate judge of the family of the teacher or the service (name, family)."""
-    return [
-        f"judge {judge} is of the family {family}, as is the {role} {other[0]}: "
-        f"it may prefer {'its own words' if role == 'service' else 'a model taught by it'}"
-        for judge, family in judges.items()
-        for role, other in (("teacher", teacher), ("service", service))
-        if other is not None and other[1] == family != "unknown"
     ]

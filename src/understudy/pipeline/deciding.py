@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from understudy.errors import BadInput
-from understudy.evaluation import decision, looks, scale
+from understudy.evaluation import decision, looks, relations, scale
 from understudy.evaluation.decision import Decision, Judges, Pairs
 from understudy.evaluation.looks import Workload
 from understudy.evaluation.scores import measured as measured_by
 from understudy.evaluation.serving import Serving
+from understudy.pipeline.labelled import LabelledLook, labelled
 from understudy.pipeline.measured import measured
 from understudy.pipeline.record import RunRecord
 from understudy.records import Coverage, Verdict, read_rows
@@ -86,6 +87,13 @@ class Look:
     pairs: Pairs  # of the deciding metric
     tail: tuple[float, Pairs] | None
     groups: Mapping[str, str]  # prompt → cluster
+    labelled: LabelledLook | str  # or what it means that there are no labels
+
+    @property
+    def human_lines(self) -> Sequence[str]:
+        """What labels say, or what it means that there are none."""
+        said = self.labelled
+        return [said] if isinstance(said, str) else said.lines()
 
     @property
     def smallest_alpha(self) -> float:
@@ -111,7 +119,10 @@ def decide(run: RunRecord, asked: Asked) -> Look:
         reason = " ".join([look.decision.reason, *short])
         look = replace(look, decision=replace(look.decision, decision="NOT YET", reason=reason))
     holdout = None if run.holdout is None else asdict(run.holdout)  # a later run may replace it
-    whole = look.decision.to_dict() | {"serving": look.serving.to_dict(), "holdout": holdout}
+    humans = {} if isinstance(look.labelled, str) else {"humans": look.labelled.to_dict()}
+    whole = (
+        look.decision.to_dict() | humans | {"serving": look.serving.to_dict(), "holdout": holdout}
+    )
     text = json.dumps(whole, indent=1, allow_nan=False)
     write_atomically(run.path.parent / "decision.json", text)
     return look
@@ -134,13 +145,27 @@ def _look(run: RunRecord, terms: Terms, found: JudgedSides) -> Look:
         judge: measured_by(run.stage(stages[f"evaluation.{judge}"]).read("out/summary.json"))
         for judge in judges
     }
-    pairs = decision.pairs_of(local, theirs, prompts, measures)
+    human = labelled(run, stages, local, theirs, groups)
+    labels = human if isinstance(human, LabelledLook) else None
+    used = judges if labels is None else labels.deciding
+    ours = {judge: local[judge] for judge in used}
+    pairs = decision.pairs_of(ours, theirs, prompts, measures)
+    if labels is not None and "precision" in pairs:
+        pairs["precision"] = replace(pairs["precision"], humans=labels.humans())
     tail = None
     if terms.tail is not None:
-        tail = (terms.tail, decision.tail_pairs(local, theirs, prompts))
+        beyond = decision.tail_pairs(ours, theirs, prompts)
+        if labels is not None:
+            beyond = replace(beyond, humans=labels.humans(decision.TAIL_CUT))
+        tail = (terms.tail, beyond)
     families = {judge: rows[0].judge_family if rows else "unknown" for judge, rows in local.items()}
     workload = looks.workload_of(run.config, _generator(local), _generator(theirs))
-    number = looks.look(run.root, workload, run.name, {"stages": stages} | terms.evidence)
+    number = looks.look(
+        run.root,
+        workload,
+        run.name,
+        {"stages": stages} | terms.evidence | ({} if labels is None else labels.evidence),
+    )
     services, rules = run.config.get("judges", {}), run.config.get("graders", {})
     doubts = [
         doubt
@@ -162,15 +187,18 @@ def _look(run: RunRecord, terms: Terms, found: JudgedSides) -> Look:
         judges=terms.judges,
         tail=tail,
         warnings=[
-            *decision.family_warnings(families, _service(run, "synthesis"), replaced),
+            *relations.family_warnings(families, _service(run, "synthesis"), replaced),
             *doubts,
         ],
     )
     if doubts and decided.decision == "MIGRATE":
         reason = f"{decided.reason} But {'; '.join(doubts)}."
         decided = replace(decided, decision="INCONCLUSIVE", reason=reason)
+    if labels is not None:
+        decided = labels.checked(decided)
     serving = measured(run, stages)
-    return Look(workload, terms, decided, serving, pairs[decided.metric], tail, groups)
+    deciding = pairs[decided.metric]
+    return Look(workload, terms, decided, serving, deciding, tail, groups, human)
 
 
 def judged(run: RunRecord, service: str | None) -> JudgedSides:

@@ -13,7 +13,7 @@ from understudy.store.artifacts import StageDir
 def measured(run: RunRecord, stages: Mapping[str, str]) -> Serving:
     """Both sides of these evaluations, whose roles are evaluation.JUDGE and baseline.JUDGE."""
     with open_journal(run.root / "journal") as journal:
-        local, service = (_answers(run, stages, role) for role in ("evaluation", "baseline"))
+        local, service = (answers_of(run, stages, role) for role in ("evaluation", "baseline"))
         return Serving(
             None if local is None else _side(local, journal),
             None if service is None else _side(service, journal),
@@ -21,7 +21,7 @@ def measured(run: RunRecord, stages: Mapping[str, str]) -> Serving:
         )
 
 
-def _answers(run: RunRecord, stages: Mapping[str, str], role: str) -> StageDir | None:
+def answers_of(run: RunRecord, stages: Mapping[str, str], role: str) -> StageDir | None:
     """The answers that this side's evaluations have read; None where they are gone."""
     judged = next(run.stage(path) for name, path in stages.items() if name.startswith(f"{role}."))
     if not (judged.path / "inputs.json").is_file():

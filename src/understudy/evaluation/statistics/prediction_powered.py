@@ -46,6 +46,7 @@ from understudy.evaluation.statistics.intervals import (
 
 FORM = "prediction-powered, wider of t and studentised bootstrap"
 FEW_FORM = "prediction-powered, with the score test, as few labels carry the losses"
+FORMS = (FORM, FEW_FORM)
 
 
 class Powered(NamedTuple):

@@ -1,0 +1,107 @@
+"""`understudy label RUN`: show humans answers of the holdout, blind, and read what they said.
+
+`--n` draws prompts and writes `labels/label.html` beside run.json; `--import` reads its export, or
+a table of any other tool. `understudy decide` uses what is there.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import BadInput
+
+_ABOUT = "let humans score answers of the holdout, blind, so that judges can be vouched for"
+_RUBRIC = "How well does each answer do what the prompt asks? Score both by the same measure."
+
+
+def register(verbs: Any) -> None:
+    """Add the verb `label`."""
+    sub = verbs.add_parser("label", help=_ABOUT, description=_ABOUT)
+    sub.set_defaults(verb=label)
+    sub.add_argument("run", nargs="?", metavar="RUN", help="a name, a path, or latest (default)")
+    sub.add_argument("--n", type=int, metavar="N", default=100, help="prompts (%(default)s)")
+    sub.add_argument("--scale", default="1-5", help="1-5 (default), 0-1 for pass or fail, 0-100")
+    sub.add_argument("--rubric", default=_RUBRIC, metavar="TEXT", help="what raters are asked")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (%(default)s)")
+    sub.add_argument("--import", dest="file", metavar="FILE", help="labels: JSONL or CSV")
+    sub.add_argument("--service", metavar="NAME", help="of ready-made answers: whose is replaced")
+    sub.add_argument("--root", metavar="DIR", help="where runs are (default: paths.root)")
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Draw and write the page, or import a file."""
+    from understudy.config.command_line import command
+    from understudy.config.compose import runs_root
+    from understudy.evaluation.labels import FOLDER
+    from understudy.pipeline.record import RunRecord, find_run
+
+    run = RunRecord.read(find_run(runs_root(arguments.root), arguments.run))
+    folder = run.path.parent / FOLDER
+    if arguments.file is not None:
+        return _import(folder, Path(arguments.file).expanduser(), run.name)
+    from understudy.evaluation.labels import DRAW, LABELS, ends_of
+    from understudy.labelling import page
+    from understudy.labelling.draw import draw
+
+    ends = ends_of(arguments.scale)
+    if any(end != int(end) for end in ends):
+        raise BadInput(f"--scale={arguments.scale}: the page needs whole numbers at its ends")
+    made, shown = draw(
+        run, arguments.n, arguments.scale, arguments.rubric, arguments.seed, arguments.service
+    )
+    text = made.to_json()
+    file = folder / DRAW
+    if (folder / LABELS).is_file() and file.read_text(encoding="utf-8") != text:
+        raise BadInput(
+            f"{folder} has labels of another draw; decide with them, or move {LABELS} away first"
+        )
+    _write(file, text)
+    _write(folder / "label.html", page.page(made, shown, _mark(text)))
+    print(f"{len(made.items)} prompts, two answers each: open {folder / 'label.html'}")
+    print(f"then: {command('label', '--import', 'EXPORT.jsonl', operand=run.name)}")
+    return 0
+
+
+def _import(folder: Path, file: Path, name: str) -> int:
+    import json
+
+    from understudy.config.command_line import command
+    from understudy.evaluation.labels import DRAW, LABELS
+    from understudy.labelling import importing
+    from understudy.labelling.draw import Draw
+    from understudy.records import HumanLabel, dumps, read_rows
+
+    drawn = folder / DRAW
+    if not drawn.is_file():
+        again = command("label", operand=name)
+        raise BadInput(f"{name} has no draw; `{again}` makes one, with its page")
+    text = drawn.read_text(encoding="utf-8")
+    known = folder / LABELS
+    old = list(read_rows(known, HumanLabel)) if known.is_file() else []
+    new = importing.labels_of(file, Draw.of(json.loads(text)), _mark(text))
+    rows = importing.merged(old, new)
+    _write(known, "".join(dumps(row.to_dict()) + "\n" for row in rows))
+    raters = sorted({row.rater for row in rows})
+    prompts = len({row.prompt_id for row in rows})
+    print(f"{len(rows)} labels of {prompts} prompts by {', '.join(raters)}: {known}")
+    print(f"then: {command('decide', operand=name)}")
+    return 0
+
+
+def _mark(draw: str) -> str:
+    """What tells one draw from another."""
+    import hashlib
+
+    return hashlib.sha256(draw.encode()).hexdigest()[:16]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write what holds users' texts: for its owner only, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    temporary.replace(path)
