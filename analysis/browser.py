@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from understudy.pipeline.record import RunRecord
-from understudy.records import Answer, Coverage, read_rows
+from understudy.records import Answer, Coverage, read_rows, written
 from understudy.store.artifacts import StageDir
 
 from . import frame, labels
@@ -164,9 +164,9 @@ def _largest(lengths: Any, aim: float, above: int) -> int:
 def _texts(found: Rows) -> Iterator[str]:
     """Every text that may be shortened."""
     for prompt in found.prompts:
-        yield from (message["content"] for message in prompt.messages)
+        yield from map(written, prompt.messages)
     for row in found.rows:
-        yield row["answer"].text
+        yield row["answer"].said
         for verdict in row["verdicts"]:
             if verdict is not None:
                 yield from (reason for reason in verdict[2:4] if reason is not None)
@@ -195,14 +195,14 @@ def _chunks(found: Rows, cut: int) -> tuple[list[str], list[tuple[int, int]]]:
             if not prompts:
                 starts.append((number, place))
             prompt = found.prompts[place]
-            asked = [[message["role"], said(message["content"])] for message in prompt.prompt]
+            asked = [[message["role"], said(written(message))] for message in prompt.prompt]
             prompts.append(_dumps([asked, said(prompt.response), prompt.group_id]))
             size += len(prompts[-1])
         verdicts = [
             None if one is None else [one[0], one[1], said(one[2]), said(one[3]), one[4]]
             for one in row["verdicts"]
         ]
-        rows.append(_dumps([said(answer.text), answer.tokens, verdicts]))
+        rows.append(_dumps([said(answer.said), answer.tokens, verdicts]))
         size += len(rows[-1])
     return [*chunks, _join(prompts, rows)], starts
 
@@ -297,7 +297,7 @@ def samples(found: Rows) -> tuple[str, list[Sample]]:
         picked.append(
             Sample(
                 *(title, f"#row={link}", asked.id, asked.prompt, asked.response),
-                *(answer.text, answer.finish, similarity, precision),
+                *(answer.said, answer.finish, similarity, precision),
             )
         )
     return system.label, picked

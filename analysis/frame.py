@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from understudy.pipeline.record import RunRecord
-from understudy.records import Coverage, read_rows
+from understudy.records import Coverage, read_rows, written
 from understudy.store.artifacts import StageDir
 
 _SCORES = ("mean", "low", "high", "coverage@50", "coverage@70")
@@ -185,7 +185,7 @@ def references(run: RunRecord) -> tuple[list[str], list[str] | None]:
             test = [row.response for row in rows if row.split == "test"]
         elif stage.kind == "subset":  # human and synthetic rows, whose schemas differ
             lines = (stage.directory.out / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-            train = [json.loads(line)["messages"][-1]["content"] for line in lines]
+            train = [written(json.loads(line)["messages"][-1]) for line in lines]
     return test, train
 
 

@@ -126,7 +126,7 @@ def _run_system(
         cluster=np.array([row.group_id for row in rows]),
         k=np.array([row.k for row in rows], dtype=np.intp),
         length=log_ratio(
-            [row.text for row in rows], [wanted[row.prompt_id].response for row in rows]
+            [row.said for row in rows], [wanted[row.prompt_id].response for row in rows]
         ),
         leaves=setups.upstream(StageDir(answers), run.root),
         typed=setups.typed(run),

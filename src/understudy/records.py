@@ -13,9 +13,12 @@ from understudy.errors import BadInput
 
 SCHEMA_VERSION = 1
 
-# {"role": "system" | "user" | "assistant", "content": text}, and "weight": 0 where a turn is not to
-# be learnt
+# {"role": "system" | "user" | "assistant" | "tool", "content": text}, and "weight": 0 where a turn
+# is not to be learnt. An assistant's turn may have "tool_calls": [{"id", "name", "arguments"}],
+# the last an object, and null content beside them; a tool's has the "tool_call_id" that it answers.
 Message = dict[str, Any]
+ToolCall = dict[str, Any]
+Tool = dict[str, Any]  # {"type": "function", "function": {"name", "description", "parameters"}}
 SplitName = Literal["train", "validation", "test", "holdout"]
 Key = tuple[str | int, ...]
 R = TypeVar("R", bound="Row")
@@ -29,6 +32,21 @@ def shown(messages: list[Message]) -> list[Message]:
         else turn
         for turn in messages
     ]
+
+
+def written(turn: Message) -> str:
+    """Return what a turn says as one text: its words, then its calls as a JSON list."""
+    words = str(turn["content"] or "")
+    if not (calls := turn.get("tool_calls")):
+        return words
+    said = dumps([{"name": call["name"], "arguments": call["arguments"]} for call in calls])
+    return f"{words}\n{said}" if words else said
+
+
+def last_question(messages: list[Message]) -> list[Message]:
+    """Return the turns from the user's last on: of a step amid tool calls, with these calls."""
+    place = max((n for n, turn in enumerate(messages) if turn["role"] == "user"), default=0)
+    return messages[place:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +85,7 @@ class Coverage(Row):
     """A real (prompt, response) conversation; the last message is the wanted answer."""
 
     KEY = ("id",)
-    OPTIONAL = ("expected",)
+    OPTIONAL = ("expected", "tools", "response_format")
 
     id: str
     group_id: str
@@ -78,6 +96,9 @@ class Coverage(Row):
     split: SplitName | None
     # What a grader reads beside the wanted answer: accepted ones, tests
     expected: dict[str, Any] | None = field(default=None, kw_only=True)
+    # What the request offered, and the form that it asked of the answer, as OpenAI writes them
+    tools: list[Tool] | None = field(default=None, kw_only=True)
+    response_format: dict[str, Any] | None = field(default=None, kw_only=True)
 
     @property
     def prompt(self) -> list[Message]:
@@ -86,13 +107,13 @@ class Coverage(Row):
 
     @property
     def instruction(self) -> str:
-        """The last user turn."""
-        return str(self.messages[-2]["content"])
+        """The last user turn, and what tools were called and said since."""
+        return "\n".join(map(written, last_question(self.messages[:-1])))
 
     @property
     def response(self) -> str:
-        """The wanted answer."""
-        return str(self.messages[-1]["content"])
+        """The wanted answer, with its calls as JSON."""
+        return written(self.messages[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +132,22 @@ class Answer(Row):
     """One sampled answer to one prompt, by a local model or by the service baseline."""
 
     KEY = ("prompt_id", "generator", "k")
+    OPTIONAL = ("tool_calls",)
 
     prompt_id: str
     group_id: str
     k: int
     text: str
     tokens: int | None
-    finish: str  # "stop" | "length" (cut off) | "too_long" (prompt) | "refusal" | "error"
+    finish: str  # "stop" | "tool_calls" | "length" (cut off) | "too_long" (prompt) | "refusal" | …
     generator: str
     family: str
+    tool_calls: list[ToolCall] | None = field(default=None, kw_only=True)
+
+    @property
+    def said(self) -> str:
+        """The text, with the calls as JSON."""
+        return written({"content": self.text, "tool_calls": self.tool_calls})
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ REASONS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "an item with tools": (
         {"model": "m", "input": [*INPUT, {"type": "additional_tools", "role": "developer"}]},
         DONE,
-        "the prompt has tool calls",
+        "a tool that the service runs itself",
     ),
     "a part that nobody knows": (
         {"model": "m", "messages": [{"role": "user", "content": [{"type": "compaction"}]}]},
@@ -255,14 +255,14 @@ def test_a_line_is_skipped_for_a_reason_that_a_reader_agrees_with(
 
 
 def test_what_a_request_offers_and_a_row_cannot_hold_is_counted(tmp_path: Path) -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
+    tools = [{"type": "web_search"}, {"type": "function", "function": {"name": "f"}}]
     asked = exchange(CHAT)
-    asked["request"] |= {"tools": tools, "response_format": {"type": "json_object"}}
+    asked["request"] |= {"tools": tools, "response_format": {"type": "grammar"}}
     plain = exchange(CHAT, 1)
     plain["request"] |= {"tools": [], "response_format": {"type": "text"}}
     rows, summary = made(tmp_path, [asked, plain])
     assert len(rows) == 2
     assert summary.changed == {
-        "kept without the tools that the request offers": 1,
+        "kept without the tools that the service runs itself": 1,
         "kept without the form that the request asks of the answer": 1,
     }

@@ -9,6 +9,7 @@ from understudy.collect.collect import Summary, collect
 from understudy.collect.work import CollectOptions
 
 GOLDEN = Path(__file__).with_name("golden")
+KEPT = ("group_id", "messages", "tools", "licence", "source")
 SOURCES = {
     **{path.stem: [path.name] for path in sorted(GOLDEN.glob("[a-z]*.jsonl"))},
     **{"langfuse_ui": ["langfuse_ui.json"], "langfuse_csv": ["langfuse_ui.csv"]},
@@ -32,9 +33,7 @@ def test_a_source_gives_its_golden_rows_and_counts(name: str, tmp_path: Path) ->
         "formats": sorted(set(summary.formats.values())),
         "skipped": dict(sorted(summary.skipped.items())),
         "duplicates": summary.duplicates,
-        "rows": [
-            {key: row[key] for key in ("group_id", "messages", "licence", "source")} for row in rows
-        ],
+        "rows": [{key: row[key] for key in KEPT if key in row} for row in rows],
     }
     assert summary.broken == 0
     assert found == json.loads((GOLDEN / "expected" / f"{name}.json").read_text())

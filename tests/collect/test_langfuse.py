@@ -145,12 +145,15 @@ def test_values_that_a_template_gets_are_a_prompt_in_json(tmp_path: Path) -> Non
     assert rows == [turns('{"city":"Bern","days":3}', "Sunny.")]
 
 
-def test_a_tool_s_answer_in_the_prompt_is_still_a_reason(tmp_path: Path) -> None:
+def test_a_tool_s_answer_without_its_call_is_a_reason(tmp_path: Path) -> None:
     asked = [*ASKED, {"role": "tool", "content": "[1]", "tool_call_id": "1"}]
     shown = [*REPRS, "role='tool' content='[1]' tool_call_id='c1'"]
     kept = generation(ASKED, "It is 4.")
     _, summary = made(tmp_path, [kept, generation(asked, "4"), generation(shown, "4")])
-    assert summary.skipped == {"the prompt has tool calls": 2}
+    assert summary.skipped == {
+        "a tool's result without its call": 1,
+        "tool calls that their logger wrote as Python shows them": 1,
+    }
 
 
 def test_a_trace_gives_its_generations_their_user_and_session(tmp_path: Path) -> None:
@@ -172,16 +175,17 @@ def test_a_trace_gives_its_generations_their_user_and_session(tmp_path: Path) ->
 
 
 @needs_real_data
-def test_of_the_real_exports_only_tools_are_left_out(tmp_path: Path) -> None:
+def test_of_the_real_exports_only_what_their_loggers_broke_is_left_out(tmp_path: Path) -> None:
     folder = Path(REAL or ".") / "logs" / "langfuse"
     out = tmp_path / "out.jsonl"
     paths = [str(path) for path in sorted(folder.glob("*.json"))]
     summary = collect(paths, out, CollectOptions(redact=()), max_broken=0)
-    assert summary.kept + summary.duplicates + summary.skipped.total() == summary.lines
+    whole = summary.kept - summary.steps
+    assert whole + summary.duplicates + summary.skipped.total() == summary.lines
     assert set(summary.skipped) == {
         "not a generation but a step around it",
-        "the answer is a tool call",
-        "the prompt has tool calls",
+        "tool calls that their logger wrote as Python shows them",
         "an output that its logger wrote as None",
+        "has no user turn before the last answer",
     }
-    assert summary.kept == 3
+    assert (summary.kept, summary.steps) == (9, 1)

@@ -172,10 +172,11 @@ def test_what_is_no_answer_is_skipped_for_its_reason(tmp_path: Path) -> None:
         span({}) | {"spanId": "b7ad6b7169203331"},
     ]
     rows, summary = made(tmp_path, [spans(records)])
-    assert rows == [WANTED]
+    calls = [{"id": "call00000", "name": "f", "arguments": {}}]
+    called_turn = {"role": "assistant", "content": None, "tool_calls": calls}
+    assert rows == [WANTED, [*WANTED[:-1], called_turn]]
     assert summary.skipped == {
         "the answer is cut off": 1,
-        "the answer is a tool call": 1,
         "several answers to one request": 1,
         "the call failed": 2,
         "not a generation but a step around it": 2,

@@ -21,7 +21,7 @@ from understudy.cli.main import main
 from understudy.config import Config
 from understudy.data import coverage, formats, sources
 from understudy.data.duplicates import clusters
-from understudy.data.formats import BadRow
+from understudy.data.rejects import BadRow
 from understudy.data.split import split
 from understudy.errors import BadInput
 from understudy.records import Coverage, read_rows

@@ -13,8 +13,8 @@ from support.files import turns, write
 from understudy.config import Config, changed
 from understudy.data import coverage, formats
 from understudy.data.coverage import Found
-from understudy.data.formats import BadRow
 from understudy.data.prepare import prepare
+from understudy.data.rejects import BadRow, NotWanted
 from understudy.errors import BadInput
 
 Composed = Callable[..., Config]
@@ -113,8 +113,8 @@ def test_an_answer_that_is_not_to_be_learnt_is_left_out_whatever_the_field_is_ca
         {"from": "observation", "value": "[1]"},
     ],
 )
-def test_a_turn_that_calls_a_tool_says_so(turn: dict[str, Any]) -> None:
-    with pytest.raises(BadRow, match="calls a tool"):
+def test_half_a_tool_call_says_so(turn: dict[str, Any]) -> None:
+    with pytest.raises((BadRow, NotWanted), match=r"tool call|tool's result"):
         read({"messages": [*turns("a"), turn, *turns("", "b")[1:]]})
 
 

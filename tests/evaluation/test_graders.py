@@ -11,9 +11,9 @@ from understudy.config import grader as settings
 from understudy.errors import BadInput
 from understudy.evaluation import graders
 from understudy.evaluation.graders import Case, Graded, Outcome, Ungraded
-from understudy.evaluation.graders.calls import Call, read_calls
 from understudy.evaluation.grading import confusion
 from understudy.playground.sandbox import Sandbox
+from understudy.prompts.calls import Call, read_calls
 from understudy.records import Coverage
 
 Score = Callable[..., Outcome]

@@ -237,7 +237,8 @@ def _failed(dice: random.Random, answer: str) -> tuple[Any, bool]:
 
 
 def _tool(dice: random.Random, answer: str) -> tuple[Any, bool]:
-    message = _turn("assistant", None, tool_calls=[{"id": "1", "function": {"name": "f"}}])
+    half = {"name": "f", "arguments": '{"a": '}
+    message = _turn("assistant", None, tool_calls=[{"id": "1", "function": half}])
     return _choice(answer, message=message, finish_reason="tool_calls"), False
 
 

@@ -39,8 +39,9 @@ __all__ = ["UnderstudyError", "main", "open_journal", "run_root"]
 HERE = Path(__file__).resolve().parents[1] / "goldens"
 NAME = "run_root_90baa9b"
 ARCHIVE = HERE / f"{NAME}.tar.gz"
-# Routers have no stages, workloads are files of the user's own, and weights may not be installed.
-WITHOUT = ("routing/", "workloads/", "real")
+# Routers have no stages, workloads are files of the user's own, weights may not be installed, and
+# what goldens are of had no tools.
+WITHOUT = ("routing/", "workloads/", "real", "tools")
 FILES = ("fingerprints", "random_fingerprints", "journal_keys", "pages")
 _COMPOSER = compose.Composer(None)  # which reads every file of conf/ once
 _WHOLE = 24  # cells of which every fingerprint is stored; of more cells, a digest

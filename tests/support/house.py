@@ -37,7 +37,7 @@ ANNEXES = ("sweep", "plan", "collect", "rehearsal", "export", "serve", "gateway"
 BETWEEN_ANNEXES = {("gateway", "routing")}
 # Modules of the spine's folders that only annexes use: what they know of a maker's wire.
 ANNEX_PARTS = (
-    *("log", "translation", "rehearsal", "chat", "inbound", "errors"),
+    *("log", "dialogue", "translation", "rehearsal", "chat", "inbound", "errors"),
     *("responses", "completions"),
 )
 # Where the path of `understudy run` begins: composing, the rounds, the worker and its stages.

@@ -35,7 +35,8 @@ examples:
   understudy collect export.csv --out c.jsonl --rating 'scores.quality>=0.8' --task-from tags
   zcat *.gz | understudy collect - --out c.jsonl --task-rule 'summarize=(?i)summari[sz]e'
 
-Answers that are cut off, refused or tool calls are skipped, and counted. Each conversation is kept
+Answers that are cut off or refused are skipped, and counted. Tool calls stay, with the tools that
+were offered, each turn of the assistant as a row. Each conversation is kept
 once. Redaction finds forms (an e-mail address, a key), not meaning: names stay. Ids of users and
 conversations, by which the split is drawn, are hashed unless --redact none.
 """
@@ -176,7 +177,10 @@ def _show(summary: "Summary", settings: "CollectOptions", out: Path) -> None:
     rows.append(("lines read", f"{summary.lines:,}"))
     if summary.joined:
         rows.append(("  of which parts of an exchange", f"{summary.joined:,}"))
-    rows += [("rows kept", f"{summary.kept:,}"), ("duplicates", f"{summary.duplicates:,}")]
+    rows.append(("rows kept", f"{summary.kept:,}"))
+    if summary.steps:
+        rows.append(("  of which calls on the way to an answer", f"{summary.steps:,}"))
+    rows.append(("duplicates", f"{summary.duplicates:,}"))
     rows.append(("broken lines", f"{summary.broken:,}"))
     rows += [(f"skipped: {why}", f"{count:,}") for why, count in summary.skipped.most_common()]
     rows += [(f"changed: {what}", f"{count:,}") for what, count in summary.changed.items()]

@@ -41,6 +41,7 @@ class Summary:
     lines: int = 0
     joined: int = 0  # lines that hold a part of an exchange
     kept: int = 0
+    steps: int = 0  # of these, calls on the way to an answer
     duplicates: int = 0
     broken: int = 0
     named: list[str] = field(default_factory=list)
@@ -122,7 +123,7 @@ class _Collector:
         summary.named += done.named[: work.NAMED - len(summary.named)]
         for row in done.rows:
             if row.digest in self._seen:
-                summary.duplicates += 1
+                summary.duplicates += not row.is_step  # which the log holds by itself, too
             else:
                 self._count(row)
                 yield row.line
@@ -156,6 +157,7 @@ class _Collector:
         summary = self.summary
         self._seen.add(row.digest)
         summary.kept += 1
+        summary.steps += row.is_step
         summary.tasks[row.task] += 1
         summary.licences[row.licence] += 1
         summary.redacted.update(row.redacted)

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from understudy.collect import langfuse, opentelemetry, wrappers
 from understudy.config.source import Columns
-from understudy.data import formats
-from understudy.data.formats import BadRow, NotWanted
+from understudy.data import formats, tools
+from understudy.data.rejects import BadRow, NotWanted
 from understudy.services import providers
-from understudy.services.providers import log
+from understudy.services.providers import dialogue, log
 from understudy.services.providers.log import Dialect, LoggedExchange, Values, unwrap
 
 # In the order in which their shapes are tried: what others than its maker speak tells least.
@@ -30,7 +30,7 @@ DIALECTS: list[Dialect] = sorted(
 TALKS_AT = (*formats.MESSAGES, "contents")  # the last as files to tune Gemini with have it
 SYSTEMS = ("system", "systemInstruction", "system_instruction")
 _ENVELOPES = frozenset((*opentelemetry.ENVELOPES, "observations"))
-_ANSWERERS = ("assistant", "gpt", "model")
+_ANSWERERS = ("assistant", "gpt", "model", "function_call")
 _MEANINGFUL = Columns(context="context", history="history")
 _USERS = ("group_id", "user_id", "userId", "user", "end_user", "input_user", "safety_identifier")
 _OF_SPANS = ("gen_ai.conversation.id", "session.id", "user.id", "enduser.id")
@@ -140,10 +140,7 @@ def _messages(values: Values) -> LoggedExchange:
         raise BadRow("has messages that are neither a list nor JSON")
     if not isinstance(messages, list):
         raise BadRow("has no list of messages")
-    last = messages[-1] if messages else None
-    if isinstance(last, dict) and log.has_tool_call(last):
-        raise NotWanted(log.TOOL_ANSWER)
-    turns = log.turns([_with_role(turn) for turn in messages])
+    turns = tools.numbered(dialogue.turns([_with_role(turn) for turn in messages]))
     told = formats.weight_of(turn for turn in messages if isinstance(turn, dict))
     if told is not None:
         turns = formats.conversation({"messages": messages}, "messages", Columns(weight=told))
@@ -151,16 +148,22 @@ def _messages(values: Values) -> LoggedExchange:
         (values[name] for name in SYSTEMS if not formats.is_missing(values.get(name))), ""
     )
     if turns[:1] and turns[0]["role"] != "system":
-        turns = log.with_system(formats.spoken(system, "system"), turns)
-    left = tuple(log.fields_left(messages))
-    return LoggedExchange(turns, log.first_text([values.get("model")]), None, (values,), left)
+        turns = dialogue.with_system(formats.spoken(system, "system"), turns)
+    offered, form = log.asked_for(values)
+    return LoggedExchange(
+        messages=turns,
+        model=dialogue.first_text([values.get("model")]),
+        terms=None,
+        facts=(values,),
+        left=tuple(log.fields_left(messages)),
+        tools=offered.tools,
+        response_format=form,
+    )
 
 
 def _with_role(turn: Any) -> Any:
     """A turn of ShareGPT as one of a chat service."""
-    if isinstance(turn, dict) and "from" in turn and "role" not in turn:
-        return turn | {"role": turn["from"], "content": turn.get("value")}
-    return turn
+    return tools.of_sharegpt(turn) if isinstance(turn, dict) else turn
 
 
 def _pair(values: Values) -> LoggedExchange:
@@ -171,7 +174,7 @@ def _pair(values: Values) -> LoggedExchange:
         if _has_messages(values):  # a line of another format
             raise
         raise NotWanted("without prompt or response") from None  # an empty cell breaks no line
-    return LoggedExchange(messages, log.first_text([values.get("model")]), None, (values,))
+    return LoggedExchange(messages, dialogue.first_text([values.get("model")]), None, (values,))
 
 
 def _of(

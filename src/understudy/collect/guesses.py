@@ -9,6 +9,7 @@ from typing import Any
 from understudy.config import Config, CoverageConfig, Split
 from understudy.data import formats
 from understudy.data.reading import Raw, read_file
+from understudy.data.rejects import BadRow
 from understudy.records import SplitName
 
 TASK_WORDS = {  # in the name of a category -> task
@@ -115,7 +116,7 @@ def odd_words(raws: Sequence[Raw], names: Sequence[str], where: str) -> list[str
     for word in _words(raws, formats.column("split", None, names, where)):
         try:
             formats.split_of(word)
-        except formats.BadRow:
+        except BadRow:
             odd.append(word)
     return odd
 

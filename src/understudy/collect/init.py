@@ -27,7 +27,8 @@ from understudy.data.coverage import Found
 from understudy.data.duplicates import clusters
 from understudy.data.reading import Raw, read_file
 from understudy.errors import BadInput
-from understudy.records import SplitName
+from understudy.prompts import chat
+from understudy.records import SplitName, written
 from understudy.store.artifacts import write_atomically
 
 _FIRST_BAD = 5  # shown by name
@@ -91,7 +92,7 @@ def main(file: str, out: str, force: bool, config: Config) -> int:
 def propose(path: Path, config: Config) -> Proposal:
     """Read a file whatever its share of bad rows, and guess what it is for."""
     settings, found = _best(path, config)
-    first = clusters([pair.messages[-2]["content"] for pair in found.pairs])
+    first = clusters([coverage.asked(pair.messages) for pair in found.pairs])
     task, category = guesses.guess_task(
         Counter(p.category for p in found.pairs if p.category), config
     )
@@ -106,7 +107,7 @@ def propose(path: Path, config: Config) -> Proposal:
     return Proposal(
         path=path,
         found=found,
-        characters=[sum(len(turn["content"]) for turn in pair.messages) for pair in found.pairs],
+        characters=[sum(len(written(turn)) for turn in pair.messages) for pair in found.pairs],
         tokens=tokens,
         near_duplicates=sum(count > 1 for count in Counter(first).values()),
         task=task,
@@ -117,7 +118,7 @@ def propose(path: Path, config: Config) -> Proposal:
         tolerance=math.ceil(share * 100) / 100 if share > config.coverage.tolerance else None,
         max_length=max_length,
         grader=propose_grader(
-            [pair.messages[-1]["content"] for pair in rows],
+            [written(pair.messages[-1]) for pair in rows],
             [*found.columns.read, *found.columns.aside, *found.columns.unread],
             path.parent,
         ),
@@ -199,11 +200,15 @@ def _tokens(found: Found, config: Config) -> list[int] | None:
     load.quiet()
     ready = gguf.dequantized(config, Path(config.paths.root).expanduser())
     tokenizer = load.tokenizer(ready.model)
+    lengths = []
     try:
-        return [
-            len(tokenizer.apply_chat_template(pair.messages, tokenize=True, return_dict=False))
-            for pair in found.pairs
-        ]
+        for pair in found.pairs:
+            said = chat.rendered(tokenizer.chat_template, pair.messages, pair.tools)
+            ids = tokenizer.apply_chat_template(
+                said.messages, tools=said.tools, tokenize=True, return_dict=False
+            )
+            lengths.append(len(ids))
+        return lengths
     except TemplateError as error:  # no system turns, for one
         print(f"the chat template of model={config.model.name} refuses a row: {error}")
         return None

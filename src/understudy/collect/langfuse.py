@@ -13,16 +13,22 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.data.formats import NotWanted
-from understudy.records import Message, dumps
-from understudy.services.providers import log
-from understudy.services.providers.log import Dialect, LoggedExchange, Values
+from understudy.data import tools
+from understudy.data.rejects import NotWanted
+from understudy.records import Message, Tool, dumps
+from understudy.services.providers import dialogue, log
+from understudy.services.providers.log import AnswerText, Dialect, LoggedExchange, Values
 
 _TRACES = ("traceId", "trace_id", "sessionId", "session_id", "projectId", "project_id")
 _OF_TRACE = ("sessionId", "session_id", "userId", "user_id", "tags")  # that observations lack
 _MODELS = ("provided_model_name", "model", "providedModelName", "internal_model_id")
 _WRAPPED = ("messages", "generations", "message", "kwargs", "data", "output")
 _TEXTS = ("text", "completion", "output", "output_text", "response", "generated_text", "value")
+_TOOLS_AT = ("tools", "functions", "gen_ai.tool.definitions", "llm.request.functions")
+_TOOLS_IN = (  # below which a tracer writes what a call was made with
+    *("modelParameters", "model_parameters", "input", "inputs", "invocation_params", "attributes"),
+    *("extra", "metadata", "tool_params"),
+)
 _ASKS = ("prompt", "input", "text", "query", "question", "message")
 # What stands beside the text of an answer; beside other keys the text is a part of an object.
 _BESIDE = {
@@ -100,14 +106,33 @@ def exchange(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
         raise NotWanted("without input or output")
     if made == "None" and isinstance(given, str):  # beside "assistant: None" for a tool call
         raise NotWanted("an output that its logger wrote as None")
-    messages = prompt(values.get("input"), dialects)
-    model = log.first_text(values.get(name) for name in _MODELS)
+    model = dialogue.first_text(values.get(name) for name in _MODELS)
     facts = (values, given) if isinstance(given, dict) else (values,)
     metadata = loaded(values.get("metadata"))
     if isinstance(metadata, dict):
         facts = (*facts, metadata)
-    turn: Message = {"role": "assistant", "content": answer(values.get("output"), dialects)}
-    return LoggedExchange([*messages, turn], model or None, None, facts)
+    return whole(values.get("input"), values.get("output"), model or None, facts, dialects)
+
+
+def whole(
+    asked: Any, made: Any, model: str | None, facts: tuple[Values, ...], dialects: Sequence[Dialect]
+) -> LoggedExchange:
+    """Return the exchange of an input and an output; the tools stand in the input or in `facts`."""
+    messages = [*prompt(asked, dialects), answer(made, dialects).turn]
+    offered = tools.Offered(_offers_among(loaded(asked)), False)
+    for fact in facts:
+        places = (fact, *(loaded(fact.get(name)) for name in _TOOLS_IN))
+        for place in places:
+            if isinstance(place, dict) and offered.tools is None:
+                found = next((place[name] for name in _TOOLS_AT if place.get(name)), None)
+                offered = tools.offered(loaded(found)) if found is not None else offered
+    return LoggedExchange(tools.numbered(messages), model, None, facts, tools=offered.tools)
+
+
+def _offers_among(given: Any) -> list[Tool] | None:
+    """The tools that stand among the turns of an input, as LangChain's handler logs them."""
+    listed = given if isinstance(given, list) else ()
+    return tools.offered([turn["content"] for turn in listed if _offers(turn)]).tools
 
 
 def prompt(written: Any, dialects: Sequence[Dialect]) -> list[Message]:
@@ -117,21 +142,21 @@ def prompt(written: Any, dialects: Sequence[Dialect]) -> list[Message]:
         turns = given[0] if len(given) == 1 and isinstance(given[0], list) else given
         if all(isinstance(turn, str) for turn in turns):
             return _of_texts(turns)
-        return log.turns([_unpacked(turn) for turn in turns if not _offers(turn)])
+        return dialogue.turns([_unpacked(turn) for turn in turns if not _offers(turn)])
     if isinstance(given, dict):
         listed = given.get("messages")
         if isinstance(listed, list) and listed:
             turns = prompt(listed, dialects)
-            return log.with_system(_system(given), turns)
+            return dialogue.with_system(_system(given), turns)
         for dialect in dialects:
             if dialect.asks(given):
                 return dialect.prompt(given)
         if "role" in given:
-            return log.turns([_unpacked(given)])
+            return dialogue.turns([_unpacked(given)])
         named = [name for name in _ASKS if isinstance(given.get(name), str)]
         if len(named) == 1 and given.keys() <= _BESIDE | {named[0], "system", "messages"}:
             said: list[Message] = [{"role": "user", "content": given[named[0]]}]
-            return log.with_system(_system(given), said)
+            return dialogue.with_system(_system(given), said)
     text = written if isinstance(written, str) else dumps(given)
     return [{"role": "user", "content": given if isinstance(given, str) else text}]
 
@@ -157,55 +182,58 @@ def _of_texts(texts: Sequence[str]) -> list[Message]:
             raise NotWanted("messages that their logger wrote as one text each")
         name = next(part for part in role.groups() if part).casefold()
         if name == "tool" or _CALLS.search(text) or said[1] == "None":
-            raise NotWanted(log.TOOL_PROMPT)
-        turns += log.turns([{"role": name, "content": ast.literal_eval(said[1])}])
-    return log.with_system("", turns)
+            raise NotWanted("tool calls that their logger wrote as Python shows them")
+        turns += dialogue.turns([{"role": name, "content": ast.literal_eval(said[1])}])
+    return dialogue.with_system("", turns)
 
 
-def answer(output: Any, dialects: Sequence[Dialect]) -> str:
-    """Return the text of an output; an object that only holds values is an answer in JSON."""
+def answer(output: Any, dialects: Sequence[Dialect]) -> AnswerText:
+    """Return what an output says; an object that only holds values is an answer in JSON."""
     made = loaded(output)
-    found = _text(loaded(made), dialects)
+    found = _said(loaded(made), dialects)
     if found is not None:
         return found
     if isinstance(made, str):
-        return made
+        return AnswerText(made, None)
     if isinstance(made, dict | list):
-        return output if isinstance(output, str) else dumps(made)
+        return AnswerText(output if isinstance(output, str) else dumps(made), None)
     raise NotWanted("an output that is no text")
 
 
-def _text(made: Any, dialects: Sequence[Dialect]) -> str | None:
-    """The text of an answer however it is wrapped; None where nothing tells that it is wrapped."""
+def _said(made: Any, dialects: Sequence[Dialect]) -> AnswerText | None:
+    """What an answer says however it is wrapped; None where nothing tells that it is wrapped."""
     if isinstance(made, str):
-        return made
+        return AnswerText(made, None)
     if isinstance(made, list) and made:
         turns = [_unpacked(item) for item in made]
         if all(isinstance(turn, dict) and "role" in turn for turn in turns):
-            return _text(turns[-1], dialects)  # of a whole conversation, the last turn
+            return _said(turns[-1], dialects)  # of a whole conversation, the last turn
         if all(isinstance(turn, dict) and turn.get("type") in _BLOCKS for turn in turns):
             return _content(turns)
-        return _text(turns[0], dialects) if len(turns) == 1 and made[0] != {} else None
+        return _said(turns[0], dialects) if len(turns) == 1 and made[0] != {} else None
     if not isinstance(made, dict):
         return None
     for dialect in dialects:
         if dialect.answers(made):
-            return dialect.answer([made]).text
+            return dialect.answer([made])
     made = _unpacked(made)
-    if log.has_tool_call(made) or made.get("toolCalls"):
-        raise NotWanted(log.TOOL_ANSWER)
     content = made.get("content", made.get("parts"))
+    if calls := tools.calls_of(made):
+        words = content if isinstance(content, str | list) else made.get("text")
+        return AnswerText(dialogue.parts(words).text, None, tuple(calls))
     if isinstance(content, str | list) and ("parts" in made or _is_answer(made, "content")):
         return _content(content)
     if isinstance(content, dict) and "parts" in content:
         return _content(content["parts"])
     for name in _WRAPPED:
         if isinstance(made.get(name), dict | list) and made.keys() <= _AROUND:
-            return _text(made[name], dialects)
+            return _said(made[name], dialects)
     named = [name for name in _TEXTS if isinstance(made.get(name), str)]
     if "finish_reason" in made and isinstance(made.get("message"), str):
         named.append("message")
-    return str(made[named[0]]) if len(named) == 1 and _is_answer(made, named[0]) else None
+    if len(named) == 1 and _is_answer(made, named[0]):
+        return AnswerText(str(made[named[0]]), None)
+    return None
 
 
 def _is_answer(made: Values, name: str) -> bool:
@@ -217,13 +245,9 @@ def _is_answer(made: Values, name: str) -> bool:
     return is_told and others <= _BESIDE
 
 
-def _content(content: Any) -> str:
-    try:
-        return log.text(content)
-    except NotWanted as reason:
-        raise NotWanted(
-            log.TOOL_ANSWER if str(reason) == log.TOOL_PROMPT else str(reason)
-        ) from None
+def _content(content: Any) -> AnswerText:
+    found = dialogue.parts(content)
+    return AnswerText(found.text, None, tuple(found.calls))
 
 
 def _unpacked(turn: Any) -> Any:

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from understudy.collect.langfuse import loaded
-from understudy.data.formats import NotWanted
-from understudy.services.providers import log
+from understudy.data.rejects import NotWanted
+from understudy.services.providers import dialogue, log
 from understudy.services.providers.log import Values
 
 ENVELOPES = {  # of a batch, of a scope, of its records; the first as the older OTLP had it, too
@@ -34,8 +34,8 @@ _GENERATIONS = ("chat", "generate_content", "text_completion")
 _ENDS = {
     **{"length": log.CUT_OFF, "max_tokens": log.CUT_OFF},
     **{"content_filter": log.REFUSED, "error": log.FAILED},
-    **{"tool_call": log.TOOL_ANSWER, "tool_calls": log.TOOL_ANSWER, "tool_use": log.TOOL_ANSWER},
 }
+_CALL = re.compile(r"tool_calls\.(\d+)\.(?:function\.)?(\w+)")
 
 
 class SpanTexts(NamedTuple):
@@ -157,10 +157,13 @@ def _of_numbers(span: Values) -> SpanTexts:
     for name, value in span.items():
         if found := _NUMBERED.fullmatch(name):
             turn = sides[found[1]].setdefault(int(found[2]), {})
-            if found[3].startswith("tool_calls."):
-                turn["tool_calls"] = [value]
+            if call := _CALL.fullmatch(found[3]):
+                turn.setdefault("tool_calls", {}).setdefault(int(call[1]), {})[call[2]] = value
             else:
                 turn[found[3]] = value
+    for turn in (*sides["prompt"].values(), *sides["completion"].values()):
+        if calls := turn.get("tool_calls"):
+            turn["tool_calls"] = [calls[n] for n in sorted(calls)]
     asked, made = ([turns[n] for n in sorted(turns)] for turns in sides.values())
     made = [{"role": "assistant"} | turn for turn in made]
     return SpanTexts(asked, made, [str(turn.get("finish_reason", "")) for turn in made])
@@ -180,7 +183,7 @@ def _turns(made: Any) -> list[Values]:
 
 
 def _answers(turn: Values) -> bool:
-    return turn.get("role", "assistant") == "assistant" and not log.has_tool_call(turn)
+    return turn.get("role", "assistant") == "assistant" and not dialogue.has_tool_call(turn)
 
 
 def _events(record: Values) -> list[tuple[str, Values]]:
@@ -217,9 +220,9 @@ def _value(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if isinstance(listed := value.get("arrayValue"), dict):
-        return [_value(item) for item in log.listed(listed.get("values"), "values")]
+        return [_value(item) for item in dialogue.listed(listed.get("values"), "values")]
     if isinstance(pairs := value.get("kvlistValue"), dict):
-        return dict(_pairs(log.listed(pairs.get("values"), "values")))
+        return dict(_pairs(dialogue.listed(pairs.get("values"), "values")))
     if len(value) == 1 and next(iter(value)).endswith("Value"):
         return next(iter(value.values()))
     return value

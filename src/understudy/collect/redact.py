@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from understudy.records import Message
+from understudy.records import Message, Tool, dumps, written
 
 # Lengths of the IBAN by country: IBAN registry of SWIFT (ISO 13616).
 _IBAN_LENGTHS = {
@@ -142,7 +142,20 @@ CHOICES = tuple(kind for kind in KINDS if kind != "ipv6")  # addresses are one c
 
 def redact(messages: list[Message], kinds: Collection[str], counts: Counter[str]) -> list[Message]:
     """The conversation without the data of these kinds; every replacement is counted."""
-    whole = "\n".join([turn["content"] for turn in messages])
+    return redact_row(messages, None, kinds, counts)[0]
+
+
+def redact_row(
+    messages: list[Message],
+    tools: list[Tool] | None,
+    kinds: Collection[str],
+    counts: Counter[str],
+) -> tuple[list[Message], list[Tool] | None]:
+    """Return a conversation and its tools without the data of these kinds, arguments of calls too.
+
+    Names of tools and of their arguments stay, since a call must fit its tool.
+    """
+    whole = "\n".join([*map(written, messages), *([dumps(tools)] if tools else [])])
     has_number = _has_number(whole)
     found = [
         name
@@ -150,11 +163,26 @@ def redact(messages: list[Message], kinds: Collection[str], counts: Counter[str]
         if (has_number if kind.may_hold is _has_number else kind.may_hold(whole))
     ]
     if not found:
-        return messages
+        return messages, tools
     names: dict[tuple[str, str], str] = {}
-    return [
-        turn | {"content": _redacted(turn["content"], found, names, counts)} for turn in messages
-    ]
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return _redacted(value, found, names, counts)
+        if isinstance(value, list):
+            return [clean(one) for one in value]
+        if isinstance(value, dict):
+            return {key: clean(one) for key, one in value.items()}
+        return value
+
+    made = []
+    for turn in messages:
+        turn = turn | {"content": clean(turn["content"])}
+        if "tool_calls" in turn:
+            calls = [one | {"arguments": clean(one["arguments"])} for one in turn["tool_calls"]]
+            turn = turn | {"tool_calls": calls}
+        made.append(turn)
+    return made, clean(tools)
 
 
 @cache

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from understudy.data.formats import NotWanted
+from understudy.data.rejects import NotWanted
 from understudy.errors import BadInput
+from understudy.records import written
 from understudy.services.providers.log import LoggedExchange, find
 
 OTHER = "other"  # the task of what no rule names
@@ -45,7 +46,7 @@ class Rules:
 
 def check(rules: Rules, exchange: LoggedExchange) -> None:
     """Raise NotWanted with the first rule that does not hold."""
-    response = exchange.messages[-1]["content"]
+    response = written(exchange.messages[-1])
     if rules.models:
         model = exchange.model or ""
         if not any(fnmatchcase(model, pattern) for pattern in rules.models):
@@ -74,7 +75,7 @@ def task_of(rules: Rules, exchange: LoggedExchange) -> str:
             if word and (pattern is None or pattern.fullmatch(word)):
                 return word
     if rules.task_rules:
-        prompt = "\n".join(turn["content"] for turn in exchange.messages[:-1])
+        prompt = "\n".join(map(written, exchange.messages[:-1]))
         for name, pattern in rules.task_rules:
             if pattern.search(prompt):
                 return name

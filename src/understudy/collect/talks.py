@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Self
 
 from understudy.errors import EnvironmentFailed
-from understudy.records import Message
+from understudy.records import Message, written
 
 _BRANCHES = 8
 _NULL = b'"group_id":null'
@@ -31,7 +31,7 @@ def beginnings(messages: Sequence[Message]) -> tuple[int, ...]:
         return ()
     made, whole = list[int](), hashlib.blake2b(digest_size=8)
     for turn in (first, *turns):
-        said = " ".join(turn["content"].rpartition("</think>")[2].split())
+        said = " ".join(written(turn).rpartition("</think>")[2].split())
         whole.update(f"{turn['role']}\0{said}\0".encode(errors="replace"))
         made.append(int.from_bytes(whole.digest(), signed=True) or 1)
     return tuple(made)

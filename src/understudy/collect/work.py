@@ -11,13 +11,12 @@ from understudy.collect import fields, opentelemetry, redact, rules, talks
 from understudy.collect.formats import FORMATS, Format, recognise, records
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
-from understudy.data import formats
-from understudy.data.formats import BadRow, NotWanted
+from understudy.data import coverage, formats
 from understudy.data.reading import Block, parsed
-from understudy.records import dumps, shown
-from understudy.services.providers import log
+from understudy.data.rejects import BadRow, NotWanted
+from understudy.records import dumps, last_question
+from understudy.services.providers import dialogue, log
 from understudy.services.providers.log import LoggedExchange, Values, find, join, unwrap
-from understudy.store.artifacts import canonical
 
 _BODIES = ("response", "response_body", "responseBody")
 _THINKS_BY = 20  # characters of an answer
@@ -48,6 +47,7 @@ class CollectedRow(NamedTuple):
     licence: str | None
     redacted: dict[str, int]
     begins: tuple[int, ...]  # how its conversation begins, where it has no group
+    is_step: bool  # a call on the way to the answer that the log holds
     line: bytes
 
 
@@ -93,7 +93,7 @@ def of_block(block: Block, name: str, settings: CollectOptions, is_told: bool = 
                     told = fields.named(settings.rules, settings.group)
                     done.unread.update(set(fields.beside(values, own.name)) - told)
                 if exchange is not None:
-                    done.rows.append(row(exchange, own, settings, done.changed))
+                    done.rows += rows(exchange, own, settings, done.changed)
             except NotWanted as reason:
                 done.skipped[str(reason)] += 1
             except BadRow as reason:
@@ -118,12 +118,30 @@ def of_groups(groups: list[list[Half]], settings: CollectOptions) -> Done:
                         if (dialect := FORMATS[name].dialect) is not None
                     ]
                 )
-            done.rows.append(row(exchange, form, settings, done.changed))
+            done.rows += rows(exchange, form, settings, done.changed)
         except NotWanted as reason:
             done.skipped[str(reason)] += 1
         except BadRow as reason:
             done.add_broken(f"{group[0].place} {reason}")
     return done
+
+
+def rows(
+    exchange: LoggedExchange, form: Format, settings: CollectOptions, changed: Counter[str]
+) -> list[CollectedRow]:
+    """Return the row of an exchange, after those of the steps that led to its answer.
+
+    A step is a turn of the assistant that calls tools for the question that the answer is to; where
+    the log holds the step as an exchange of its own, too, the second row is a duplicate. NotWanted
+    says why there is no row.
+    """
+    messages = exchange.messages
+    first = len(messages) - len(last_question(messages))
+    steps = [n for n in range(first, len(messages) - 1) if messages[n].get("tool_calls")]
+    whole = row(exchange, form, settings, changed)
+    parts = (exchange._replace(messages=messages[: n + 1]) for n in steps)
+    made = [row(part, form, settings, Counter())._replace(is_step=True) for part in parts]
+    return [*made, whole]
 
 
 def row(
@@ -139,12 +157,13 @@ def row(
     task = rules.task_of(settings.rules, exchange)
     changed.update(exchange.left)
     redacted: Counter[str] = Counter()
+    tools = exchange.tools
     if settings.redact:
-        messages = redact.redact(messages, settings.redact, redacted)
-    digest = hashlib.sha256(canonical(shown(messages)).encode()).digest()
+        messages, tools = redact.redact_row(messages, tools, settings.redact, redacted)
+    digest = coverage.digest(messages, tools, exchange.response_format)
     group = _group(exchange, form, settings)
     licence = settings.licence or _licence(exchange, form)
-    document = {
+    document: dict[str, Any] = {
         "id": f"{digest[:8].hex()}-0",  # as data/coverage.py names rows; no row comes twice
         "group_id": group,
         "messages": messages,
@@ -153,6 +172,8 @@ def row(
         "source": _source(exchange, form),
         "split": None,
     }
+    document |= {"tools": tools} if tools else {}
+    document |= {"response_format": form_asked} if (form_asked := exchange.response_format) else {}
     try:
         line = dumps(document).encode() + b"\n"
     except UnicodeEncodeError:
@@ -166,6 +187,7 @@ def row(
         licence=licence,
         redacted=dict(redacted),
         begins=talks.beginnings(messages) if group is None else (),
+        is_step=False,
         line=line,
     )
 
@@ -180,16 +202,16 @@ def _source(exchange: LoggedExchange, form: Format) -> str:
 
 def _without_thoughts(exchange: LoggedExchange, changed: Counter[str]) -> LoggedExchange:
     """The exchange without what a model thought before it spoke, as open models write it."""
-    messages, answer = exchange.messages, exchange.messages[-1]["content"]
+    messages, answer = exchange.messages, exchange.messages[-1]["content"] or ""
     if "<think>" not in answer[:_THINKS_BY] and "</think>" not in answer:
         return exchange
     thoughts, end, said = answer.rpartition("</think>")
-    if not end or not said.strip():
+    if not end or not (said.strip() or "tool_calls" in messages[-1]):
         raise NotWanted("thoughts without an answer")
     if "<think>" in thoughts and thoughts[: thoughts.index("<think>")].strip():
         return exchange  # an answer about such tags
     changed["thoughts taken out of the answer"] += 1
-    turn = {"role": "assistant", "content": said.strip()}
+    turn = dialogue.answered(said.strip(), messages[-1].get("tool_calls", ()))
     return exchange._replace(messages=[*messages[:-1], turn])
 
 

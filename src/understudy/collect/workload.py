@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.evaluation.graders.calls import read_calls
 from understudy.evaluation.graders.json import read
+from understudy.prompts.calls import read_calls
 
 _SHARE = 0.95  # of the answers that must be of a kind
 _LOOKED_AT = 2000  # answers, evenly over the file

@@ -16,8 +16,8 @@ from typing import Any
 
 from understudy.collect import langfuse, opentelemetry
 from understudy.collect.langfuse import loaded
-from understudy.data.formats import NotWanted
-from understudy.services.providers import log
+from understudy.data.rejects import NotWanted
+from understudy.services.providers import dialogue, log
 from understudy.services.providers.log import Dialect, LoggedExchange, Values
 
 
@@ -56,12 +56,14 @@ def bedrock(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
 def _of_converse(made: Values) -> Values:
     """A response of Converse as Anthropic's, whose reasons for the end it shares."""
     blocks = []
-    for block in log.listed(_below(made, "output", "message", "content"), "content"):
-        block = log.mapping(block, "a block")
+    for block in dialogue.listed(_below(made, "output", "message", "content"), "content"):
+        block = dialogue.mapping(block, "a block")
         if "text" in block:
             blocks.append({"type": "text", "text": block["text"]})
+        elif isinstance(block.get("toolUse"), dict):
+            blocks.append({"type": "tool_use"} | block["toolUse"])
         elif "reasoningContent" not in block:
-            blocks.append({"type": "tool_use" if "toolUse" in block else "other"})
+            blocks.append({"type": "other"})
     ends = {"content_filtered": "refusal", "guardrail_intervened": "refusal"}
     end = str(made["stopReason"])
     return {"type": "message", "content": blocks, "stop_reason": ends.get(end, end)}
@@ -79,7 +81,7 @@ def langsmith(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
     invoked = _below(values, "extra", "invocation_params")
     names = ("model", "model_name", "ls_model_name")
     facts = [fact for fact in (invoked, _below(values, "extra", "metadata")) if fact]
-    model = log.first_text(fact.get(name) for fact in facts for name in names)
+    model = dialogue.first_text(fact.get(name) for fact in facts for name in names)
     return _traced(values, inputs, values.get("outputs"), model, dialects)
 
 
@@ -97,7 +99,9 @@ def spans(values: Values, dialects: Sequence[Dialect]) -> LoggedExchange:
     """Return the exchange of a span of OpenTelemetry."""
     said, span = opentelemetry.heard(values), opentelemetry.attributes(values)
     opentelemetry.check(values, said)
-    model = log.first_text([span.get("gen_ai.response.model"), span.get("gen_ai.request.model")])
+    model = dialogue.first_text(
+        [span.get("gen_ai.response.model"), span.get("gen_ai.request.model")]
+    )
     return _traced(values, said.asked, said.made, model, dialects, span)
 
 
@@ -111,9 +115,7 @@ def _traced(
 ) -> LoggedExchange:
     if loaded(asked) in (None, "", [], {}) or loaded(made) in (None, "", [], {}):
         raise NotWanted("without input or output")
-    messages = langfuse.prompt(asked, dialects)
-    turn = {"role": "assistant", "content": langfuse.answer(made, dialects)}
-    return LoggedExchange([*messages, turn], model, None, (values, *facts))
+    return langfuse.whole(asked, made, model, (values, *facts), dialects)
 
 
 def _facts(values: Values) -> Values:

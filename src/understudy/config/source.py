@@ -59,6 +59,8 @@ class Columns:
     context: str | None = added(None)  # after the instruction
     history: str | None = added(None)  # of [prompt, response], before the instruction
     weight: str | None = added(None)  # of a turn; an answer of weight 0 is no answer to learn
+    tools: str | None = added(None)  # which a row offers; with it turns may call tools
+    response_format: str | None = added(None)  # that a row asks of its answer
 
 
 @dataclass(config=STRICT, frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from understudy.config import InferenceConfig
 from understudy.data import formats, sources
 from understudy.data.duplicates import clusters, same
-from understudy.data.formats import BadRow
+from understudy.data.rejects import BadRow
 from understudy.errors import BadInput
 from understudy.records import Answer, Coverage, Message
 from understudy.store.artifacts import Job, RowLog, canonical

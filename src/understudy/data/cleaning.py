@@ -12,9 +12,10 @@ from understudy.config import SynthesisConfig
 from understudy.config.source import Dedup
 from understudy.data import formats, sources
 from understudy.data.duplicates import NONE, paper_drops, rule_of
+from understudy.data.rejects import NotWanted
 from understudy.data.screening import Drop, NewPair, Screen, contamination, write_report
 from understudy.data.subset import block_ends
-from understudy.records import Coverage, Message, Synthetic
+from understudy.records import Coverage, Message, Synthetic, Tool, last_question, written
 from understudy.store.artifacts import Job, RowLog
 
 
@@ -24,6 +25,13 @@ class ReadyPair(NamedTuple):
     messages: list[Message]
     teacher: str | None
     licence: str | None
+    tools: list[Tool] | None = None
+    response_format: dict[str, Any] | None = None
+
+    @property
+    def instruction(self) -> str:
+        """The last question, with what tools were called and said since."""
+        return "\n".join(map(written, last_question(self.messages[:-1])))
 
 
 def run(job: Job) -> None:
@@ -40,7 +48,7 @@ def run(job: Job) -> None:
     accepted: list[ReadyPair] = []
     drops: list[Drop] = []
     pairs = [
-        NewPair(f"pair {number}", ready.messages[-2]["content"], ready.messages[-1]["content"])
+        NewPair(f"pair {number}", ready.instruction, written(ready.messages[-1]))
         for number, (_, ready) in enumerate(taken.rows, 1)
     ]
     sifted = sift(pairs, list(job.rows("split", Coverage)), job.config.synthesis.dedup)
@@ -90,10 +98,11 @@ def take(source: SynthesisConfig) -> "tuple[sources.Taken[ReadyPair], formats.Co
     def convert(values: dict[str, Any]) -> ReadyPair:
         generator = values.get("generator")
         if generator == formats.HUMAN:
-            raise formats.NotWanted("human")
+            raise NotWanted("human")
         teacher = None if generator is None else str(generator)
         found = formats.value_of(values, licence)
-        return ReadyPair(formats.conversation(values, kind, given), teacher, found)
+        messages = formats.conversation(values, kind, given)
+        return ReadyPair(messages, teacher, found, *formats.offered(values, given))
 
     taken = sources.take(raws, convert, source.tolerance)
     read = ("generator", *([licence] if licence else []))
@@ -121,4 +130,6 @@ def _rows(job: Job, accepted: list[ReadyPair]) -> Iterator[Synthetic]:
             call_id=number,
             depth=1,
             teacher=ready.teacher or "unknown",
+            tools=ready.tools,
+            response_format=ready.response_format,
         )

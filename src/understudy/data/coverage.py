@@ -9,8 +9,17 @@ from understudy import playground
 from understudy.config import Config, CoverageConfig
 from understudy.data import formats, sources
 from understudy.data.duplicates import clusters
+from understudy.data.rejects import NotWanted
 from understudy.errors import BadInput
-from understudy.records import Coverage, Message, SplitName, shown
+from understudy.records import (
+    Coverage,
+    Message,
+    SplitName,
+    Tool,
+    last_question,
+    shown,
+    written,
+)
 from understudy.store.artifacts import Job, RowLog, canonical
 
 _THOUGHT = "</think>"
@@ -26,6 +35,8 @@ class FoundRow(NamedTuple):
     category: str | None
     messages: list[Message]
     expected: dict[str, Any] | None = None  # what a grader reads
+    tools: list[Tool] | None = None
+    response_format: dict[str, Any] | None = None
 
 
 class Found(NamedTuple):
@@ -59,7 +70,7 @@ class Found(NamedTuple):
     def warnings(self) -> list[str]:
         """What of the file nobody reads, and what is learnt though it may not be meant."""
         lines = self.columns.warnings("coverage", self.total)
-        if thinking := sum(_THOUGHT in pair.messages[-1]["content"] for pair in self.pairs):
+        if thinking := sum(_THOUGHT in written(pair.messages[-1]) for pair in self.pairs):
             lines.append(
                 f"coverage: {thinking} of {len(self.pairs)} answers hold a thought ({_THOUGHT}), "
                 "which is learnt as a part of them; `understudy collect` takes thoughts out"
@@ -90,15 +101,28 @@ def run(job: Job) -> None:
     job.notes["rows"] = len(log.finish())
 
 
-def row_ids(conversations: Iterable[list[Message]]) -> list[str]:
-    """Hash of the canonical messages, with the number of its earlier occurrences.
+def digest(messages: list[Message], tools: list[Tool] | None = None, form: Any = None) -> bytes:
+    """Return the SHA-256 of a conversation, with the tools and the form of answer if it has any.
 
     The weights of turns do not count: a row that gets some keeps its name.
     """
+    said: Any = shown(messages)
+    if tools or form:
+        said = [said, tools, form]
+    return hashlib.sha256(canonical(said).encode()).digest()
+
+
+def row_ids(conversations: Iterable[list[Message]]) -> list[str]:
+    """Return the names of rows that are nothing but messages."""
+    return _names(map(digest, conversations))
+
+
+def _names(digests: Iterable[bytes]) -> list[str]:
+    """Of each digest its begin, with the number of its earlier occurrences."""
     seen: Counter[str] = Counter()
     ids = []
-    for messages in conversations:
-        name = hashlib.sha256(canonical(shown(messages)).encode()).hexdigest()[:16]
+    for whole in digests:
+        name = whole.hex()[:16]
         ids.append(f"{name}-{seen[name]}")
         seen[name] += 1
     return ids
@@ -124,10 +148,11 @@ def find(source: CoverageConfig, task: str) -> Found:
 
     def convert(values: dict[str, Any]) -> FoundRow:
         if kind == "llamaduo" and (generator := values.get("generator")) != formats.HUMAN:
-            raise formats.NotWanted(f"by generator {generator}")
+            raise NotWanted(f"by generator {generator}")
         if category is not None and (other := formats.value_of(values, at["category"])) != category:
-            raise formats.NotWanted(f"of category {other}")
+            raise NotWanted(f"of category {other}")
         given = {what: formats.value_of(values, name) for what, name in at.items()}
+        offered = formats.offered(values, source.columns)
         return FoundRow(
             id=_word(given["id"]),
             group=_word(given["group"]),
@@ -136,6 +161,8 @@ def find(source: CoverageConfig, task: str) -> Found:
             category=_word(given["category"]),
             messages=formats.conversation(values, kind, source.columns),
             expected=formats.expected(values, source.expected),
+            tools=offered[0],
+            response_format=offered[1],
         )
 
     taken = sources.take(raws, convert, source.tolerance)
@@ -177,8 +204,8 @@ def _check_ids(where: str, name: str, pairs: list[FoundRow]) -> None:
 def _rows(pairs: list[FoundRow], source: CoverageConfig, task: str) -> list[Coverage]:
     given = [pair.id for pair in pairs if pair.id is not None]
     is_unique = len(set(given)) == len(pairs)
-    ids = given if is_unique else row_ids(pair.messages for pair in pairs)
-    first = clusters([pair.messages[-2]["content"] for pair in pairs])
+    ids = given if is_unique else _names(map(_digest, pairs))
+    first = clusters([asked(pair.messages) for pair in pairs])
     name = "file" if source.repo is None else f"{source.repo}@{source.revision or 'local'}"
     return [
         Coverage(
@@ -190,19 +217,33 @@ def _rows(pairs: list[FoundRow], source: CoverageConfig, task: str) -> list[Cove
             source=name,
             split=pair.split,
             expected=pair.expected,
+            tools=pair.tools,
+            response_format=pair.response_format,
         )
         for pair, row_id, cluster in zip(pairs, ids, first, strict=True)
     ]
 
 
+def _digest(pair: FoundRow) -> bytes:
+    return digest(pair.messages, pair.tools, pair.response_format)
+
+
+def asked(messages: list[Message]) -> str:
+    """Return the user's last question, whatever tools were called since: what rows are alike by."""
+    return written(last_question(messages)[0])
+
+
 def _playground(config: Config) -> list[Coverage]:
     task, source = config.task.name, config.coverage
+    assert source.rows is not None, "coverage=playground has a number of rows"
+    if task == playground.tools.TASK:
+        return _errands(config, source.rows)
     if task not in playground.TASKS:
         raise BadInput(
-            f"task={task} is not one of the playground's: {', '.join(playground.TASKS)}; "
+            f"task={task} is not one of the playground's: {', '.join(playground.TASKS)}, "
+            f"{playground.tools.TASK}; "
             "choose one of them or another coverage"
         )
-    assert source.rows is not None, "coverage=playground has a number of rows"
     conversations = [
         [
             {"role": "user", "content": pair.instruction},
@@ -221,4 +262,37 @@ def _playground(config: Config) -> list[Coverage]:
             split=None,
         )
         for row_id, messages in zip(row_ids(conversations), conversations, strict=True)
+    ]
+
+
+def _errands(config: Config, rows: int) -> list[Coverage]:
+    """The rows of the playground's tool calls."""
+    offered: list[Tool] = playground.tools.TOOLS
+    conversations: list[list[Message]] = [
+        [
+            {"role": "user", "content": errand.instruction},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": f"call{n:05}", "name": name, "arguments": given}
+                    for n, (name, given) in enumerate(errand.calls)
+                ],
+            },
+        ]
+        for errand in playground.tools.generate(config.coverage.seed, 0, rows)
+    ]
+    names = _names(digest(messages, offered) for messages in conversations)
+    return [
+        Coverage(
+            id=row_id,
+            group_id=row_id,
+            messages=messages,
+            task=config.task.name,
+            licence=config.coverage.licence,
+            source="playground",
+            split=None,
+            tools=offered,
+        )
+        for row_id, messages in zip(names, conversations, strict=True)
     ]

@@ -2,8 +2,11 @@
 
 messages   `messages` or `conversations`, a list of {role, content} or, as ShareGPT has it, of
            {from, value}, or its text; the last turn is the assistant's; `system` if there is one.
-           In OpenAI's fine-tuning files a turn may have a `weight`, elsewhere `train` or `loss`: 0
-           or false is not to be learnt, and stays `"weight": 0` in our row
+           Assistants' turns may call tools and `role: tool` turns say what came of it, as OpenAI's
+           fine-tuning files, ours and ShareGPT (`function_call`, `observation`) have them; `tools`
+           and `response_format` stand beside (data/tools.py). In OpenAI's fine-tuning files a turn
+           may have a `weight`, elsewhere `train` or `loss`: 0 or false is not to be learnt, and
+           stays `"weight": 0` in our row
 pairs      `prompt`, `instruction` or `question` (with an `input`, Dolly's `context` and Alpaca's
            `history`, if any), and `response`, `output`, `completion` or `answer`; `system` if there
            is one. Prompt and response may be lists of messages, as TRL has them
@@ -19,9 +22,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from understudy.config.source import Columns
+from understudy.data import tools
 from understudy.data.reading import Raw
+from understudy.data.rejects import BadRow, NotWanted
 from understudy.errors import BadInput
-from understudy.records import Message, SplitName, dumps
+from understudy.records import Message, SplitName, Tool, dumps
 
 MESSAGES = ("messages", "conversations")
 PROMPTS = ("prompt", "instruction", "question")
@@ -40,9 +45,11 @@ _ROLES = {
     **{"system": "system", "developer": "system", "user": "user", "human": "user"},
     **{"assistant": "assistant", "ai": "assistant", "gpt": "assistant", "model": "assistant"},
 }
-_TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython")
+_TOOL_ROLES = ("tool", "function", "ipython")
 _WEIGHTS = ("weight", "train", "loss")  # of a turn
 _LEARNT = {**{"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}}
+TOOLS = ("tools", "functions")
+_OF_CALLS = {"tool_calls", "tool_call_id", "function_call", "name"}
 OF_TURN = {"role", "from", "content", "value", "parts", "id", "timestamp", "created_at"}
 # Known, and no part of a conversation: what `collect` and published sets write beside it.
 _ASIDE = {
@@ -53,14 +60,6 @@ _SPLITS: dict[str, SplitName] = {
     **{"train": "train", "training": "train", "test": "test", "holdout": "holdout"},
     **{"validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"},
 }
-
-
-class BadRow(Exception):
-    """Why a row cannot be used."""
-
-
-class NotWanted(Exception):
-    """Why a good row is none of ours, e.g. because a model wrote it."""
 
 
 def columns(rows: Sequence[Raw]) -> list[str]:
@@ -137,8 +136,19 @@ def meaningful(rows: Iterable[Raw], kind: str, given: Columns = USUAL_NAMES) -> 
     if kind == "pairs":
         return {name: name for name in ("context", "history") if name in names}
     found = {"system": "system"} if "system" in names else {}
-    told = weight_of(turn for row in rows for turn in _turns(row.values or {}, given.messages))
+    turns = [turn for row in rows for turn in _turns(row.values or {}, given.messages)]
+    if (offers := next((name for name in TOOLS if name in names), None)) or any(map(_calls, turns)):
+        found["tools"] = offers or TOOLS[0]
+        found |= {name: name for name in ("response_format",) if name in names}
+    told = weight_of(turns)
     return found if told is None else found | {"weight": told}
+
+
+def _calls(turn: dict[str, Any]) -> bool:
+    """Whether a turn calls a tool or answers its call."""
+    role = turn.get("role", turn.get("from"))
+    is_call = role in (*_TOOL_ROLES, "function_call", "observation")
+    return is_call or bool(turn.get("tool_calls") or turn.get("function_call"))
 
 
 def weight_of(turns: Iterable[dict[str, Any]]) -> str | None:
@@ -208,7 +218,8 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
         name for row in rows for name, value in (row.values or {}).items() if not is_missing(value)
     )
     told = [given.messages, given.prompt, given.response, given.system]
-    told += [given.context, given.history, given.weight, *others]
+    told += [given.context, given.history, given.weight, given.tools, given.response_format]
+    told += others
     read = {path for name in told if name for path in (name, name.partition(".")[0])}
     if kind == "pairs":
         for names in (
@@ -224,7 +235,8 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
             f"{names[0]}[].{field}"
             for row in rows
             for field in _turn_fields(row.values or {}, given.messages)
-            if field not in OF_TURN | {given.weight}
+            if field not in (OF_TURN if given.tools is None else OF_TURN | _OF_CALLS)
+            and field != given.weight
         )
         filled |= turns
     paths = [path for path in told if path and "." in path and path not in filled]
@@ -285,7 +297,8 @@ def conversation(values: dict[str, Any], kind: str, given: Columns = USUAL_NAMES
         turns = _pair(values, given)
     else:
         named = next((name for name in MESSAGES if not is_missing(values.get(name))), MESSAGES[0])
-        turns = _messages(value_of(values, given.messages or named), given.weight)
+        found = value_of(values, given.messages or named)
+        turns = _messages(found, given.weight, given.tools is not None)
     system = value_of(values, given.system) if kind != "pairs" else None
     if not is_missing(system) and turns[:1] and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": spoken(system, given.system)}, *turns]
@@ -299,11 +312,30 @@ def checked(turns: list[Message]) -> list[Message]:
         raise BadRow(f"ends with the turn of {roles[-1] if roles else 'nobody'}, not assistant")
     if "system" in roles[1:]:
         raise BadRow("has a system turn that is not the first")
-    if roles[-2:-1] != ["user"]:
+    if roles[-2:-1] not in (["user"], ["tool"]) or "user" not in roles:
         raise BadRow("has no user turn before the last answer")
-    if empty := [turn["role"] for turn in turns if not turn["content"].strip()]:
+    if empty := [turn["role"] for turn in turns if _is_empty(turn)]:
         raise BadRow(f"has an empty {empty[0]} turn")
     return turns
+
+
+def _is_empty(turn: Message) -> bool:
+    """Whether a turn says nothing; a call says enough, and a tool may have nothing to say."""
+    if turn.get("tool_calls") or turn["role"] == "tool":
+        return False
+    return not turn["content"].strip()
+
+
+def offered(values: dict[str, Any], given: Columns) -> tuple[list[Tool] | None, Any]:
+    """Return the tools of a row, and the form that its answer was asked in; BadRow for no list."""
+    if given.tools is None:
+        return None, None
+    listed = value_of(values, given.tools)
+    found = tools.offered(listed)
+    if found.has_others or (found.tools is None and not is_missing(listed)):
+        raise BadRow(f"has {given.tools} that are no list of functions")
+    form = value_of(values, given.response_format)
+    return found.tools, tools.form_of(loaded(form) if isinstance(form, str) else form)
 
 
 def expected(values: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any] | None:
@@ -364,7 +396,7 @@ def _side(values: dict[str, Any], path: str | None, usual: Sequence[str]) -> str
     name = next((name for name in usual if not is_missing(values.get(name))), usual[0])
     found = value_of(values, path or name)
     if isinstance(found, list) and found and isinstance(found[0], dict):
-        return _messages(found, None)
+        return _messages(found, None, False)
     return _text(found, path or name)
 
 
@@ -391,14 +423,16 @@ def _history(value: Any) -> list[Message]:
     return turns
 
 
-def _messages(value: Any, weight: str | None) -> list[Message]:
+def _messages(value: Any, weight: str | None, has_tools: bool) -> list[Message]:
     if isinstance(value, str):  # a CSV cell
         value = loaded(value)
         if isinstance(value, str):
             raise BadRow("has messages that are neither a list nor JSON")
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise BadRow("has messages that are no list of {role, content}")
-    turns = [_turn(turn) for turn in value]
+    turns = [_turn(turn, has_tools) for turn in value]
+    if has_tools:
+        turns = tools.numbered(turns)
     if weight is None:
         return turns
     wanted = 0  # turns up to the last answer to learn
@@ -415,14 +449,22 @@ def _messages(value: Any, weight: str | None) -> list[Message]:
     return turns[:wanted]
 
 
-def _turn(turn: dict[str, Any]) -> Message:
+def _turn(turn: dict[str, Any], has_tools: bool) -> Message:
+    if not has_tools and _calls(turn):
+        raise BadRow(
+            "has a turn that calls a tool or answers its call: name coverage.columns.tools"
+        )
+    turn = tools.of_sharegpt(turn) if has_tools else turn
     name = turn.get("role", turn.get("from"))
     role = name.casefold() if isinstance(name, str) else None
-    if role in _TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
-        raise BadRow("has a turn that calls a tool or answers its call, which no stage trains on")
+    content = turn.get("content", turn.get("value", turn.get("parts")))
+    if role in _TOOL_ROLES:
+        return tools.result(turn, content)
     if role not in _ROLES:
         raise BadRow(f"has a turn of role {name!r}; known are {', '.join(_ROLES)}")
-    content = turn.get("content", turn.get("value", turn.get("parts")))
+    if has_tools and _ROLES[role] == "assistant" and (calls := tools.calls_of(turn)):
+        words = _joined(content, role) if isinstance(content, list) else content
+        return {"role": "assistant", "content": words or None, "tool_calls": calls}
     if isinstance(content, list):
         content = _joined(content, role)
     if not isinstance(content, str):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from understudy.data.formats import HUMAN
 from understudy.data.sources import first_line, is_reachable
 from understudy.errors import BadInput
-from understudy.records import Coverage, Synthetic, dumps
+from understudy.records import Coverage, Synthetic, ToolCall, dumps
 from understudy.store.artifacts import write_atomically
 
 FORMATS = ("llamaduo", "messages", "openai")
@@ -36,12 +36,27 @@ def to_llamaduo(row: Coverage, category: str, seed_prompt: str = UNKNOWN) -> dic
 def to_messages(row: Coverage) -> dict[str, Any]:
     """The conversation, and where it comes from."""
     facts = {"id": row.id, "task": row.task, "source": row.source, "licence": row.licence}
-    return {"messages": row.messages, **facts}
+    return _conversation(row) | facts
 
 
 def to_openai(row: Coverage) -> dict[str, Any]:
     """The conversation alone."""
-    return {"messages": row.messages}
+    return _conversation(row)
+
+
+def _conversation(row: Coverage) -> dict[str, Any]:
+    """The messages with calls as OpenAI writes them, and the tools that were offered, if any."""
+    turns = []
+    for turn in row.messages:
+        if calls := turn.get("tool_calls"):
+            turn = turn | {"tool_calls": list(map(_openai_call, calls))}
+        turns.append(turn)
+    return {"messages": turns} | ({"tools": row.tools} if row.tools else {})
+
+
+def _openai_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call["name"], "arguments": dumps(call["arguments"])}
+    return {"id": call["id"], "type": "function", "function": function}
 
 
 def converter(

@@ -16,8 +16,8 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from understudy.config import Config, ModelConfig, changed
 from understudy.config.source import Source
-from understudy.data.formats import BadRow, NotWanted
 from understudy.data.reading import Raw, check_file, read_file
+from understudy.data.rejects import BadRow, NotWanted
 from understudy.errors import BadInput
 from understudy.store import hub
 from understudy.store.artifacts import write_atomically

@@ -14,7 +14,8 @@ from understudy.config.grader import Code, Grader, MetricName, Python, Sql, meas
 from understudy.evaluation import graders, scores
 from understudy.evaluation.graders import Case, Graded, Outcome, Ungraded
 from understudy.playground.sandbox import Sandbox
-from understudy.records import Answer, Coverage, Verdict
+from understudy.prompts.calls import Call
+from understudy.records import Answer, Coverage, ToolCall, Verdict
 from understudy.store.artifacts import Job, RowLog
 from understudy.store.progress import track
 
@@ -36,7 +37,7 @@ def run(job: Job) -> None:
     outcomes = list[Outcome]()
     with Sandbox(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as sandbox:
         rule = graders.made(settings, [row for row in rows if row.split == "train"], sandbox)
-        items = (_item(prompts[answer.prompt_id], answer.text) for answer in given)
+        items = (_item(prompts[answer.prompt_id], answer) for answer in given)
         with track(f"judge {name}", len(given), "verdicts") as advance:
             for outcome in _graded(rule, items, settings, sandbox):
                 outcomes.append(outcome)
@@ -63,8 +64,21 @@ def run(job: Job) -> None:
     )
 
 
-def _item(row: Coverage, answer: str) -> Case:
-    return Case(row.prompt, row.response, row.expected or {}, answer)
+def _item(row: Coverage, answer: Answer) -> Case:
+    expected = row.expected or {}
+    calls = row.messages[-1].get("tool_calls", [])
+    case = Case(row.prompt, row.response, expected, answer.said)
+    if not (row.tools or calls):
+        return case
+    return case._replace(
+        expected={"tools": row.tools} | expected,
+        wanted=_calls(calls),
+        given=_calls(answer.tool_calls or []),
+    )
+
+
+def _calls(calls: Sequence[ToolCall]) -> list[Call]:
+    return [Call(call["name"], call["arguments"]) for call in calls]
 
 
 def _graded(

@@ -33,7 +33,7 @@ def run(job: Job) -> None:
     log.append(row for row in open_rows if row.key[:3] in never_given)
     to_ask = [row for row in open_rows if row.key not in log.rows]
 
-    texts = {answer.key: answer.text for answer in answers}
+    texts = {answer.key: answer.said for answer in answers}
 
     def request(row: Verdict) -> Request:
         return _request(config, prompts[row.prompt_id], texts[row.key[:3]], row)

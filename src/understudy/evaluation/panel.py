@@ -81,7 +81,7 @@ def build(
         system=np.array([systems.index(answer.generator) for answer in ordered], dtype=np.intp),
         prompt=_codes([answer.prompt_id for answer in ordered]),
         cluster=_codes([answer.group_id for answer in ordered]),
-        length=_lengths([(answer.text, references[answer.prompt_id]) for answer in ordered]),
+        length=_lengths([(answer.said, references[answer.prompt_id]) for answer in ordered]),
         truth=np.array([known.get(answer.key, np.nan) for answer in ordered], dtype=np.float64),
     )
 

@@ -20,7 +20,8 @@ from understudy.export import parity, server
 from understudy.export.parity import TOP, Distance, Greedy, Reading, Report, Stops
 from understudy.inference import PromptSample, Sampling, stage
 from understudy.models import load
-from understudy.records import Coverage, read_rows
+from understudy.prompts import chat
+from understudy.records import Coverage, read_rows, written
 
 _SHORTER = {"float32": ("bfloat16", "float16"), "float16": (), "bfloat16": ()}
 
@@ -72,13 +73,13 @@ def judged(
     rows: list[Coverage] = []
     readings: list[Reading] = []
     every = list(read_rows(split, Coverage))
-    first, count = shots.of(config, every), load.counter(tokenizer)
+    first = shots.of(config, every)
     asked: list[Coverage] = []
     for row in every:
         if row.split == "test" and len(rows) < prompts:
             whole = row
             if first is not None:
-                prompt = first.before(row.prompt, count, row.group_id)
+                prompt = first.before(row.prompt, load.counter(tokenizer, row.tools), row.group_id)
                 whole = replace(row, messages=[*prompt, row.messages[-1]])
             (reading,) = read(tokenizer, [whole])
             if len(reading.ids) <= longest:
@@ -156,8 +157,14 @@ def check_server(
 
     `rows` are `then.asked` for a server that shows examples by itself; None = `then.rows`.
     """
-    served, readings = server.ask(url, rows or then.rows, then.config.inference.max_new_tokens)
-    found, cause = parity.server(then.greedy, served, allowed)
+    template, length = then.tokenizer.chat_template, then.config.inference.max_new_tokens
+    served, readings = server.ask(url, rows or then.rows, length, template)
+    # A server that knows the template's calls tells them apart from the words.
+    judged = [
+        one._replace(text=_with_calls(template, one.text, row))
+        for one, row in zip(then.greedy, then.rows, strict=True)
+    ]
+    found, cause = parity.server(judged, served, allowed)
     cause = cause and f"{what}: {cause}"
     if readings and (differ := parity.token_ids(then.readings, readings, then.name)):
         cause = f"{what}: {differ}"
@@ -166,12 +173,24 @@ def check_server(
     return report.found(what, found, cause)
 
 
+def _with_calls(template: str, text: str, row: Coverage) -> str:
+    if not row.tools or chat.family(template) == "own":
+        return text
+    said = chat.heard(template, text, row.tools)
+    return written({"content": said.text, "tool_calls": said.calls})
+
+
 def read(tokenizer: Any, rows: Sequence[Coverage]) -> list[Reading]:
     """Each prompt in the tokenizer's chat template."""
     readings = []
     for row in rows:
-        ids = load.chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
-        text = tokenizer.apply_chat_template(row.prompt, add_generation_prompt=True, tokenize=False)
+        ids = load.chat_ids(
+            tokenizer, row.prompt, row.id, add_generation_prompt=True, tools=row.tools
+        )
+        said = chat.rendered(tokenizer.chat_template, row.prompt, row.tools)
+        text = tokenizer.apply_chat_template(
+            said.messages, tools=said.tools, add_generation_prompt=True, tokenize=False
+        )
         readings.append(Reading(row.id, text, tuple(ids)))
     return readings
 

@@ -138,7 +138,7 @@ def _write_gguf(
     command += ["--jinja", "-np", "1", "-c", str(then.config.model.context)]
     log, seconds = part / "server.log", settings.parity.server_seconds
     with server.running(command, port, log, seconds) as url:
-        readings = server.read(url, then.rows)
+        readings = server.read(url, then.rows, then.tokenizer.chat_template)
         cause = parity.token_ids(then.readings, readings, then.name)
         cause = cause and f"llama.cpp: {cause}"
         if report.found("llama.cpp, token ids", {"prompts": len(readings)}, cause):

@@ -20,7 +20,8 @@ from typing import Any
 
 from understudy.errors import EnvironmentFailed
 from understudy.export.parity import TOP, Greedy, Reading
-from understudy.records import Coverage
+from understudy.prompts import chat
+from understudy.records import Coverage, written
 
 _KEY = "UNDERSTUDY_API_KEY"
 _AT_ONCE = 4
@@ -29,7 +30,9 @@ _ANSWER_S = 600.0  # for one answer
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # all is on loopback
 
 
-def ask(url: str, rows: Sequence[Coverage], max_tokens: int) -> tuple[list[Greedy], list[Reading]]:
+def ask(
+    url: str, rows: Sequence[Coverage], max_tokens: int, template: str
+) -> tuple[list[Greedy], list[Reading]]:
     """The greedy answers to the rows' prompts, in order, and how the prompts were read.
 
     `url` ends in /v1. Only servers that take vLLM's `return_token_ids` tell how they read: else
@@ -38,8 +41,10 @@ def ask(url: str, rows: Sequence[Coverage], max_tokens: int) -> tuple[list[Greed
     name = _post_or_get(f"{url}/models")["data"][0]["id"]
 
     def one(row: Coverage) -> tuple[Greedy, Reading | None]:
+        said = chat.rendered(template, row.prompt, row.tools)
         body = {
-            **{"model": name, "messages": row.prompt, "max_tokens": max_tokens},
+            **{"model": name, "messages": said.messages, "max_tokens": max_tokens},
+            **({} if said.tools is None else {"tools": said.tools}),
             **{"temperature": 0, "logprobs": True, "top_logprobs": TOP},
             "return_token_ids": True,
         }
@@ -61,18 +66,25 @@ def _answer(name: str, reply: dict[str, Any]) -> tuple[Greedy, Reading | None]:
         sorted((top["logprob"] for top in token["top_logprobs"]), reverse=True) for token in told
     ]
     count = (reply.get("usage") or {}).get("prompt_tokens")
-    text, is_stopped = choice["message"]["content"] or "", choice["finish_reason"] == "stop"
+    calls = [
+        {"name": one["function"]["name"], "arguments": json.loads(one["function"]["arguments"])}
+        for one in choice["message"].get("tool_calls") or ()
+    ]
+    text = written({"content": choice["message"]["content"], "tool_calls": calls})
+    is_stopped = choice["finish_reason"] in ("stop", "tool_calls")
     ids = reply.get("prompt_token_ids")
     reading = Reading(name, "", tuple(ids)) if ids else None
     return Greedy(name, text, is_stopped, count, tokens or None, likeliest), reading
 
 
-def read(url: str, rows: Sequence[Coverage]) -> list[Reading]:
+def read(url: str, rows: Sequence[Coverage], template: str) -> list[Reading]:
     """How llama.cpp's server reads the rows' prompts; it strips and adds the first token itself."""
     root = url.removesuffix("/v1")
 
     def one(row: Coverage) -> Reading:
-        text = _post_or_get(f"{root}/apply-template", {"messages": row.prompt})["prompt"]
+        said = chat.rendered(template, row.prompt, row.tools)
+        body = {"messages": said.messages} | ({} if said.tools is None else {"tools": said.tools})
+        text = _post_or_get(f"{root}/apply-template", body)["prompt"]
         how = {"content": text, "add_special": True, "parse_special": True}
         return Reading(row.id, text, tuple(_post_or_get(f"{root}/tokenize", how)["tokens"]))
 

@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from understudy.data import near, words
-from understudy.data.formats import BadRow, NotWanted
+from understudy.data.rejects import BadRow, NotWanted
 from understudy.gateway.calls import ChatCall, cluster
 from understudy.gateway.control import Control
 from understudy.gateway.state import GatewayState
@@ -185,11 +185,12 @@ class Shadows:
 def _talk(
     request: dict[str, Any], content: bytes, is_stream: bool, made: Dialect = CHAT
 ) -> list[Message] | None:
-    """Return a conversation with its answer; None when it is no text, cut off or refused."""
+    """Return a conversation with its answer; None when it is no text alone, cut off or refused."""
     response: Any = content.decode("utf-8", "replace") if is_stream else chat.loads(content)
     try:
         part = log.unwrap({"request": request, "response": response}, made)
-        return log.join([(part, made)]).messages
+        talk = log.join([(part, made)]).messages
+        return None if any("tool_calls" in turn for turn in talk) else talk
     except (NotWanted, BadRow):
         return None
 

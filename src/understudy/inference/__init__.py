@@ -7,6 +7,8 @@ The stage is `stage.py`; `decode.py` is the one loop in which it and the server 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from understudy.records import Tool
+
 
 class PromptSample(NamedTuple):
     """One sampling of the stage: of the k-th answer or, when greedy, of all answers to a prompt."""
@@ -15,6 +17,7 @@ class PromptSample(NamedTuple):
     group_id: str
     ids: tuple[int, ...]  # the prompt's tokens
     ks: tuple[int, ...]
+    tools: tuple[Tool, ...] | None = None  # None: of a prompt without tools, whose answer is text
 
     @property
     def k(self) -> int:

@@ -3,6 +3,8 @@
 They are generated anew, K times a prompt, and never taken from the references.
 """
 
+from understudy.errors import BadInput
+from understudy.prompts.chat import has_tools
 from understudy.records import Answer, Coverage
 from understudy.services.account import account_of
 from understudy.services.base import Request
@@ -16,6 +18,10 @@ def run(job: Job) -> None:
     service = job.config.baseline.service
     assert service is not None, "a baseline stage has a service"
     prompts = [row for row in job.rows("split", Coverage) if row.split == job.params["split"]]
+    if any(has_tools(row.prompt, row.tools) for row in prompts):
+        raise BadInput(
+            f"baseline={service.name} cannot be asked of rows with tools yet; choose baseline=none"
+        )
     log = RowLog(job.out, Answer)
     wanted = [
         (row, k)

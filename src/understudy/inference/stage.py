@@ -25,7 +25,8 @@ from understudy.data import shots
 from understudy.errors import BadInput
 from understudy.inference import Generated, PromptSample, Sampling, vllm
 from understudy.models import load
-from understudy.records import Answer, Coverage
+from understudy.prompts import chat
+from understudy.records import Answer, Coverage, ToolCall
 from understudy.store.artifacts import Job, RowLog
 from understudy.store.progress import track
 
@@ -54,7 +55,7 @@ def run(job: Job, dtype: Any = None) -> None:
     ]
     if todo:
         with _engine(job, tokenizer, finetuned, todo, dtype or load.dtype()) as results:
-            _log_results(job, log, todo, results)
+            _log_results(job, log, tokenizer.chat_template, todo, results)
     _note(job, log.finish())
 
 
@@ -68,12 +69,15 @@ def _samples(job: Job, tokenizer: Any) -> list[PromptSample]:
     groups: list[tuple[int, ...]] = [(k,) for k in range(settings.k)]
     if settings.temperature == 0:
         groups = [tuple(range(settings.k))]
-    first, count = shots.of(job.config, every), load.counter(tokenizer)
+    first = shots.of(job.config, every)
     samples = []
     for row in rows:
-        prompt = row.prompt if first is None else first.before(row.prompt, count, row.group_id)
-        ids = load.chat_ids(tokenizer, prompt, row.id, add_generation_prompt=True)
-        samples += [PromptSample(row.id, row.group_id, tuple(ids), ks) for ks in groups]
+        prompt = row.prompt
+        if first is not None:
+            prompt = first.before(prompt, load.counter(tokenizer, row.tools), row.group_id)
+        ids = load.chat_ids(tokenizer, prompt, row.id, add_generation_prompt=True, tools=row.tools)
+        tools = tuple(row.tools or ()) if chat.has_tools(prompt, row.tools) else None
+        samples += [PromptSample(row.id, row.group_id, tuple(ids), ks, tools) for ks in groups]
     return sorted(samples, key=lambda one: (len(one.ids), one.prompt_id, one.ks))
 
 
@@ -97,6 +101,7 @@ def _engine(
 def _log_results(
     job: Job,
     log: RowLog[Answer],
+    template: str,
     batches: list[list[PromptSample]],
     results: Iterator[list[Generated]],
 ) -> None:
@@ -107,8 +112,11 @@ def _log_results(
         for batch, made in zip(batches, results, strict=True):
             waited += [time.monotonic() - last] * sum(len(one.ks) for one in batch)
             for one, got in zip(batch, made, strict=True):
-                finish = "stop" if got.is_stopped else "length"
-                _write(job, log, one, finish, got.text, len(got.tokens))
+                finish, said = "stop" if got.is_stopped else "length", chat.Heard(got.text, [])
+                if one.tools is not None and got.is_stopped:
+                    said = chat.heard(template, got.text, one.tools)
+                    finish = "tool_calls" if said.calls else finish
+                _write(job, log, one, finish, said.text, len(got.tokens), said.calls)
                 tokens += len(got.tokens)
             rate = tokens / (time.monotonic() - began)
             advance(len(batch), f"{rate:.0f} tokens/s")
@@ -136,7 +144,12 @@ def sampling_of(config: Config, own: Any, tokenizer: Any) -> Sampling:
 
 
 def _answers(
-    job: Job, sample: PromptSample, finish: str, text: str = "", tokens: int = 0
+    job: Job,
+    sample: PromptSample,
+    finish: str,
+    text: str = "",
+    tokens: int = 0,
+    calls: list[ToolCall] | None = None,
 ) -> list[Answer]:
     """The rows of one sampling."""
     return [
@@ -149,6 +162,7 @@ def _answers(
             finish=finish,
             generator=job.params["generator"],
             family=job.config.model.family,
+            tool_calls=calls or None,
         )
         for k in sample.ks
     ]

@@ -13,7 +13,8 @@ from understudy import locations
 from understudy.config import ModelConfig, TrainerConfig
 from understudy.errors import BadInput, EnvironmentFailed, UnderstudyError, from_system
 from understudy.models import ranks, tokens
-from understudy.records import Message
+from understudy.prompts import chat
+from understudy.records import Message, Tool
 from understudy.store import hub
 
 
@@ -262,14 +263,21 @@ def _nf4(computed_in: Any) -> Any:
 
 
 def chat_ids(
-    tokenizer: Any, messages: list[Message], name: str, *, add_generation_prompt: bool
+    tokenizer: Any,
+    messages: list[Message],
+    name: str,
+    *,
+    add_generation_prompt: bool,
+    tools: list[Tool] | None = None,
 ) -> list[int]:
-    """The messages as tokens in the model's chat template."""
+    """The messages, and the tools on offer, as tokens in the model's chat template."""
     from jinja2 import TemplateError
 
+    said = chat.rendered(tokenizer.chat_template, messages, tools)
     try:
         ids: list[int] = tokenizer.apply_chat_template(
-            messages,
+            said.messages,
+            tools=said.tools,
             add_generation_prompt=add_generation_prompt,
             tokenize=True,
             return_dict=False,
@@ -279,12 +287,13 @@ def chat_ids(
     return ids
 
 
-def counter(tokenizer: Any) -> Callable[[list[Message]], int]:
+def counter(tokenizer: Any, tools: list[Tool] | None = None) -> Callable[[list[Message]], int]:
     """What counts the tokens of a conversation; an open one ends in the header of its answer."""
 
     def count(messages: list[Message]) -> int:
         is_open = messages[-1]["role"] != "assistant"
-        return len(chat_ids(tokenizer, messages, "", add_generation_prompt=is_open))
+        ids = chat_ids(tokenizer, messages, "", add_generation_prompt=is_open, tools=tools)
+        return len(ids)
 
     return count
 

@@ -21,7 +21,7 @@ from understudy.plan.learned import Learned
 from understudy.plan.ranges import NOTHING, Range, exactly
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
-from understudy.records import Answer, Coverage, Message
+from understudy.records import Answer, Coverage, Message, written
 from understudy.services import money
 from understudy.services.base import Request, Usage
 from understudy.store.artifacts import StageDir
@@ -220,7 +220,7 @@ def _prompts(root: Path, stage: Stage, config: Config, known: Known) -> list[Cov
 
 
 def _size(messages: Sequence[Message]) -> int:
-    return sum(len(message["content"].encode()) for message in messages)
+    return sum(len(written(message).encode()) for message in messages)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -26,7 +26,7 @@ from understudy.models import gguf
 from understudy.pipeline.stages import SPECS, Stage, named
 from understudy.plan.ranges import Range, exactly
 from understudy.plan.speed import Measured, Speed, Speeds, here, key_of
-from understudy.records import Coverage, read_rows
+from understudy.records import Coverage, read_rows, written
 from understudy.store.artifacts import StageDir
 from understudy.training.data import plan_steps
 
@@ -212,7 +212,7 @@ def _sampling(stage: Stage, config: Config, split: list[Coverage]) -> Load:
 
 def tokens_a_row(rows: list[Coverage]) -> float:
     """Return the mean length of a row, in tokens of BYTES_PER_TOKEN bytes."""
-    size = sum(len(m["content"].encode()) for row in rows for m in row.messages)
+    size = sum(len(written(m).encode()) for row in rows for m in row.messages)
     return size / len(rows) / BYTES_PER_TOKEN
 
 

@@ -1,6 +1,7 @@
-"""Four generated tasks whose answers an exact rule can check: rehearsal without cost.
+"""Generated tasks whose answers an exact rule can check: rehearsal without cost.
 
-Nothing here calls a model; `generate` invents pairs from a seed, `grade` is the rule.
+Four have answers in words; those of `tools` are tool calls. Nothing here calls a model; `generate`
+invents pairs from a seed, `grade` is the rule.
 """
 
 from __future__ import annotations
@@ -8,10 +9,20 @@ from __future__ import annotations
 import random
 from types import ModuleType
 
-from understudy.playground import classification, closed_qa, coding, summarization
+from understudy.playground import classification, closed_qa, coding, summarization, tools
 from understudy.playground.pairs import Grade, TaskPair
 
-__all__ = ["TASKS", "Grade", "TaskPair", "flawed", "generate", "grade", "identify", "reference"]
+__all__ = [
+    "TASKS",
+    "Grade",
+    "TaskPair",
+    "flawed",
+    "generate",
+    "grade",
+    "identify",
+    "reference",
+    "tools",
+]
 
 TASKS = ("summarization", "classification", "coding", "closed_qa")
 _MODULES: dict[str, ModuleType] = {

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import BadInput
-from understudy.records import Message
+from understudy.records import Message, written
 from understudy.routing.costs import CostModel, lengths
 from understudy.routing.exact import worth
 from understudy.routing.features import Projection
@@ -53,7 +53,7 @@ class Router:
 
 def text_of(messages: Sequence[Message]) -> str:
     """What a router reads of a conversation: the turns up to the wanted answer."""
-    return "\n".join(message["content"] for message in messages)
+    return "\n".join(map(written, messages))
 
 
 def save(router: Router, folder: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from understudy.data.screening import contamination, write_report
 from understudy.data.subset import price_of
 from understudy.errors import BadInput, BudgetSpent
+from understudy.prompts.chat import has_tools
 from understudy.records import Coverage, Synthetic, dumps
 from understudy.services.account import Account, account_of
 from understudy.services.base import Reply, Request
@@ -34,6 +35,11 @@ def run(job: Job) -> None:
     human = job.rows("split", Coverage)
     blocks = [job.rows(role, Synthetic) for role in job.inputs if role.startswith("block.")]
     train = [row for row in human if row.split == "train"]
+    if any(has_tools(row.messages, row.tools) for row in train):
+        raise BadInput(
+            "a teacher cannot invent rows with tools yet; choose synthesis=none, or synthesis=file "
+            "with rows that have them"
+        )
     acceptance = Acceptance(
         job, screen_of(human, blocks, job.config.synthesis.dedup), Filters(train)
     )

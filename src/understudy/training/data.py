@@ -31,7 +31,8 @@ class Encoded:
     ids: tuple[int, ...]
     prompt_tokens: int
     is_prompt_trained: bool = False
-    unlearnt: tuple[tuple[int, int], ...] = ()  # turns of weight 0, where prompts are trained
+    # Turns of weight 0 and of tools, where prompts are trained
+    unlearnt: tuple[tuple[int, int], ...] = ()
 
     @property
     def masked(self) -> int:
@@ -103,14 +104,15 @@ def encode_rows(
 
 def encode(row: Coverage, tokenizer: Any, stop_id: int, loss: Loss = "answer") -> Encoded | None:
     """The row as tokens, or None if its prompt's tokens are not the beginning of all tokens."""
-    prompt = chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True)
-    ids = chat_ids(tokenizer, shown(row.messages), row.id, add_generation_prompt=False)
+    tools = row.tools
+    prompt = chat_ids(tokenizer, row.prompt, row.id, add_generation_prompt=True, tools=tools)
+    ids = chat_ids(tokenizer, shown(row.messages), row.id, add_generation_prompt=False, tools=tools)
     if ids[: len(prompt)] != prompt:
         return None
     unlearnt = [
         _place(n, row, ids, tokenizer, stop_id)
         for n, turn in enumerate(row.messages)
-        if loss == "all" and turn.get("weight") == 0
+        if loss == "all" and (turn.get("weight") == 0 or turn["role"] == "tool")
     ]
     # Templates may write a newline after the stop token, which no model ever gets to generate.
     while len(ids) > len(prompt) and ids[-1] != stop_id and stop_id in ids[len(prompt) :]:
@@ -130,8 +132,9 @@ def _place(
     before = after = len(ids)
     for other in _REPLACEMENTS:
         messages = shown(row.messages)
-        messages[number] = messages[number] | {"content": other}
-        there = chat_ids(tokenizer, messages, row.id, add_generation_prompt=False)
+        kept = {key: value for key, value in messages[number].items() if key != "tool_calls"}
+        messages[number] = kept | {"content": other}
+        there = chat_ids(tokenizer, messages, row.id, add_generation_prompt=False, tools=row.tools)
         before = min(before, _common(ids, there))
         after = min(after, _common(ids[::-1], there[::-1]))
     begin, end = before, max(before, len(ids) - after)

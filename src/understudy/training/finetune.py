@@ -100,8 +100,11 @@ def _encode(job: Job, tokenizer: Any) -> Data:
             "trainer.keep=last trainer.patience=null"
         )
     if (first := shots.of(job.config, job.rows("split", Coverage))) is not None:
-        count, most = load.counter(tokenizer), recipe.max_length
-        rows, held = ([first.around(row, count, most) for row in some] for some in (rows, held))
+        most = recipe.max_length
+        rows, held = (
+            [first.around(row, load.counter(tokenizer, row.tools), most) for row in some]
+            for some in (rows, held)
+        )
     stop = load.stop_id(tokenizer, job.config.model)
     tolerance, made = job.config.coverage.tolerance, list[Encodings]()
     for what, some in (("training", rows), ("validation", held)):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from understudy.config.grader import Grader
 from understudy.errors import UnderstudyError
 from understudy.playground.sandbox import Sandbox
+from understudy.prompts.calls import Call
 from understudy.records import Coverage, Message
 
 MOST = 100.0
@@ -25,6 +26,10 @@ class Case(NamedTuple):
     reference: str
     expected: dict[str, Any]  # of the row; {} where it has nothing but the reference
     answer: str
+    # The calls of the reference and of the answer, where the row offers tools or calls them: what
+    # only looks like a call is then none, for no client would get it as one.
+    wanted: list[Call] | None = None
+    given: list[Call] | None = None
 
 
 class Graded(NamedTuple):

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from understudy.config.grader import Code
 from understudy.evaluation.graders import RIGHT, Case, Outcome, Rule, Ungraded, wrong
-from understudy.evaluation.graders.texts import fenced
 from understudy.playground.sandbox import Sandbox
+from understudy.prompts.fences import fenced
 from understudy.records import Coverage
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from understudy.config.grader import Json
 from understudy.errors import BadInput
 from understudy.evaluation.graders import MOST, Case, Graded, Outcome, Rule, Ungraded, shown, wrong
-from understudy.evaluation.graders.texts import fenced, normalizer
+from understudy.evaluation.graders.texts import normalizer
 from understudy.playground.sandbox import Sandbox
+from understudy.prompts.fences import fenced
 from understudy.records import Coverage
 
 _PAIRED = 64  # objects of a list that are paired; longer lists only by equal ones

@@ -17,7 +17,7 @@ from understudy.config.grader import Python
 from understudy.errors import BadInput
 from understudy.evaluation.graders import MOST, Case, Graded, Outcome, Rule, Ungraded
 from understudy.playground.sandbox import Sandbox
-from understudy.records import Coverage
+from understudy.records import Coverage, written
 
 
 def make(settings: Python, train: Sequence[Coverage], sandbox: Sandbox) -> Rule:
@@ -33,7 +33,7 @@ def make(settings: Python, train: Sequence[Coverage], sandbox: Sandbox) -> Rule:
     installed = [path for path in sys.path if Path(path).name.endswith("-packages")]
 
     def rule(case: Case) -> Outcome:
-        prompt = "\n\n".join(message["content"] for message in case.prompt)
+        prompt = "\n\n".join(map(written, case.prompt))
         ran = sandbox.run(
             "grade",
             seconds=settings.seconds,

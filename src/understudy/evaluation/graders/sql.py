@@ -13,8 +13,8 @@ from urllib.parse import quote
 from understudy.config.grader import Sql
 from understudy.errors import BadInput
 from understudy.evaluation.graders import RIGHT, Case, Outcome, Rule, Ungraded, wrong
-from understudy.evaluation.graders.texts import fenced
 from understudy.playground.sandbox import Sandbox
+from understudy.prompts.fences import fenced
 from understudy.records import Coverage
 
 _TEXT = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*")

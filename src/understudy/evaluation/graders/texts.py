@@ -1,12 +1,9 @@
-"""How graders read texts: what they ignore, and the blocks that models put around an answer."""
+"""What graders ignore of texts."""
 
-import re
 import unicodedata
 from collections.abc import Callable, Collection
 
 from understudy.config.grader import Ignored
-
-_FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
 
 
 def normalizer(ignore: Collection[Ignored]) -> Callable[[str], str]:
@@ -27,14 +24,3 @@ def normalizer(ignore: Collection[Ignored]) -> Callable[[str], str]:
         return " ".join(text.split()) if space or punctuation else text.strip()
 
     return normal
-
-
-def fenced(text: str, *languages: str) -> str | None:
-    """Return what stands in the fences of one of these languages, or of none named; None without.
-
-    Several blocks are joined, as a model that explains its code between them means it.
-    """
-    if "```" not in text:
-        return None
-    blocks = [body for name, body in _FENCE.findall(text) if name.casefold() in ("", *languages)]
-    return "\n".join(blocks) if blocks else None

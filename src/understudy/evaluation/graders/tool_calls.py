@@ -1,5 +1,7 @@
 """tool_calls: the answer calls the reference's tools with its arguments, and nothing else.
 
+Where a row offers tools or holds calls, calls are those that inference has read; else what its text
+can be read as, in any form.
 Calls count in any order, arguments by name. Accepted alternatives stand in the row's
 `expected.accepted` as BFCL has them: a list of {tool: {argument: [every right value]}}, one a call,
 where "" among the values makes an argument optional and objects have such lists within; else the
@@ -13,9 +15,9 @@ from typing import Any
 
 from understudy.config.grader import ToolCalls
 from understudy.evaluation.graders import RIGHT, Case, Outcome, Rule, Ungraded, shown, wrong
-from understudy.evaluation.graders.calls import Call, named, read_calls
 from understudy.evaluation.graders.texts import normalizer
 from understudy.playground.sandbox import Sandbox
+from understudy.prompts.calls import Call, named, read_calls
 from understudy.records import Coverage
 
 _OPTIONAL = ""
@@ -30,7 +32,7 @@ def make(settings: ToolCalls, train: Sequence[Coverage], sandbox: Sandbox) -> Ru
         orders = _parameters(case.expected.get("tools"))
         accepted = _plain(case.expected.get("accepted"))
         if accepted is None:
-            wanted = read_calls(case.reference, orders)
+            wanted = read_calls(case.reference, orders) if case.wanted is None else case.wanted
             names = [call.name for call in wanted]
             fits: list[_Fits] = [match.same_as(call) for call in wanted]
         else:
@@ -39,21 +41,21 @@ def make(settings: ToolCalls, train: Sequence[Coverage], sandbox: Sandbox) -> Ru
             pairs = [pair for one in accepted for pair in one.items()]
             names = [name for name, _ in pairs]
             fits = [match.accepts(*pair) for pair in pairs]
-        given = [
-            named(call, orders.get(call.name, ()))
-            for call in read_calls(case.answer, {*orders, *names})
-        ]
+        known = {*orders, *names}
+        said = read_calls(case.answer, known) if case.given is None else case.given
+        given = [named(call, orders.get(call.name, ())) for call in said]
         if len(given) != len(fits):
             return wrong(f"it makes {len(given)} calls, not {len(fits)}")
         odd = _unmatched(fits, given)
         if odd is None:
             return RIGHT
         if accepted is not None:  # beside which the reference itself is right, too
-            own = [match.same_as(call) for call in read_calls(case.reference, {*orders, *names})]
+            again = read_calls(case.reference, known) if case.wanted is None else case.wanted
+            own = [match.same_as(call) for call in again]
             if len(own) == len(given) and _unmatched(own, given) is None:
                 return RIGHT
-        said = json.dumps(given[odd].arguments, ensure_ascii=False, default=str)
-        return wrong(f"{given[odd].name}({shown(said)[1:-1]}) is not what was wanted")
+        shown_as = json.dumps(given[odd].arguments, ensure_ascii=False, default=str)
+        return wrong(f"{given[odd].name}({shown(shown_as)[1:-1]}) is not what was wanted")
 
     return rule
 

@@ -25,14 +25,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from understudy.data.formats import BadRow, NotWanted
-from understudy.records import Message
+from understudy.data import tools
+from understudy.data.rejects import BadRow, NotWanted
+from understudy.records import Message, Tool, ToolCall
+from understudy.services.providers import dialogue
 
-Values = dict[str, Any]
+Values = dialogue.Values
 
-TOOL_ANSWER = "the answer is a tool call"
-TOOL_PROMPT = "the prompt has tool calls"
-NOT_TEXT = "not text alone (image, audio or file)"
+TOOL_ANSWER = "a tool call that the log does not hold"
 CUT_OFF = "the answer is cut off"
 REFUSED = "refused or filtered"
 FAILED = "the call failed"
@@ -42,20 +42,6 @@ NOT_READY = "the answer was not ready yet"
 OTHER_CALL = "a call of another kind than a chat"
 NO_STATE = "the prompt continues one that is not in the log"
 
-_ROLES = {
-    **{"system": "system", "developer": "system", "user": "user", "human": "user"},
-    **{"assistant": "assistant", "model": "assistant", "ai": "assistant", "gpt": "assistant"},
-}
-_TOOL_ROLES = {"tool", "function", "ipython"}
-_MEDIA = ("image", "audio", "video", "file", "document", "upload", "media", "blob")
-_TEXT_PARTS = {"text", "input_text", "output_text"}
-_THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
-_TOOL_PARTS = {"tool_use", "tool_result", "server_tool_use", "tool_call", "tool-call"}
-_TOOL_PARTS |= {"tool_call_response", "function_call", "function_response"}
-_TOOL_KEYS = {  # of parts without a type: Converse's and Gemini's
-    *("toolUse", "toolResult", "functionCall", "functionResponse", "function_call"),
-    "function_response",
-}
 _KEYS = ("custom_id", "request_id", "requestId", "key", "call_id")
 _REQUESTS = ("request", "body", "params", "kwargs", "request_body", "requestBody", "reqPayload")
 _RESPONSES = (
@@ -67,6 +53,7 @@ _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _OF_TURN = {  # known, and no words
     *("role", "from", "content", "value", "parts", "id", "type", "status", "timestamp", "refusal"),
     *("created_at", "annotations", "tool_calls", "function_call", "audio", "weight", "train"),
+    *("tool_call_id", "toolCalls"),
     *(
         "loss",
         "additional_kwargs",
@@ -76,10 +63,8 @@ _OF_TURN = {  # known, and no words
         "prefix",
     ),
 }
-_LEFT = {  # of a request
-    **dict.fromkeys(("tools", "functions"), "kept without the tools that the request offers"),
-    "response_format": "kept without the form that the request asks of the answer",
-}
+_OTHER_TOOLS = "kept without the tools that the service runs itself"
+_OTHER_FORM = "kept without the form that the request asks of the answer"
 _FIELDS = ("data", "event", "id", "retry")  # of an event stream
 _STARTS = (":", "\ufeff", *(f"{field}:" for field in _FIELDS))
 _NO_ANSWER = "a request without its answer"
@@ -88,10 +73,16 @@ _NO_REQUEST = "an answer without its request"
 
 
 class AnswerText(NamedTuple):
-    """The text that the model wrote."""
+    """The text that the model wrote, and the tools that it called."""
 
     text: str
     model: str | None
+    calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def turn(self) -> Message:
+        """The answer as the last turn of a conversation."""
+        return dialogue.answered(self.text, self.calls)
 
 
 class LoggedExchange(NamedTuple):
@@ -102,6 +93,8 @@ class LoggedExchange(NamedTuple):
     terms: str | None  # of whom; null = not known
     facts: tuple[Values, ...]  # where to look for ratings, tags and ids
     left: tuple[str, ...] = ()  # what of the request a conversation cannot hold
+    tools: list[Tool] | None = None
+    response_format: Values | None = None
 
 
 class Dialect(NamedTuple):
@@ -180,21 +173,50 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
     request, dialect = asked
     messages, answer = dialect.prompt(request), answered.answer(bodies)
     if messages and messages[-1]["role"] == "assistant":
-        if answered.name != "anthropic":
+        if answered.name != "anthropic" or "tool_calls" in messages[-1]:
             raise NotWanted("the prompt ends with an assistant turn")
-        begun = messages.pop()["content"]  # what the answer continues
-        answer = AnswerText(begun + answer.text, answer.model)
+        begun = dialogue.text(messages.pop()["content"] or "")  # what the answer continues
+        answer = answer._replace(text=begun + answer.text)
+    offered, form = asked_for(request)
     return LoggedExchange(
-        messages=[*messages, {"role": "assistant", "content": answer.text}],
-        model=first_text([answer.model or request.get("model")]),
+        messages=tools.numbered([*messages, answer.turn]),
+        model=dialogue.first_text([answer.model or request.get("model")]),
         terms=answered.terms,
         facts=(*(part.values for part, _ in parts), request, bodies[-1]),
         left=(
-            *{what for name, what in _LEFT.items() if _asks_for(request.get(name))},
+            *([_OTHER_TOOLS] if offered.has_others else ()),
+            *([_OTHER_FORM] if form is None and _asks_for(request.get("response_format")) else ()),
             *fields_left(request.get("messages")),
             *([_NO_THOUGHTS] if any(map(_has_thought, bodies)) else ()),
         ),
+        tools=offered.tools,
+        response_format=form,
     )
+
+
+def asked_for(request: Values) -> tuple[tools.Offered, Values | None]:
+    """Return the tools that a request offers and the form that it asks of its answer."""
+    config: Values = {}
+    for name in ("config", "generationConfig", "generation_config"):  # Gemini's
+        config |= request[name] if isinstance(request.get(name), dict) else {}
+    lists = (request.get("tools"), request.get("functions"), config.get("tools"))
+    converse = request.get("toolConfig")
+    given = [one for one in (*lists, converse) if one not in (None, [], {})]
+    text_of = request.get("text")  # of the Responses API
+    written = request.get("output_format") or request.get("response_format")
+    form = tools.form_of(written or (text_of.get("format") if isinstance(text_of, dict) else None))
+    schemas = ("responseJsonSchema", "response_json_schema", "responseSchema", "response_schema")
+    schema = next((config[name] for name in schemas if isinstance(config.get(name), dict)), None)
+    if form is None and "application/json" in (
+        config.get("responseMimeType"),
+        config.get("response_mime_type"),
+    ):
+        form = tools.form_of(
+            {"type": "json_object"}
+            if schema is None
+            else {"type": "json_schema", "schema": tools.lower(schema)}
+        )
+    return tools.offered(given[0]) if given else tools.Offered(None, False), form
 
 
 def fields_left(messages: Any) -> set[str]:
@@ -234,71 +256,6 @@ def _is_thought(part: Values) -> bool:
     if part.get("thought") is True or part.get("type") in ("thinking", "thinking_delta"):
         return True
     return part.get("type") == "reasoning" and bool(part.get("summary") or part.get("content"))
-
-
-def mapping(value: Any, what: str) -> Values:
-    """Return a value that must be an object; BadRow says what it is instead."""
-    if not isinstance(value, dict):
-        raise BadRow(f"has {what} that is {_kind(value)}, not an object")
-    return value
-
-
-def listed(value: Any, what: str) -> list[Any]:
-    """Return a value that must be a list, or nothing."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise BadRow(f"has {what} that is {_kind(value)}, not a list")
-    return value
-
-
-def first_text(values: Iterable[Any]) -> str | None:
-    """Return the first of some values that is text."""
-    return next((value for value in values if isinstance(value, str)), None)
-
-
-def text(content: Any) -> str:
-    """The text of a turn: a string, or the text parts of a list; thoughts are left out."""
-    if isinstance(content, str):
-        return content
-    return "".join(_part(part) for part in listed(content, "content"))
-
-
-def turns(messages: Any) -> list[Message]:
-    """The turns of a conversation with our role names; leading system turns become one."""
-    made: list[Message] = []
-    for turn in listed(messages, "messages"):
-        turn = mapping(turn, "a turn")
-        name = str(turn.get("role"))
-        if name in _TOOL_ROLES or has_tool_call(turn):
-            raise NotWanted(TOOL_PROMPT)
-        if name not in _ROLES:
-            raise BadRow(f"has a turn of role {name[:40]!r}")
-        content = (
-            turn["parts"]
-            if turn.get("content") is None and "parts" in turn
-            else turn.get("content")
-        )
-        made.append({"role": _ROLES[name], "content": text(content)})
-    return with_system("", made)
-
-
-def has_tool_call(turn: Values) -> bool:
-    """Whether a turn, in OpenAI's form, calls a tool."""
-    if turn.get("tool_calls") or turn.get("function_call"):
-        return True
-    more = turn.get("additional_kwargs")  # LangChain's
-    return isinstance(more, dict) and has_tool_call(more)
-
-
-def with_system(system: str, messages: list[Message]) -> list[Message]:
-    """The conversation after one system turn that holds `system` and the leading ones."""
-    first = next((n for n, turn in enumerate(messages) if turn["role"] != "system"), len(messages))
-    if not system and first <= 1:
-        return messages
-    parts = [system, *(turn["content"] for turn in messages[:first])]
-    merged = "\n\n".join(part for part in parts if part)
-    return [{"role": "system", "content": merged}, *messages[first:]]
 
 
 def find(facts: Iterable[Values], path: str) -> Any:
@@ -434,28 +391,3 @@ def _step(value: Any, step: str) -> Any:
         named = (item for item in value if isinstance(item, dict) and item.get("name") == step)
         return next((item.get("value") for item in named), None)
     return None
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, str):
-        return part
-    part = mapping(part, "a part of a turn")
-    kind = str(part.get("type", part.get("block_type", "text")))
-    if kind in _THOUGHTS or "reasoningContent" in part:
-        return ""
-    if kind in _TOOL_PARTS or not _TOOL_KEYS.isdisjoint(part):
-        raise NotWanted(TOOL_PROMPT)
-    if kind not in _TEXT_PARTS:
-        raise NotWanted(TOOL_PROMPT if "tool" in kind else of_kind(kind))
-    if not isinstance(words := part.get("text", part.get("content", part.get("value"))), str):
-        raise BadRow("has a text part without text")
-    return words
-
-
-def of_kind(kind: str) -> str:
-    """Return the reason that a part of a turn gives which is no text."""
-    return NOT_TEXT if any(word in kind for word in _MEDIA) else f"a part of kind {kind[:30]}"
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -7,10 +7,11 @@ Source: POST /v1/messages and its streaming events `message_start`, `content_blo
 
 from typing import Any
 
-from understudy.data.formats import NotWanted
+from understudy.data.rejects import NotWanted
 from understudy.records import Message
-from understudy.services.providers import log
-from understudy.services.providers.log import AnswerText, Dialect, Values, listed, mapping
+from understudy.services.providers import dialogue, log
+from understudy.services.providers.dialogue import listed, mapping
+from understudy.services.providers.log import AnswerText, Dialect, Values
 
 _EVENTS = {
     *("message_start", "message_delta", "message_stop", "ping", "error"),
@@ -18,7 +19,7 @@ _EVENTS = {
 }
 _ENDS = {
     **{"max_tokens": log.CUT_OFF, "model_context_window_exceeded": log.CUT_OFF},
-    **{"pause_turn": log.CUT_OFF, "tool_use": log.TOOL_ANSWER},
+    "pause_turn": log.CUT_OFF,
     "refusal": log.REFUSED,
 }
 
@@ -43,11 +44,13 @@ def ended(bodies: list[Values]) -> bool:
 
 def prompt(body: Values) -> list[Message]:
     """The system prompt, if any, then the turns."""
-    return log.with_system(log.text(body.get("system")), log.turns(body.get("messages")))
+    return dialogue.with_system(
+        dialogue.text(body.get("system")), dialogue.turns(body.get("messages"))
+    )
 
 
 def answer(bodies: list[Values]) -> AnswerText:
-    """The text of a message, or of its deltas."""
+    """The text and the calls of a message, or of its deltas."""
     whole = next((body for body in reversed(bodies) if body.get("type") == "message"), None)
     if any(body.get("type") == "error" for body in bodies):
         raise NotWanted(log.FAILED)
@@ -56,11 +59,16 @@ def answer(bodies: list[Values]) -> AnswerText:
             raise NotWanted(log.NO_END)
         whole = _assembled(bodies)
     blocks = [mapping(block, "a block") for block in listed(whole.get("content"), "content")]
-    if any("tool" in str(block.get("type")) for block in blocks):
-        raise NotWanted(log.TOOL_ANSWER)
+    if any(
+        "tool" in str(block.get("type", "")) and block["type"] != "tool_use" for block in blocks
+    ):
+        raise NotWanted(dialogue.OWN_TOOLS)
     if why := _ENDS.get(str(whole.get("stop_reason"))):
         raise NotWanted(why)
-    return AnswerText(log.text(blocks), log.first_text([whole.get("model")]))
+    found = dialogue.parts(blocks)
+    if whole.get("stop_reason") == "tool_use" and not found.calls:
+        raise NotWanted(log.TOOL_ANSWER)
+    return AnswerText(found.text, dialogue.first_text([whole.get("model")]), tuple(found.calls))
 
 
 def _assembled(events: list[Values]) -> Values:
@@ -76,7 +84,11 @@ def _assembled(events: list[Values]) -> Values:
             blocks[place] = dict(mapping(event.get("content_block") or {}, "a block"))
         elif kind == "content_block_delta" and delta.get("type") == "text_delta":
             block = blocks.setdefault(place, {"type": "text", "text": ""})
-            block["text"] = log.text(block.get("text")) + log.text(delta.get("text"))
+            block["text"] = dialogue.text(block.get("text")) + dialogue.text(delta.get("text"))
+        elif kind == "content_block_delta" and delta.get("type") == "input_json_delta":
+            block = blocks.setdefault(place, {"type": "tool_use"})
+            before = block["input"] if isinstance(block.get("input"), str) else ""
+            block["input"] = before + dialogue.text(delta.get("partial_json"))
         elif kind == "message_delta":
             message["stop_reason"] = delta.get("stop_reason")
     return message | {"content": list(blocks.values())}

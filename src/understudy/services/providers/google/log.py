@@ -7,12 +7,15 @@ REST names and the snake_case of the Python SDK are read. Of several candidates 
 
 from typing import Any
 
-from understudy.data.formats import BadRow, NotWanted
+from understudy.data import tools
+from understudy.data.rejects import BadRow, NotWanted
 from understudy.records import Message
-from understudy.services.providers import log
-from understudy.services.providers.log import AnswerText, Dialect, Values, listed, mapping
+from understudy.services.providers import dialogue, log
+from understudy.services.providers.dialogue import listed, mapping
+from understudy.services.providers.log import AnswerText, Dialect, Values
 
-_TOOLS = ("functionCall", "functionResponse", "executableCode", "codeExecutionResult", "toolCall")
+_OWN_TOOLS = ("executableCode", "codeExecutionResult", "toolCall")
+_TOOLS = ("functionCall", "functionResponse", *_OWN_TOOLS)
 _GOOD_ENDS = {"STOP", "FINISH_REASON_UNSPECIFIED"}
 _NUMBERED_ENDS = {1: "STOP", 2: "MAX_TOKENS"}  # of the enumeration, as the protocol buffers have it
 
@@ -47,34 +50,42 @@ def prompt(body: Values) -> list[Message]:
     if isinstance(contents, dict):
         contents = [contents]
     made = [
-        {"role": content.get("role") or "user", "content": _text(content.get("parts"))}
+        {"role": _role(content), "content": _said(content.get("parts"))}
         for item in listed(contents, "contents")
         for content in (mapping(item, "a content"),)
     ]
     system = _get(body, "systemInstruction") or _get(body, "config", "systemInstruction")
     words = system if isinstance(system, str) else ""
     if isinstance(system, dict):
-        words = _text(system.get("parts"))
-    return log.with_system(words, log.turns(made))
+        words = dialogue.text(_said(system.get("parts")))
+    return dialogue.with_system(words, dialogue.turns(made))
 
 
 def answer(bodies: list[Values]) -> AnswerText:
-    """The text of the candidates, thoughts left out."""
+    """The text and the calls of the candidates, thoughts left out."""
     if any(_get(body, "promptFeedback", "blockReason") for body in bodies):
         raise NotWanted(log.REFUSED)
     firsts = [_first(body) for body in bodies]
     parts = [part for first in firsts for part in _parts(_get(first, "content", "parts"))]
     found = [end for first in firsts if (end := _get(first, "finishReason"))]
     ends = [_NUMBERED_ENDS.get(end, "") if isinstance(end, int) else str(end) for end in found]
-    if any(_has_tool(part) for part in parts) or any("TOOL" in end for end in ends):
-        raise NotWanted(log.TOOL_ANSWER)
+    if any("TOOL" in end for end in ends):
+        raise NotWanted(dialogue.OWN_TOOLS)
     if not ends:
         raise NotWanted(log.NO_END)
     if ends[-1] not in _GOOD_ENDS:
         is_call = ends[-1] == "MALFORMED_FUNCTION_CALL"
-        refused = log.TOOL_ANSWER if is_call else log.REFUSED
+        refused = tools.NO_OBJECT if is_call else log.REFUSED
         raise NotWanted(log.CUT_OFF if ends[-1] == "MAX_TOKENS" else refused)
-    return AnswerText(_text(parts), log.first_text(_get(body, "modelVersion") for body in bodies))
+    said = dialogue.parts(_said(parts))
+    model = dialogue.first_text(_get(body, "modelVersion") for body in bodies)
+    return AnswerText(said.text, model, tuple(said.calls))
+
+
+def _role(content: Values) -> str:
+    """Who speaks; results of functions have stood under three roles."""
+    role = content.get("role") or "user"
+    return "user" if role in ("function", "tool") else str(role)
 
 
 def _first(body: Values) -> Values:
@@ -89,23 +100,26 @@ def _parts(value: Any) -> list[Values]:
     ]
 
 
-def _text(value: Any) -> str:
-    said = []
+def _said(value: Any) -> list[Values]:
+    """The parts as others have them, without thoughts."""
+    said = list[Values]()
     for part in _parts(value):
-        if _has_tool(part):
-            raise NotWanted(log.TOOL_PROMPT)
+        if any(_get(part, name) is not None for name in _OWN_TOOLS):
+            raise NotWanted(dialogue.OWN_TOOLS)
         if part.get("thought") is True:
+            continue
+        if (call := _get(part, "functionCall")) is not None:
+            said.append({"type": "tool_use"} | mapping(call, "a call"))
+            continue
+        if (told := _get(part, "functionResponse")) is not None:
+            said.append({"type": "tool_result"} | mapping(told, "a result"))
             continue
         if not isinstance(words := part.get("text", ""), str):
             raise BadRow("has a text part without text")
         if any(_get(part, name) for name in ("inlineData", "fileData")):
-            raise NotWanted(log.NOT_TEXT)
-        said.append(words)
-    return "".join(said)
-
-
-def _has_tool(part: Values) -> bool:
-    return any(_get(part, name) is not None for name in _TOOLS)
+            raise NotWanted(dialogue.NOT_TEXT)
+        said.append({"type": "text", "text": words})
+    return said
 
 
 def _get(body: Values, *path: str) -> Any:

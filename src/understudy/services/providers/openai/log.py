@@ -7,15 +7,17 @@ Sources: the OpenAPI descriptions of POST /v1/chat/completions (objects `chat.co
 platform.openai.com/docs/api-reference/responses-streaming).
 """
 
-from understudy.data.formats import BadRow, NotWanted
-from understudy.records import Message
-from understudy.services.providers import log
-from understudy.services.providers.log import AnswerText, Dialect, Values, listed, mapping
+from typing import Any
 
-_ENDS = {
-    **{"length": log.CUT_OFF, "content_filter": log.REFUSED},
-    **{"tool_calls": log.TOOL_ANSWER, "function_call": log.TOOL_ANSWER},
-}
+from understudy.data import tools
+from understudy.data.rejects import BadRow, NotWanted
+from understudy.records import Message, ToolCall
+from understudy.services.providers import dialogue, log
+from understudy.services.providers.dialogue import listed, mapping
+from understudy.services.providers.log import AnswerText, Dialect, Values
+
+_ENDS = {"length": log.CUT_OFF, "content_filter": log.REFUSED}
+_CALLED = ("tool_calls", "function_call")
 _LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -39,33 +41,62 @@ def chat_ended(bodies: list[Values]) -> bool:
 
 def chat_prompt(body: Values) -> list[Message]:
     """The turns of a request; a system prompt beside them is no word of OpenAI's, but of others."""
-    return log.with_system(log.text(body.get("system") or ""), log.turns(body.get("messages")))
+    return dialogue.with_system(
+        dialogue.text(body.get("system") or ""), dialogue.turns(body.get("messages"))
+    )
 
 
 def chat_answer(bodies: list[Values]) -> AnswerText:
-    """The text of a response, or of the deltas of a stream."""
+    """The text and the calls of a response, or of the deltas of a stream."""
     choices, is_stream = _first_choices(bodies), _is_stream(bodies)
     if not choices:
         raise BadRow("has no choice of index 0")
     if len(choices) > 1 and not is_stream:
         raise NotWanted(log.SEVERAL)
-    ends, said = list[str](), list[str]()
+    ends, said, called = list[str](), list[str](), list[Values]()
     for choice in choices:
         part = mapping(choice.get("delta" if is_stream else "message") or {}, "a choice")
-        if log.has_tool_call(part):
-            raise NotWanted(log.TOOL_ANSWER)
+        called += [part] if dialogue.has_tool_call(part) else []
         if part.get("refusal"):
             raise NotWanted(log.REFUSED)
         if part.get("audio"):
-            raise NotWanted(log.NOT_TEXT)
-        said.append(log.text(part.get("content")))
+            raise NotWanted(dialogue.NOT_TEXT)
+        found = dialogue.parts(part.get("content"))
+        said.append(found.text)
+        called += [{"tool_calls": found.calls}] if found.calls else []  # as others speak it
         if choice.get("finish_reason"):
             ends.append(str(choice["finish_reason"]))
     if is_stream and not ends:
         raise NotWanted(log.NO_END)
     if ends and (why := _ENDS.get(ends[-1])):
         raise NotWanted(why)
-    return AnswerText("".join(said), log.first_text(body.get("model") for body in bodies))
+    if ends and ends[-1] in _CALLED and not called:
+        raise NotWanted(log.TOOL_ANSWER)
+    turn = _joined(called) if is_stream else (called[0] if called else {})
+    model = dialogue.first_text(body.get("model") for body in bodies)
+    return AnswerText("".join(said), model, tuple(tools.calls_of(turn)))
+
+
+def _joined(deltas: list[Values]) -> Values:
+    """The calls of a stream, whose arguments come in pieces; a piece says of which call it is."""
+    calls: dict[Any, Values] = {}
+    for delta in deltas:
+        pieces = listed(delta.get("tool_calls"), "tool_calls")
+        if isinstance(delta.get("function_call"), dict):
+            pieces = [{"index": 0, "function": delta["function_call"]}]
+        for piece in pieces:
+            piece = mapping(piece, "a tool call")
+            place = piece.get("index", piece.get("id", len(calls)))
+            made = calls.setdefault(place, {"id": None, "name": "", "arguments": ""})
+            function = mapping(piece.get("function") or piece, "a function")
+            made["id"] = made["id"] or piece.get("id")
+            made["name"] = made["name"] or function.get("name") or ""
+            given = function.get("arguments") or ""
+            if isinstance(given, str) and isinstance(made["arguments"], str):
+                made["arguments"] += given
+            else:
+                made["arguments"] = given  # whole, as an object
+    return {"tool_calls": list(calls.values())}
 
 
 def _is_stream(bodies: list[Values]) -> bool:
@@ -118,16 +149,26 @@ def responses_prompt(body: Values) -> list[Message]:
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     items = [mapping(item, "an input item") for item in listed(given, "input")]
+    said = list[Values]()
     for item in items:
         kind = str(item.get("type", "message"))
-        if _is_tool(item) or "tool" in kind:
-            raise NotWanted(log.TOOL_PROMPT)
         if kind == "item_reference":
             raise NotWanted(log.NO_STATE)
-        if kind not in ("message", "reasoning"):
-            raise NotWanted(log.of_kind(kind))
-    said = [item for item in items if item.get("type", "message") == "message"]
-    return log.with_system(system if isinstance(system, str) else "", log.turns(said))
+        if kind == "function_call_output":
+            said.append({"role": "tool", "content": [item]})
+        elif kind == "function_call":
+            # One turn of the model: its words and all calls that follow them.
+            if said and said[-1]["role"] == "assistant":
+                said[-1] = said[-1] | {"tool_calls": [*said[-1].get("tool_calls", ()), item]}
+            else:
+                said.append({"role": "assistant", "content": None, "tool_calls": [item]})
+        elif kind == "message":
+            said.append(item)
+        elif _is_tool(item) or "tool" in kind:
+            raise NotWanted(dialogue.OWN_TOOLS)
+        elif kind != "reasoning":
+            raise NotWanted(dialogue.of_kind(kind))
+    return dialogue.with_system(system if isinstance(system, str) else "", dialogue.turns(said))
 
 
 def responses_answer(bodies: list[Values]) -> AnswerText:
@@ -143,15 +184,21 @@ def responses_answer(bodies: list[Values]) -> AnswerText:
         return _whole_response(whole[-1])
     if bodies[-1].get("type") == "response.failed":
         raise NotWanted(log.FAILED)
-    if any("_call" in str(body.get("type")) for body in bodies):
+    items = [
+        mapping(body.get("item") or {}, "an item")
+        for body in bodies
+        if body.get("type") == "response.output_item.done"
+    ]
+    if any("_call" in str(body.get("type")) for body in bodies) and not any(map(_is_tool, items)):
         raise NotWanted(log.TOOL_ANSWER)
     deltas: dict[tuple[int, int], str] = {}
     for body in bodies:
         if body.get("type") == "response.output_text.delta":
             place = (_number(body, "output_index"), _number(body, "content_index"))
-            deltas[place] = deltas.get(place, "") + log.text(body.get("delta"))
-    model = log.first_text((_response_of(body) or {}).get("model") for body in bodies)
-    return AnswerText("".join(words for _, words in sorted(deltas.items())), model)
+            deltas[place] = deltas.get(place, "") + dialogue.text(body.get("delta"))
+    model = dialogue.first_text((_response_of(body) or {}).get("model") for body in bodies)
+    said = "".join(words for _, words in sorted(deltas.items()))
+    return AnswerText(said, model, _calls(items))
 
 
 def _whole_response(body: Values) -> AnswerText:
@@ -160,8 +207,7 @@ def _whole_response(body: Values) -> AnswerText:
     if body.get("status") in ("queued", "in_progress"):
         raise NotWanted(log.NOT_READY)
     items = [mapping(item, "an output item") for item in listed(body.get("output"), "output")]
-    if any(_is_tool(item) for item in items):
-        raise NotWanted(log.TOOL_ANSWER)
+    calls = _calls(items)
     parts = [
         mapping(part, "a part")
         for item in items
@@ -173,7 +219,14 @@ def _whole_response(body: Values) -> AnswerText:
     if body.get("status") == "incomplete":
         why = mapping(body.get("incomplete_details") or {}, "incomplete_details").get("reason")
         raise NotWanted(log.REFUSED if why == "content_filter" else log.CUT_OFF)
-    return AnswerText(log.text(parts), log.first_text([body.get("model")]))
+    return AnswerText(dialogue.text(parts), dialogue.first_text([body.get("model")]), calls)
+
+
+def _calls(items: list[Values]) -> tuple[ToolCall, ...]:
+    """The calls of functions; NotWanted where the service ran a tool of its own."""
+    if any(_is_tool(item) and item.get("type") != "function_call" for item in items):
+        raise NotWanted(dialogue.OWN_TOOLS)
+    return tuple(tools.call(item) for item in items if item.get("type") == "function_call")
 
 
 def _response_of(body: Values) -> Values | None:

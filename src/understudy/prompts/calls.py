@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from understudy.evaluation.graders.texts import fenced
+from understudy.prompts.fences import fenced
 
 _BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([\w.\-]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
