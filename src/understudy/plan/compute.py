@@ -182,13 +182,13 @@ def devices(stage: Stage, config: Config) -> int:
 def _training(stage: Stage, config: Config, split: list[Coverage]) -> Load:
     human = sum(row.split == "train" for row in split)
     sequences = rows_of(human, int(stage.inputs["subset"].params["data_size"]), config.loop)
-    tokens = tokens_a_row(split)
+    tokens = tokens_a_row(config, split)
     if config.trainer.packing:
         sequences = max(1, round(sequences * tokens / config.trainer.max_length))
         tokens = float(config.trainer.max_length)
     steps, recipe = plan_steps(sequences, config.trainer), config.trainer
     units = steps.total * recipe.batch_size
-    held = sum(row.split == "validation" for row in split) * tokens_a_row(split)
+    held = sum(row.split == "validation" for row in split) * tokens_a_row(config, split)
     least, stops = 1.0, sorted(steps.checkpoints)
     if recipe.patience is not None and recipe.patience < len(stops):
         least = stops[recipe.patience] / steps.total
@@ -198,7 +198,7 @@ def _training(stage: Stage, config: Config, split: list[Coverage]) -> Load:
 def _trained(directory: StageDir, config: Config, rows: list[Coverage]) -> tuple[float, float]:
     summary, meta = directory.read("out/summary.json"), directory.read("meta.json")
     packed = float(config.trainer.max_length) if config.trainer.packing else None
-    tokens = packed or (tokens_a_row(rows) if rows else 0.0)
+    tokens = packed or (tokens_a_row(config, rows) if rows else 0.0)
     seconds = float(meta["seconds"])
     if meta.get("tokens_per_second"):  # of all steps, those of earlier attempts included
         seconds = summary["tokens"] * summary["epochs"] / meta["tokens_per_second"]
@@ -207,13 +207,13 @@ def _trained(directory: StageDir, config: Config, rows: list[Coverage]) -> tuple
 
 def _sampling(stage: Stage, config: Config, split: list[Coverage]) -> Load:
     answers = sum(row.split == stage.params["split"] for row in split) * config.inference.k
-    return Load(answers, answers * tokens_a_row(split))
+    return Load(answers, answers * tokens_a_row(config, split))
 
 
-def tokens_a_row(rows: list[Coverage]) -> float:
-    """Return the mean length of a row, in tokens of BYTES_PER_TOKEN bytes."""
+def tokens_a_row(config: Config, rows: list[Coverage]) -> float:
+    """Return the mean length of a row with its examples, in tokens of BYTES_PER_TOKEN bytes."""
     size = sum(len(written(m).encode()) for row in rows for m in row.messages)
-    return size / len(rows) / BYTES_PER_TOKEN
+    return (1 + config.inference.shots) * size / len(rows) / BYTES_PER_TOKEN
 
 
 def _sampled(directory: StageDir, _: Config, __: list[Coverage]) -> tuple[float, float]:

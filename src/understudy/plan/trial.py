@@ -75,7 +75,9 @@ def _train(
     run: Callable[[Job], None], config: Config, rows: list[Coverage], at: Path, budget_s: float
 ) -> Tried:
     """One step, for what comes before it, then as many as fit."""
-    tokens = float(config.trainer.max_length) if config.trainer.packing else tokens_a_row(rows)
+    tokens = (
+        float(config.trainer.max_length) if config.trainer.packing else tokens_a_row(config, rows)
+    )
     rows = [row for row in rows if row.split == "train"]
     recipe: dict[str, Any] = {"min_steps": 0, "epochs": 1e6, "evaluations": 1}
     recipe |= {"patience": None, "keep": "last", "start": "base"}
@@ -110,11 +112,12 @@ def _answer(
     `inference.max_new_tokens`: a batch goes on till its last answer ends.
     """
     asked = [row for row in rows if row.split == "test"][: config.inference.batch_size]
+    shown = [row for row in rows if row.split == "train" and config.inference.shots]
 
     def tokens(count: int) -> tuple[float, float, int]:
         """Seconds in all and of answering, and how many tokens the longest answer has."""
         now = changed(config, {"inference.max_new_tokens": count, "inference.k": 1})
-        job, began = _job(at / str(count), now, [], asked), time.monotonic()
+        job, began = _job(at / str(count), now, [], [*shown, *asked]), time.monotonic()
         run(job)
         made = (job.out / "rows.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
         longest = max(1, *(json.loads(line)["tokens"] or 0 for line in made))
