@@ -87,11 +87,13 @@ def test_collect_reads_what_was_recorded_streamed_or_not(tmp_path: Path) -> None
         running.post(ask("six", stream=True))
     rows = collected(tmp_path)
     said = [(row["messages"][-2]["content"], row["messages"][-1]["content"]) for row in rows]
-    assert said == [(text, "It is\n42.") for text in ("one", "two", "three", "four")]
-    assert [row["group_id"] for row in rows] == [None, "u7", "s9", None]
+    texts = ("one", "two", "three", "four")
+    assert said == [*((text, "It is\n42.") for text in texts), ("five", None)]
+    assert rows[4]["messages"][-1]["tool_calls"]
+    assert [row["group_id"] for row in rows] == [None, "u7", "s9", None, None]
     assert rows[3]["messages"][0] == {"role": "system", "content": "Be brief."}
     assert rows[0]["source"] == "openai-chat:star-1"
-    assert len(collected(tmp_path, "--force", "--model", "other*", "--model", "star-*")) == 4
+    assert len(collected(tmp_path, "--force", "--model", "other*", "--model", "star-*")) == 5
 
 
 def test_an_answer_that_speaks_of_the_end_of_a_stream_is_recorded_whole(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ FORMATS: dict[str, tuple[Callable[[list[tuple[str, str]]], bytes], set[str]]] = 
     "questions.csv": (questions, {"confidence"}),
     "fine_tuning.jsonl": (
         fine_tuning,
-        {"tools", "parallel_tool_calls", "messages[].name"},
+        {"parallel_tool_calls", "messages[].name"},
     ),
     "stringified.csv": (stringified, set()),
     "nested.jsonl.zst": (nested, {"meta"}),

@@ -177,13 +177,13 @@ def _learns(weight: Any) -> bool | None:
     return _LEARNT.get(str(weight).strip().casefold())
 
 
-def _turn_fields(values: dict[str, Any], path: str | None) -> set[str]:
-    """The fields that any turn of a row has."""
+def _turn_fields(values: dict[str, Any], path: str | None, has_tools: bool) -> set[str]:
+    """The fields that any turn of a row has, without those that tell of a call."""
     return {
         str(name)
         for turn in _turns(values, path)
         for name, value in turn.items()
-        if not is_missing(value)
+        if not is_missing(value) and not (has_tools and name in _OF_CALLS and _calls(turn))
     }
 
 
@@ -234,9 +234,8 @@ def use(rows: Sequence[Raw], kind: str, given: Columns, others: Iterable[str]) -
         turns = Counter(
             f"{names[0]}[].{field}"
             for row in rows
-            for field in _turn_fields(row.values or {}, given.messages)
-            if field not in (OF_TURN if given.tools is None else OF_TURN | _OF_CALLS)
-            and field != given.weight
+            for field in _turn_fields(row.values or {}, given.messages, given.tools is not None)
+            if field not in OF_TURN | {given.weight}
         )
         filled |= turns
     paths = [path for path in told if path and "." in path and path not in filled]

@@ -119,20 +119,24 @@ class Shots:
             raise BadInput(f"{path} is not what `understudy export` writes: {error}") from None
 
 
+def are_wanted(config: Config) -> bool:
+    """Whether anything is shown before prompts."""
+    return bool(config.inference.shots or config.inference.system is not None)
+
+
 def of(config: Config, rows: Sequence[Coverage]) -> Shots | None:
     """What is shown before prompts; `rows` are those of stage split. None = nothing.
 
     Raises BadInput where the train rows are fewer than `inference.shots`, or the system prompt's
     file is empty.
     """
-    settings = config.inference
-    system = None
+    if not are_wanted(config):
+        return None
+    settings, system = config.inference, None
     if settings.system is not None:
         path = Path(settings.system).expanduser()
         if not (system := path.read_text(encoding="utf-8").strip()):
             raise BadInput(f"inference.system={path} is empty")
-    if not settings.shots and system is None:
-        return None
     train = [row for row in rows if row.split == "train"]
     if len(train) < settings.shots:
         raise BadInput(

@@ -138,7 +138,7 @@ class Desk:
         if context is not None and self.speaker.heard(asked) > context:
             message = f"The prompt is longer than the {context} tokens of {asked.model}."
             raise CallRefused(400, "too_long", message)
-        await asyncio.sleep(self._latency(visit.arrival))
+        await asyncio.sleep(self.latency(visit.arrival))
         said = await self.answer(provider, asked, visit.arrival, visit.is_delivered)
         limits.spoken(said.usage.output)
         visit.room = limits.room
@@ -172,7 +172,8 @@ class Desk:
         self._ids += 1
         return f"{prefix}_{self._name}_{self._ids}"
 
-    def _latency(self, arrival: Arrival) -> float:
+    def latency(self, arrival: Arrival) -> float:
+        """Return the seconds that an answer takes, the same for the same body and attempt."""
         settings = self.settings
         if not settings.latency_spread:
             return settings.latency_s

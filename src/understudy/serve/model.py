@@ -44,6 +44,8 @@ def of_run(chosen: "Chosen") -> Served:
         chosen.config, local_model.generation_defaults(own).eos_token_id, tokenizer
     )
 
+    wanted = shots.are_wanted(chosen.config)
+    rows = list(read_rows(chosen.split, Coverage)) if wanted else []
     return Served(
         chosen.run.name,
         tokenizer,
@@ -53,7 +55,7 @@ def of_run(chosen: "Chosen") -> Served:
         sampling.temperature,
         lambda kind: local_model.finetuned(model, finetuned, kind),
         None if is_adapter or model.new_tokens else own,
-        shots.of(chosen.config, list(read_rows(chosen.split, Coverage))),
+        shots.of(chosen.config, rows),
     )
 
 

@@ -108,7 +108,7 @@ def _results(turn: Values, content: Any) -> list[Message]:
 
 
 def _tells(part: Values) -> bool:
-    return part.get("type") in _TOLD or not _TOLD.isdisjoint(part)
+    return str(part.get("type")) in _TOLD or not _TOLD.isdisjoint(part)
 
 
 def parts(content: Any) -> TurnParts:
