@@ -17,7 +17,10 @@ from understudy import config, locations
 from understudy.config import compose
 from understudy.data import coverage
 from understudy.errors import BadInput
+from understudy.evaluation import graders, grading
 from understudy.pipeline import flow
+from understudy.playground.sandbox import Sandbox
+from understudy.records import Answer
 from understudy.sweep import cells as sweep_cells
 from understudy.sweep.cells import Cells
 
@@ -137,8 +140,28 @@ def test_a_workload_composes_on_its_file_and_splits_it(name: str) -> None:
     assert not found.bad
     named = set(of.coverage.expected)
     assert all((pair.expected or {}).keys() == named for pair in found.pairs)
-    if name == "tool_calls":
-        assert '"function"' in found.pairs[0].messages[-2]["content"]
+
+
+@pytest.mark.slow
+@needs_real_data
+def test_the_rows_of_bfcl_hold_calls_that_the_grader_takes() -> None:
+    path = f"{REAL}/workloads/{WORKLOADS['tool_calls'][0]}"
+    given = ["experiment=workloads/tool_calls", f"coverage.path={path}"]
+    of = config.build(compose.compose(given, None))
+    rows = coverage._rows(coverage.find(of.coverage, "t").pairs, of.coverage, "t")
+    calling = {row.id for row in rows if row.messages[-1].get("tool_calls")}
+    assert (len(rows), len(calling)) == (1538, 1298)  # the others want none, and say []
+    assert {row.response for row in rows if row.id not in calling} == {"[]"}
+    assert all(row.tools for row in rows)
+    assert sum(row.messages[0]["role"] == "system" for row in rows) == 12
+    with Sandbox(1) as sandbox:
+        rule = graders.made(of.graders["tool_calls"], rows, sandbox)
+        for row in rows:
+            for calls in (row.messages[-1].get("tool_calls"), None):
+                answer = Answer(row.id, "g", 0, "", 1, "stop", "m", "f", tool_calls=calls)
+                graded = rule(grading._item(row, answer))
+                assert isinstance(graded, graders.Graded)
+                assert graded.precision == (100 if calls or row.id not in calling else 0)
 
 
 def test_conf_has_at_most_136_files_and_no_two_with_equal_content() -> None:

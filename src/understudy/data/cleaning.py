@@ -13,7 +13,7 @@ from understudy.config.source import Dedup
 from understudy.data import formats, sources
 from understudy.data.duplicates import NONE, paper_drops, rule_of
 from understudy.data.rejects import NotWanted
-from understudy.data.screening import Drop, NewPair, Screen, contamination, write_report
+from understudy.data.screening import Drop, NewPair, Screen, contamination, doing, write_report
 from understudy.data.subset import block_ends
 from understudy.records import Coverage, Message, Synthetic, Tool, last_question, written
 from understudy.store.artifacts import Job, RowLog
@@ -48,7 +48,12 @@ def run(job: Job) -> None:
     accepted: list[ReadyPair] = []
     drops: list[Drop] = []
     pairs = [
-        NewPair(f"pair {number}", ready.instruction, written(ready.messages[-1]))
+        NewPair(
+            f"pair {number}",
+            ready.instruction,
+            written(ready.messages[-1]),
+            doing=doing(ready.instruction, ready.messages[-1], ready.tools),
+        )
         for number, (_, ready) in enumerate(taken.rows, 1)
     ]
     sifted = sift(pairs, list(job.rows("split", Coverage)), job.config.synthesis.dedup)

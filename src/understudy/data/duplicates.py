@@ -5,7 +5,7 @@ Two are when their instructions are near-duplicates, or their responses are and 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -78,12 +78,13 @@ class PairBatch:
     ) -> None:
         self._batches, self._ids, self._used = batches, ids, used
 
-    def duplicate(self, number: int) -> Duplicate | None:
-        """The oldest pair that this one is a duplicate of."""
+    def duplicate(self, number: int, differs: Callable[[str], bool]) -> Duplicate | None:
+        """The oldest pair that this one is a duplicate of; one that `differs` by its id is none."""
         for part in self._used[number]:
-            near = next(self._batches[part].near(number), None)
-            if near is not None:
-                return Duplicate(self._ids[part][near.row], part, near)
+            for near in self._batches[part].near(number):
+                of = self._ids[part][near.row]
+                if not differs(of):
+                    return Duplicate(of, part, near)
         return None
 
     def add(self, number: int, name: str) -> None:

@@ -9,7 +9,8 @@ messages   `messages` or `conversations`, a list of {role, content} or, as Share
            stays `"weight": 0` in our row
 pairs      `prompt`, `instruction` or `question` (with an `input`, Dolly's `context` and Alpaca's
            `history`, if any), and `response`, `output`, `completion` or `answer`; `system` if there
-           is one. Prompt and response may be lists of messages, as TRL has them
+           is one. Prompt and response may be lists of messages, as TRL has them. Where a column of
+           tools is named, a response that is a JSON list of calls is these calls (BFCL, xLAM)
 llamaduo   the published LlamaDuo schema: `generator, prompt_id, seed_prompt, messages, category,
            prompt`; rows whose generator is not "Human" were synthesised
 """
@@ -369,7 +370,7 @@ def loaded(value: str) -> Any:
 
 def _pair(values: dict[str, Any], given: Columns) -> list[Message]:
     prompt, response = (
-        _side(values, path, usual)
+        _side(values, path, usual, given.tools is not None)
         for path, usual in ((given.prompt, PROMPTS), (given.response, RESPONSES))
     )
     turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
@@ -384,18 +385,24 @@ def _pair(values: dict[str, Any], given: Columns) -> list[Message]:
     if not is_missing(system) and turns[0]["role"] != "system":
         words = spoken(system, None) if isinstance(system, list | dict) else str(system)
         turns = [{"role": "system", "content": words}, *turns]
-    answer = response if isinstance(response, list) else []
-    if not isinstance(response, list):
+    if isinstance(response, list):
+        answer = response
+    elif given.tools is not None and (calls := tools.calls_in(response)):
+        answer = [{"role": "assistant", "content": None, "tool_calls": calls}]
+    else:
         answer = [{"role": "assistant", "content": response}]
-    return [*turns, *answer]
+    return tools.numbered([*turns, *answer])
 
 
-def _side(values: dict[str, Any], path: str | None, usual: Sequence[str]) -> str | list[Message]:
+def _side(
+    values: dict[str, Any], path: str | None, usual: Sequence[str], has_tools: bool
+) -> str | list[Message]:
     """The prompt or the response of a pair, a text or messages."""
     name = next((name for name in usual if not is_missing(values.get(name))), usual[0])
     found = value_of(values, path or name)
     if isinstance(found, list) and found and isinstance(found[0], dict):
-        return _messages(found, None, False)
+        is_turn = any(field in found[0] for field in ("role", "from"))
+        return _messages(found, None, has_tools) if is_turn or not has_tools else dumps(found)
     return _text(found, path or name)
 
 

@@ -19,10 +19,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.data.duplicates import CHUNK, PairBatch, PairIndex, PairRule, chunks, sketch_parts
+from understudy.data.duplicates import (
+    CHUNK,
+    PairBatch,
+    PairIndex,
+    PairRule,
+    chunks,
+    same,
+    sketch_parts,
+)
 from understudy.data.near import RUN, Sketches
 from understudy.data.words import Hashes, Words, encode, shingles
-from understudy.records import Coverage, dumps
+from understudy.records import Coverage, Message, Tool, dumps
+from understudy.store.artifacts import canonical, fingerprint
 
 
 class NewPair(NamedTuple):
@@ -33,6 +42,30 @@ class NewPair(NamedTuple):
     response: str
     seed_id: str | None = None
     group_id: str | None = None
+    doing: "Doing | None" = None  # with tools, where it has any
+
+
+class Doing(NamedTuple):
+    """What a pair does with tools, as digests; near texts alone do not make two pairs alike."""
+
+    asked: str = ""
+    tools: str = ""
+    calls: str = ""
+
+    def differs(self, other: "Doing") -> bool:
+        """Whether calls differ, and with reason: one request with the same tools has one answer."""
+        return self.calls != other.calls and self[:2] != other[:2]
+
+
+_NOTHING = Doing()
+
+
+def doing(asked: str, answer: Message, tools: Sequence[Tool] | None) -> Doing:
+    """Return what an answer to `asked` does with the tools on offer."""
+    made = [canonical([call["name"], call["arguments"]]) for call in answer.get("tool_calls", ())]
+    if not (tools or made):
+        return _NOTHING
+    return Doing(fingerprint(same(asked)), fingerprint(tools), fingerprint(sorted(made)))
 
 
 @dataclass(frozen=True)
@@ -193,11 +226,19 @@ class Screen:
     ) -> None:
         self._held_out = HeldOut(human, leaks)
         self._known = PairIndex(pairs)
+        self._doing: dict[str, Doing] = {}  # of those with tools
         self.add(row for row in human if row.split == "train")
 
     def add(self, rows: Iterable[Coverage]) -> None:
         """Rows that are in the training set already; they are not judged."""
+        rows = list(rows)
         self._known.add((row.id, row.instruction, row.response) for row in rows)
+        for row in rows:
+            self._note(row.id, doing(row.instruction, row.messages[-1], row.tools))
+
+    def _note(self, name: str, what: Doing | None) -> None:
+        if what is not None and what is not _NOTHING:
+            self._doing[name] = what
 
     def sift(self, pairs: Iterable[NewPair]) -> Iterator[tuple[NewPair, Drop | None]]:
         """Each pair with its objection; one without is known from then on.
@@ -211,9 +252,10 @@ class Screen:
             known = self._known.batch(sketches)
             for number, pair in enumerate(chunk):
                 drop = _held_out(pair, number, self._held_out, held_out, leaks)
-                drop = drop or _near(pair, known, number, "duplicate")
+                drop = drop or _near(pair, known, number, "duplicate", self._doing)
                 if drop is None:
                     known.add(number, pair.id)
+                    self._note(pair.id, pair.doing)
                 yield pair, drop
 
 
@@ -231,8 +273,20 @@ def _held_out(
     return drop
 
 
-def _near(pair: NewPair, batch: PairBatch, number: int, kind: str) -> Drop | None:
-    found = batch.duplicate(number)
+def _near(
+    pair: NewPair,
+    batch: PairBatch,
+    number: int,
+    kind: str,
+    others: Mapping[str, Doing] | None = None,
+) -> Drop | None:
+    """What a pair is near to; `others` = what those with tools do, for that has to be the same."""
+    mine = pair.doing or _NOTHING
+
+    def differs(of: str) -> bool:
+        return others is not None and mine.differs(others.get(of, _NOTHING))
+
+    found = batch.duplicate(number, differs)
     if found is None:
         return None
     near = found.near

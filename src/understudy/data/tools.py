@@ -72,6 +72,15 @@ def calls_of(turn: dict[str, Any]) -> list[ToolCall]:
     return calls_of(more) if isinstance(more, dict) else []
 
 
+def calls_in(answer: str) -> list[ToolCall]:
+    """Return the calls of an answer that is a JSON list of them and nothing else, else []."""
+    try:
+        listed = json.loads(answer)
+        return [call(one) for one in listed] if isinstance(listed, list) else []
+    except (ValueError, RecursionError, BadRow, NotWanted):
+        return []
+
+
 def result(value: dict[str, Any], content: Any) -> Message:
     """Return the turn of a tool's result; `content` is what it said, in any form."""
     inner = _inside(value, "toolResult", "functionResponse", "function_response")
