@@ -1,6 +1,8 @@
 """Tool calls: an errand in words, and the calls that run it, of a few tools that never change.
 
-A quarter of the errands are two, which are two calls in one turn. Beside the other tasks: its
+A quarter of the errands are two, which are two calls in one turn. Words to hand over stand in
+quotes, as JSON has them: the tiny model's tokenizer spells a word otherwise after a space, and what
+looks like copying would be learning to spell. Beside the other tasks: its
 answers are calls, so the grader `tool_calls` is its rule, and no offline service plays it.
 """
 
@@ -33,19 +35,19 @@ TOOLS: list[dict[str, Any]] = [
 ]
 _ERRANDS: dict[str, tuple[Template, ...]] = {
     "paint": templates(
-        "Paint the {thing} {colour}.",
-        "The {thing} should be {colour}.",
-        "Make the {thing} {colour}.",
+        'Paint the "{thing}" "{colour}".',
+        'The "{thing}" should be "{colour}".',
+        'Make the "{thing}" "{colour}".',
     ),
     "send": templates(
-        "Send {n} {objects} to {name}.",
-        "{name} needs {n} {objects}.",
-        "Give {name} {n} {objects}.",
+        'Send {n} "{objects}" to "{name}".',
+        '"{name}" needs {n} "{objects}".',
+        'Give "{name}" {n} "{objects}".',
     ),
     "book": templates(
-        "Book a room in {place} for {day}.",
-        "On {day} I sleep in {place}.",
-        "I need a bed in {place} on {day}.",
+        'Book a room in "{place}" for "{day}".',
+        'On "{day}" I sleep in "{place}".',
+        'I need a bed in "{place}" on "{day}".',
     ),
 }
 
