@@ -65,6 +65,7 @@ def test_what_optllm_contradicts_is_found_by_itself(printed: pd.DataFrame) -> No
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "change", "what"),
     [

@@ -50,6 +50,7 @@ def coverage(name: str, curves: int, seed: int, sizes: Any = SIZES) -> float:
     return hits / curves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["power", "log-linear", "S-curve"])
 def test_the_band_holds_shapes_that_do_not_saturate(name: str) -> None:
     assert coverage(name, 12, seed=0) >= 0.75

@@ -71,6 +71,7 @@ def test_the_density_has_a_panel_per_recipe_and_every_seed_in_it(data: Any) -> N
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "said"),
     [

@@ -97,6 +97,7 @@ def test_the_models_of_the_paper_and_some_of_today_are_there() -> None:
     assert set(NAMES) == set(TOKENS) == set(PROMPTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_pinned_and_stops_at_a_token_it_has_learnt(name: str) -> None:
     facts = model(name)

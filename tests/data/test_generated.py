@@ -117,6 +117,7 @@ def test_the_same_objects_are_read_however_they_are_written(
     assert [raw.values for raw in read_file(tmp_path / name)] == rows
 
 
+@pytest.mark.slow
 @FEW
 @given(st.binary(min_size=1, max_size=200), st.sampled_from(["jsonl", "json", "csv", "parquet"]))
 def test_any_bytes_give_rows_that_say_what_is_wrong_or_one_sentence(

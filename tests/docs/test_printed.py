@@ -94,6 +94,7 @@ def log(tmp_path: Path) -> Path:
     return files.write(tmp_path / "log.jsonl", turns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_collect_prints_a_command_that_reads_its_file(
     name: str, tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str],
@@ -151,6 +152,7 @@ def test_init_prints_a_command_that_collects_a_log_whatever_its_name(
         assert parsed(line).logs == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_said_of_a_run_names_it_so_that_it_is_found(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

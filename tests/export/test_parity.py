@@ -71,6 +71,7 @@ def test_the_tolerance_of_two_dtypes_is_that_of_the_coarser() -> None:
     assert tolerance("float16", "float32") == TOLERANCES["float16"]
 
 
+@pytest.mark.slow
 def test_what_was_exported_is_what_was_judged(then: checks.Judged, files: Path) -> None:
     report = check(then, files)
     assert report.cause is None
@@ -224,6 +225,7 @@ def test_more_than_lora_matrices_is_merged_right(
     assert check(then, tmp_path / "plain").cause is not None  # the adapter does change answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_rows_of_new_tokens_are_merged_right(tied: bool, tmp_path: Path) -> None:
     template = tmp_path / "own.jinja"

@@ -148,6 +148,7 @@ def test_a_stream_that_says_why_it_ends_is_whole(tmp_path: Path, end: bytes) -> 
 SAID_ALONE = [case for case in NO_ANSWERS if not case[0].startswith(b":")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "kind", "stream", "why"), SAID_ALONE)
 def test_a_client_that_nobody_else_can_answer_is_told_the_provider_s_reason(
     tmp_path: Path, body: bytes, kind: str, stream: bool, why: str

@@ -104,6 +104,7 @@ def test_another_process_generates_the_same_pairs() -> None:
     assert there.stdout == here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", playground.TASKS)
 def test_instructions_are_practically_always_distinct(task: str) -> None:
     pairs = playground.generate(task, 0, 0, 3000) + playground.generate(task, 1, 0, 3000)

@@ -207,6 +207,7 @@ def test_spoilt_answers_are_broken_rescaled_or_doubled() -> None:
     assert faults.spoil("scale", "no JSON", 0.0)[0] == "no JSON"
 
 
+@pytest.mark.slow
 @each_wire
 def test_errors_that_no_call_heals_from_are_played_by_name(wire: str) -> None:
     played = []

@@ -71,6 +71,7 @@ REASONING: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @each_wire
 def test_hidden_reasoning_is_reported_inside_the_output(wire: str) -> None:
     with RehearsalServer(repeatable=True) as server:

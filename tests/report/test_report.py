@@ -103,6 +103,7 @@ def test_rehearsal_is_said_by_the_page_and_by_each_figure(page: str) -> None:
         assert "REHEARSAL<" in figure
 
 
+@pytest.mark.slow
 def test_a_real_run_is_not_called_a_rehearsal(real: str) -> None:
     assert "rehearsal" not in real.lower()
 

@@ -16,6 +16,7 @@ def halves(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(n, 3)) + 20 * side[:, None], np.eye(2)[side]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predict", [baselines.knn, baselines.clusters])
 def test_what_lies_together_has_the_scores_of_its_place(
     predict: Callable[..., np.ndarray],

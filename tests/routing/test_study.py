@@ -93,6 +93,7 @@ def test_the_table_counts_the_seeds_that_reach_the_best_single_llm() -> None:
     assert never["saving"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_composes_and_names_a_benchmark(path: Path) -> None:
     overrides = [f"experiment=routing/{path.stem}", "routing.data=somewhere"]

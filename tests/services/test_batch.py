@@ -111,6 +111,7 @@ def test_a_stage_of_any_size_is_cut_into_batches_and_answered_once(tmp_path: Pat
     assert account.counts["from_journal"] == 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_labels", [True, False])
 @pytest.mark.parametrize("place", ["after submit", "poll", "results"])
 def test_a_kill_at_any_point_submits_nothing_twice(

@@ -95,6 +95,7 @@ def test_a_budget_ends_a_block_in_one_sentence_that_names_what_is_missing(
     assert total(job).microusd <= 200_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [0.1, 0])
 def test_a_yield_under_the_floor_ends_a_block_in_one_sentence(
     floor: float, composed: Make, tmp_path: Path
