@@ -50,7 +50,8 @@ def test_estimate_tuning_and_error_are_those_of_the_paper() -> None:
 
 
 def test_ppi_python_agrees() -> None:
-    ppi = pytest.importorskip("ppi_py", reason="ppi-python is not installed")
+    # No extra brings it: it installs a package named `tests`, which hides ours from processes.
+    ppi = pytest.importorskip("ppi_py", reason="needs pip install --no-deps ppi-python==0.2.3")
     judge, human, weight = separate(np.random.default_rng(1))
     y, g, f = human[:60], judge[:60], judge[60:]
     cluster = np.arange(300)
