@@ -1,8 +1,9 @@
 """Shared by all tests: offline hub, one thread, composed configs and a small base model."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from understudy import config
 from understudy.config import Config
 from understudy.config.compose import compose
+
+if TYPE_CHECKING:
+    from support import chromium
 
 _COMPOSED: dict[tuple[str, ...], Config] = {}
 
@@ -35,3 +39,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from support import tiny_model
 
     return tiny_model.save(tmp_path_factory.mktemp("model") / "base")
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator["chromium.Tab"]:
+    """A tab of a browser of its own; skips where there is none."""
+    from support import chromium
+
+    if chromium.find() is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with chromium.tab(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

@@ -121,7 +121,7 @@ def test_what_is_left_beside_a_model_is_read_back(tmp_path: Path) -> None:
     first.write(tmp_path)
     assert shots.Shots.read(tmp_path) == first
     (tmp_path / shots.FILE).write_text("{}")
-    with pytest.raises(BadInput, match="is not what `understudy export` writes"):
+    with pytest.raises(BadInput, match="is not what understudy writes there"):
         shots.Shots.read(tmp_path)
 
 

@@ -1,6 +1,5 @@
 """The gateway's page, in a headless Chromium: what a person sees."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +8,6 @@ from support import chromium
 from support.gateways import Running, ask, gateway, service, stage, until
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
-    if chromium.find() is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with chromium.tab(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 def show(tab: chromium.Tab, running: Running, tmp_path: Path, *, dark: bool) -> None:

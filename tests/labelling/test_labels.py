@@ -2,7 +2,6 @@
 
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,6 @@ def test_a_table_of_another_tool_is_read_and_its_errors_are_named(tmp_path: Path
     file.write_text(json.dumps({"item": "i1", "draw": "another", "rater": "a", "a": 1, "b": 2}))
     with pytest.raises(BadInput, match="another draw"):
         importing.labels_of(file, DRAW, "m")
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
-    if chromium.find() is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with chromium.tab(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 def press(tab: chromium.Tab, *keys: Any) -> None:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,6 @@ def test_what_a_model_wrote_is_nowhere_in_the_page_as_it_is(tmp_path: Path) -> N
     assert b"owned'</script" not in page
     assert b"<img" not in page
     assert page.count(b"</script>") == page.count(b"<script") == 3  # index, a chunk, the program
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
-    if chromium.find() is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with chromium.tab(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

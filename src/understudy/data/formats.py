@@ -46,11 +46,9 @@ _ROLES = {
     **{"system": "system", "developer": "system", "user": "user", "human": "user"},
     **{"assistant": "assistant", "ai": "assistant", "gpt": "assistant", "model": "assistant"},
 }
-_TOOL_ROLES = ("tool", "function", "ipython")
 _WEIGHTS = ("weight", "train", "loss")  # of a turn
 _LEARNT = {**{"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}}
 TOOLS = ("tools", "functions")
-_OF_CALLS = {"tool_calls", "tool_call_id", "function_call", "name"}
 OF_TURN = {"role", "from", "content", "value", "parts", "id", "timestamp", "created_at"}
 # Known, and no part of a conversation: what `collect` and published sets write beside it.
 _ASIDE = {
@@ -138,18 +136,13 @@ def meaningful(rows: Iterable[Raw], kind: str, given: Columns = USUAL_NAMES) -> 
         return {name: name for name in ("context", "history") if name in names}
     found = {"system": "system"} if "system" in names else {}
     turns = [turn for row in rows for turn in _turns(row.values or {}, given.messages)]
-    if (offers := next((name for name in TOOLS if name in names), None)) or any(map(_calls, turns)):
+    if (offers := next((name for name in TOOLS if name in names), None)) or any(
+        map(tools.is_of_call, turns)
+    ):
         found["tools"] = offers or TOOLS[0]
         found |= {name: name for name in ("response_format",) if name in names}
     told = weight_of(turns)
     return found if told is None else found | {"weight": told}
-
-
-def _calls(turn: dict[str, Any]) -> bool:
-    """Whether a turn calls a tool or answers its call."""
-    role = turn.get("role", turn.get("from"))
-    is_call = role in (*_TOOL_ROLES, "function_call", "observation")
-    return is_call or bool(turn.get("tool_calls") or turn.get("function_call"))
 
 
 def weight_of(turns: Iterable[dict[str, Any]]) -> str | None:
@@ -184,7 +177,8 @@ def _turn_fields(values: dict[str, Any], path: str | None, has_tools: bool) -> s
         str(name)
         for turn in _turns(values, path)
         for name, value in turn.items()
-        if not is_missing(value) and not (has_tools and name in _OF_CALLS and _calls(turn))
+        if not is_missing(value)
+        and not (has_tools and name in tools.FIELDS and tools.is_of_call(turn))
     }
 
 
@@ -314,16 +308,9 @@ def checked(turns: list[Message]) -> list[Message]:
         raise BadRow("has a system turn that is not the first")
     if roles[-2:-1] not in (["user"], ["tool"]) or "user" not in roles:
         raise BadRow("has no user turn before the last answer")
-    if empty := [turn["role"] for turn in turns if _is_empty(turn)]:
+    if empty := [turn["role"] for turn in turns if tools.is_empty(turn)]:
         raise BadRow(f"has an empty {empty[0]} turn")
     return turns
-
-
-def _is_empty(turn: Message) -> bool:
-    """Whether a turn says nothing; a call says enough, and a tool may have nothing to say."""
-    if turn.get("tool_calls") or turn["role"] == "tool":
-        return False
-    return not turn["content"].strip()
 
 
 def offered(values: dict[str, Any], given: Columns) -> tuple[list[Tool] | None, Any]:
@@ -456,7 +443,7 @@ def _messages(value: Any, weight: str | None, has_tools: bool) -> list[Message]:
 
 
 def _turn(turn: dict[str, Any], has_tools: bool) -> Message:
-    if not has_tools and _calls(turn):
+    if not has_tools and tools.is_of_call(turn):
         raise BadRow(
             "has a turn that calls a tool or answers its call: name coverage.columns.tools"
         )
@@ -464,7 +451,7 @@ def _turn(turn: dict[str, Any], has_tools: bool) -> Message:
     name = turn.get("role", turn.get("from"))
     role = name.casefold() if isinstance(name, str) else None
     content = turn.get("content", turn.get("value", turn.get("parts")))
-    if role in _TOOL_ROLES:
+    if role in tools.ROLES:
         return tools.result(turn, content)
     if role not in _ROLES:
         raise BadRow(f"has a turn of role {name!r}; known are {', '.join(_ROLES)}")

@@ -23,7 +23,7 @@ from understudy.data import words
 from understudy.errors import BadInput
 from understudy.records import Coverage, Message, shown
 
-FILE = "shots.json"  # beside an exported model
+FILE = "shots.json"  # beside the answers of a run, and beside an exported model
 Count = Callable[[list[Message]], int]  # the tokens of a conversation in the chat template
 _SPARE = 8  # of the fixed choices, rows kept for prompts of whose group a chosen one is
 
@@ -102,7 +102,7 @@ class Shots:
         return _Index([one.asked for one in self.examples])
 
     def write(self, folder: Path) -> None:
-        """Leave it beside an exported model, for whoever serves that."""
+        """Leave it beside answers or an exported model, for whoever asks that again."""
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
         (folder / FILE).write_text(f"{text}\n", encoding="utf-8")
 
@@ -116,12 +116,7 @@ class Shots:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls(**found | {"examples": [Example(**one) for one in found["examples"]]})
         except (ValueError, TypeError, KeyError) as error:
-            raise BadInput(f"{path} is not what `understudy export` writes: {error}") from None
-
-
-def are_wanted(config: Config) -> bool:
-    """Whether anything is shown before prompts."""
-    return bool(config.inference.shots or config.inference.system is not None)
+            raise BadInput(f"{path} is not what understudy writes there: {error}") from None
 
 
 def of(config: Config, rows: Sequence[Coverage]) -> Shots | None:
@@ -130,9 +125,9 @@ def of(config: Config, rows: Sequence[Coverage]) -> Shots | None:
     Raises BadInput where the train rows are fewer than `inference.shots`, or the system prompt's
     file is empty.
     """
-    if not are_wanted(config):
-        return None
     settings, system = config.inference, None
+    if not settings.shots and settings.system is None:
+        return None
     if settings.system is not None:
         path = Path(settings.system).expanduser()
         if not (system := path.read_text(encoding="utf-8").strip()):

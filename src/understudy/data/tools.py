@@ -20,6 +20,8 @@ from understudy.records import Message, Tool, ToolCall, dumps
 NO_OBJECT = "a tool call whose arguments are no JSON object"
 NO_CALL = "a tool's result without its call"
 OWN_TOOLS = "a tool that the service runs itself"
+ROLES = ("tool", "function", "ipython")  # of turns that say what came of a call
+FIELDS = {"tool_calls", "tool_call_id", "function_call", "name"}  # of turns that call or answer
 _NAMES = ("name", "toolName", "tool_name")
 _ARGUMENTS = ("arguments", "input", "args", "parameters")
 _IDS = ("call_id", "toolUseId", "tool_use_id", "toolCallId", "tool_call_id", "callId", "id")
@@ -254,3 +256,17 @@ def _inside(value: Any, *names: str) -> dict[str, Any]:
 def _first(value: Any, names: Sequence[str]) -> Any:
     found = (value.get(name) for name in names)
     return next((one for one in found if one is not None), None)
+
+
+def is_of_call(turn: dict[str, Any]) -> bool:
+    """Whether a turn calls a tool or answers its call."""
+    role = turn.get("role", turn.get("from"))
+    is_call = role in (*ROLES, "function_call", "observation")
+    return is_call or bool(turn.get("tool_calls") or turn.get("function_call"))
+
+
+def is_empty(turn: Message) -> bool:
+    """Whether a turn says nothing; a call says enough, and a tool may have nothing to say."""
+    if turn.get("tool_calls") or turn["role"] == "tool":
+        return False
+    return not turn["content"].strip()

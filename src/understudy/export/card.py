@@ -8,6 +8,7 @@ from typing import Any
 
 from understudy.config.command_line import without_places
 from understudy.config.export import ExportConfig
+from understudy.data.shots import FILE, Shots
 from understudy.export.parity import Report
 from understudy.models import gguf
 from understudy.pipeline.chosen import Chosen
@@ -184,6 +185,12 @@ def _limits(chosen: Chosen) -> list[str]:
     ]
     if "baseline" not in chosen.run.stages:
         lines.append("No service was compared with.")
+    if (first := Shots.read(chosen.stage("inference").out)) is not None:
+        lines.append(
+            f"{FILE} holds {len(first.examples)} train rows and the system prompt, if any, "
+            "that are shown before prompts: look whether others may read them. `understudy "
+            "serve` shows them; of another server, the client must."
+        )
     lines += chosen.warnings
     lines.append(
         f"The licence of the base model ({config.model.licence}), those of the rows, and the terms "

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.config import Config
-from understudy.data import shots
 from understudy.data.shots import Shots
 from understudy.errors import BadInput
 from understudy.export import parity, server
@@ -42,7 +41,6 @@ class Judged:
     config: Config
     rows: Sequence[Coverage]  # with what is shown before their prompts
     asked: Sequence[Coverage]  # the same without
-    first: Shots | None
     tokenizer: Any
     readings: Sequence[Reading]
     stops: Stops
@@ -65,17 +63,24 @@ class Judged:
 
 
 def judged(
-    config: Config, finetuned: Path | None, split: Path, prompts: int, tokens: int, dtype: Any
+    config: Config,
+    finetuned: Path | None,
+    split: Path,
+    prompts: int,
+    tokens: int,
+    dtype: Any,
+    first: Shots | None = None,
 ) -> Judged:
-    """Base and adapter, not merged, computing in `dtype`, answer the first test prompts."""
+    """Base and adapter, not merged, computing in `dtype`, answer the first test prompts.
+
+    `first` is what the run showed before its prompts.
+    """
     tokenizer = load.tokenizer(config.model, finetuned)
     longest = config.model.context - config.inference.max_new_tokens
     rows: list[Coverage] = []
     readings: list[Reading] = []
-    every = list(read_rows(split, Coverage))
-    first = shots.of(config, every)
     asked: list[Coverage] = []
-    for row in every:
+    for row in read_rows(split, Coverage):
         if row.split == "test" and len(rows) < prompts:
             whole = row
             if first is not None:
@@ -94,7 +99,7 @@ def judged(
     sampling = stage.sampling_of(config, model.generation_config.eos_token_id, tokenizer)
     said = answers(model, tokenizer, readings, sampling, tokens)
     ends = Stops(sampling.stop_ids, frozenset(sampling.stop_texts))
-    return Judged(config, rows, asked, first, tokenizer, readings, ends, said)
+    return Judged(config, rows, asked, tokenizer, readings, ends, said)
 
 
 def judged_model(config: Config, finetuned: Path | None, dtype: Any) -> Any:

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from understudy.config.export import ExportConfig
+from understudy.data.shots import Shots
 from understudy.errors import BadInput, UnderstudyError
 from understudy.export import card, checks, gguf, merge, parity, server
 from understudy.export.parity import Report
@@ -72,9 +73,10 @@ def _write(chosen: Chosen, settings: ExportConfig, part: Path) -> Report:
     dtype = merge.dtype_of(settings.dtype)
     computed = dtype if load.device().type == "cuda" else load.dtype()
     prompts, tokens = settings.parity.prompts, settings.parity.tokens
-    then = checks.judged(config, chosen.finetuned, chosen.split, prompts, tokens, computed)
-    if then.first is not None:
-        then.first.write(part)
+    first = Shots.read(chosen.stage("inference").out)
+    then = checks.judged(config, chosen.finetuned, chosen.split, prompts, tokens, computed, first)
+    if first is not None:
+        first.write(part)
     model = part / "merged" if settings.what == "gguf" else part
     if settings.what == "adapter":
         merge.adapter(config, merge.check_adapter(config, chosen.finetuned), model)

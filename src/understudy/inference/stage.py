@@ -70,6 +70,8 @@ def _samples(job: Job, tokenizer: Any) -> list[PromptSample]:
     if settings.temperature == 0:
         groups = [tuple(range(settings.k))]
     first = shots.of(job.config, every)
+    if first is not None:
+        first.write(job.out)  # serve and export show these, whatever becomes of the user's file
     samples = []
     for row in rows:
         prompt = row.prompt

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.data import shots
 from understudy.data.shots import Shots
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.inference import stage
 from understudy.models import gguf, tokens
 from understudy.models import load as local_model
-from understudy.records import Coverage, read_rows
 
 if TYPE_CHECKING:
     from understudy.pipeline.chosen import Chosen
@@ -44,8 +42,6 @@ def of_run(chosen: "Chosen") -> Served:
         chosen.config, local_model.generation_defaults(own).eos_token_id, tokenizer
     )
 
-    wanted = shots.are_wanted(chosen.config)
-    rows = list(read_rows(chosen.split, Coverage)) if wanted else []
     return Served(
         chosen.run.name,
         tokenizer,
@@ -55,7 +51,7 @@ def of_run(chosen: "Chosen") -> Served:
         sampling.temperature,
         lambda kind: local_model.finetuned(model, finetuned, kind),
         None if is_adapter or model.new_tokens else own,
-        shots.of(chosen.config, rows),
+        Shots.read(chosen.stage("inference").out),
     )
 
 
