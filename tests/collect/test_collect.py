@@ -19,7 +19,7 @@ from understudy.collect import formats, redact
 from understudy.collect.collect import collect
 from understudy.collect.work import CollectOptions
 from understudy.config import Config
-from understudy.data import coverage
+from understudy.data import coverage, naming
 from understudy.errors import BadInput
 from understudy.records import Coverage, read_rows
 
@@ -46,7 +46,7 @@ def test_the_coverage_stage_takes_the_file_as_it_is(tmp_path: Path, composed: Co
     assert main(["collect", str(log), "--out", str(out)]) == 0
     made = rows_of(out)
     assert [row.response for row in made] == [f"It is {n * (n + 1)}." for n in range(30)]
-    assert [row.id for row in made] == coverage.row_ids(row.messages for row in made)
+    assert [row.id for row in made] == naming.row_ids(row.messages for row in made)
     job = files.job(composed("coverage=file", f"coverage.path={out}"), tmp_path / "stage")
     coverage.run(job)
     taken = {row.id: row for row in read_rows(job.out / "rows.jsonl", Coverage)}

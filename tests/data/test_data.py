@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.config import Config, Split, changed
-from understudy.data import card, coverage, subset
+from understudy.data import card, coverage, naming, subset
 from understudy.data.split import split
 from understudy.errors import BadInput
 from understudy.records import Coverage, Synthetic, read_rows
@@ -76,7 +76,7 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused_by_name() -> None:
 
 def test_ids_tell_equal_conversations_apart() -> None:
     same = [{"role": "user", "content": "a"}]
-    ids = coverage.row_ids([same, [{"role": "user", "content": "b"}], same])
+    ids = naming.row_ids([same, [{"role": "user", "content": "b"}], same])
     assert len(set(ids)) == 3
     assert ids[0].split("-")[0] == ids[2].split("-")[0]
 

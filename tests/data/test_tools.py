@@ -9,7 +9,7 @@ import pytest
 
 from support.files import write
 from understudy.config import Config, Split, changed
-from understudy.data import coverage, formats, screening, tools
+from understudy.data import coverage, formats, naming, screening, tools
 from understudy.data.prepare import prepare
 from understudy.data.reading import Raw
 from understudy.data.rejects import BadRow, NotWanted
@@ -122,7 +122,7 @@ def test_results_without_ids_answer_calls_in_order_of_their_names() -> None:
 
 
 def test_the_names_of_rows_tell_tools_apart() -> None:
-    assert coverage.digest([ASK, SAID]) != coverage.digest([ASK, SAID], [TOOL])
+    assert naming.digest([ASK, SAID]) != naming.digest([ASK, SAID], [TOOL])
 
 
 def test_an_answer_that_is_a_list_of_calls_is_these_calls_where_tools_are_named() -> None:

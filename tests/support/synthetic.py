@@ -4,7 +4,7 @@ from pathlib import Path
 
 from understudy import playground
 from understudy.config import Config
-from understudy.data import coverage
+from understudy.data import naming
 from understudy.data.split import split
 from understudy.records import Coverage
 from understudy.store.artifacts import RowLog
@@ -19,7 +19,7 @@ def split_rows(config: Config, at: Path, count: int = 30) -> Path:
     ]
     rows = [
         Coverage(i, i, m, config.task.name, "CC0", "test", None)
-        for i, m in zip(coverage.row_ids(messages), messages, strict=True)
+        for i, m in zip(naming.row_ids(messages), messages, strict=True)
     ]
     log = RowLog(at, Coverage)
     log.append(split(rows, config.coverage.split, 0))

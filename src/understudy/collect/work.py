@@ -11,7 +11,7 @@ from understudy.collect import fields, opentelemetry, redact, rules, talks
 from understudy.collect.formats import FORMATS, Format, recognise, records
 from understudy.collect.rules import Rules
 from understudy.collect.waiting import Half
-from understudy.data import coverage, formats
+from understudy.data import formats, naming
 from understudy.data.reading import Block, parsed
 from understudy.data.rejects import BadRow, NotWanted
 from understudy.records import dumps, last_question
@@ -136,6 +136,8 @@ def rows(
     says why there is no row.
     """
     messages = exchange.messages
+    if not any("tool_calls" in turn for turn in messages[:-1]):  # as in most
+        return [row(exchange, form, settings, changed)]
     first = len(messages) - len(last_question(messages))
     steps = [n for n in range(first, len(messages) - 1) if messages[n].get("tool_calls")]
     whole = row(exchange, form, settings, changed)
@@ -160,11 +162,11 @@ def row(
     tools = exchange.tools
     if settings.redact:
         messages, tools = redact.redact_row(messages, tools, settings.redact, redacted)
-    digest = coverage.digest(messages, tools, exchange.response_format)
+    digest = naming.digest(messages, tools, exchange.response_format)
     group = _group(exchange, form, settings)
     licence = settings.licence or _licence(exchange, form)
     document: dict[str, Any] = {
-        "id": f"{digest[:8].hex()}-0",  # as data/coverage.py names rows; no row comes twice
+        "id": f"{digest[:8].hex()}-0",  # as data/naming.py names rows; no row comes twice
         "group_id": group,
         "messages": messages,
         "task": task,

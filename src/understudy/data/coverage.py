@@ -1,13 +1,11 @@
 """The coverage dataset: real (prompt, response) pairs, as rows with ids."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from understudy import playground
 from understudy.config import Config, CoverageConfig
-from understudy.data import formats, sources
+from understudy.data import formats, naming, sources
 from understudy.data.duplicates import clusters
 from understudy.data.rejects import NotWanted
 from understudy.errors import BadInput
@@ -17,10 +15,9 @@ from understudy.records import (
     SplitName,
     Tool,
     last_question,
-    shown,
     written,
 )
-from understudy.store.artifacts import Job, RowLog, canonical
+from understudy.store.artifacts import Job, RowLog
 
 _THOUGHT = "</think>"
 
@@ -101,33 +98,6 @@ def run(job: Job) -> None:
     job.notes["rows"] = len(log.finish())
 
 
-def digest(messages: list[Message], tools: list[Tool] | None = None, form: Any = None) -> bytes:
-    """Return the SHA-256 of a conversation, with the tools and the form of answer if it has any.
-
-    The weights of turns do not count: a row that gets some keeps its name.
-    """
-    said: Any = shown(messages)
-    if tools or form:
-        said = [said, tools, form]
-    return hashlib.sha256(canonical(said).encode()).digest()
-
-
-def row_ids(conversations: Iterable[list[Message]]) -> list[str]:
-    """Return the names of rows that are nothing but messages."""
-    return _names(map(digest, conversations))
-
-
-def _names(digests: Iterable[bytes]) -> list[str]:
-    """Of each digest its begin, with the number of its earlier occurrences."""
-    seen: Counter[str] = Counter()
-    ids = []
-    for whole in digests:
-        name = whole.hex()[:16]
-        ids.append(f"{name}-{seen[name]}")
-        seen[name] += 1
-    return ids
-
-
 def find(source: CoverageConfig, task: str) -> Found:
     """The pairs of a file or hub data set, in its order."""
     raws = sources.read(source)
@@ -204,7 +174,7 @@ def _check_ids(where: str, name: str, pairs: list[FoundRow]) -> None:
 def _rows(pairs: list[FoundRow], source: CoverageConfig, task: str) -> list[Coverage]:
     given = [pair.id for pair in pairs if pair.id is not None]
     is_unique = len(set(given)) == len(pairs)
-    ids = given if is_unique else _names(map(_digest, pairs))
+    ids = given if is_unique else naming.names_of(map(_digest, pairs))
     first = clusters([asked(pair.messages) for pair in pairs])
     name = "file" if source.repo is None else f"{source.repo}@{source.revision or 'local'}"
     return [
@@ -225,7 +195,7 @@ def _rows(pairs: list[FoundRow], source: CoverageConfig, task: str) -> list[Cove
 
 
 def _digest(pair: FoundRow) -> bytes:
-    return digest(pair.messages, pair.tools, pair.response_format)
+    return naming.digest(pair.messages, pair.tools, pair.response_format)
 
 
 def asked(messages: list[Message]) -> str:
@@ -261,7 +231,7 @@ def _playground(config: Config) -> list[Coverage]:
             source="playground",
             split=None,
         )
-        for row_id, messages in zip(row_ids(conversations), conversations, strict=True)
+        for row_id, messages in zip(naming.row_ids(conversations), conversations, strict=True)
     ]
 
 
@@ -282,7 +252,7 @@ def _errands(config: Config, rows: int) -> list[Coverage]:
         ]
         for errand in playground.tools.generate(config.coverage.seed, 0, rows)
     ]
-    names = _names(digest(messages, offered) for messages in conversations)
+    names = naming.names_of(naming.digest(messages, offered) for messages in conversations)
     return [
         Coverage(
             id=row_id,

@@ -194,8 +194,14 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
     )
 
 
+_ASKING = {"tools", "functions", "toolConfig", "text", "output_format", "response_format"}
+_ASKING |= {"config", "generationConfig", "generation_config"}
+
+
 def asked_for(request: Values) -> tuple[tools.Offered, Values | None]:
     """Return the tools that a request offers and the form that it asks of its answer."""
+    if _ASKING.isdisjoint(request):  # as most are
+        return tools.Offered(None, False), None
     config: Values = {}
     for name in ("config", "generationConfig", "generation_config"):  # Gemini's
         config |= request[name] if isinstance(request.get(name), dict) else {}
