@@ -76,3 +76,21 @@ def test_stages_and_models_have_limits_of_their_own(
     )
     assert "--mem=32768M --time=720" in finetune
     assert "--mem=2048M --time=60" in inference
+
+
+def test_what_is_typed_again_finds_its_jobs_and_other_terms_cancel_them(
+    bin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> str:
+        # Stages of seconds share the job of a service's, whose room has another time limit.
+        sweep = ["judge=offline,offline_lenient", "data_size=0,50", "run.name=big"]
+        given = [*sweep, "cluster=slurm", f"paths.root={tmp_path / 'runs'}"]
+        assert main(["run", *given, *words]) == 0
+        return capsys.readouterr().out
+
+    told()
+    before = fake_slurm.queued(bin)
+    assert "submitted: 0 stages in 0 jobs" in told()
+    assert fake_slurm.queued(bin) == before
+    changed = told("cluster.api.hours=3")
+    assert "queued for other terms (cluster.api.hours: 24.0 → 3.0)" in changed

@@ -149,6 +149,12 @@ def end_like_ctrl_c() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+def end_undisturbed() -> None:
+    """Ignore what would end this process: it ends, and Python would print where it was."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def was_told_to_end() -> bool:
     """Whether such a signal has come; an import can swallow its KeyboardInterrupt, or break."""
     return bool(_told)

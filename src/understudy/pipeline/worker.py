@@ -227,4 +227,6 @@ def _model_at_fault(error: Exception, stage: StageDir) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    ranks.end_undisturbed()
+    sys.exit(code)

@@ -223,7 +223,8 @@ class Submission:
         """Jobs that wait and ask for other than the config does now, and what has changed.
 
         Those of another run are left, unless they can never start. What waits for such a job
-        would be cancelled with it.
+        would be cancelled with it. A stage that shares the job of another room's stage does as
+        that one does.
         """
         gone, changes = dict[Path, str](), dict[str, None]()
         terms = cache(lambda ask: jobs.terms(ask, self.cluster))
@@ -231,7 +232,8 @@ class Submission:
             if self._is_planner or path not in self.queued:
                 continue
             record, state = found[path], self._queue[self.queued[path]]
-            new = record.changes(terms(cell.ask))
+            is_guest = record.room not in ("", cell.ask.room)
+            new = [] if is_guest else record.changes(terms(cell.ask))
             is_ours = record.submission == self.name or waits.is_stuck(state.reason)
             if new and is_ours and state.state == "PENDING" and state.user == slurm.me():
                 changes |= dict.fromkeys(new)
