@@ -1,16 +1,19 @@
 """Personal data and keys: what is found, what is left alone, and how it is named."""
 
-from collections import Counter
+import gc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from understudy.collect.redact import CHOICES, iban, luhn, redact
+from understudy.collect.redact import CHOICES, KINDS, iban, luhn, redact_row
 
 
 def redacted(*texts: str, kinds: tuple[str, ...] = CHOICES) -> tuple[list[str], dict[str, int]]:
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     turns = [{"role": "user", "content": text} for text in texts]
-    return [turn["content"] for turn in redact(turns, kinds, counts)], dict(counts)
+    made, _ = redact_row(turns, None, kinds, counts)
+    return [turn["content"] for turn in made], counts
 
 
 @pytest.mark.parametrize(
@@ -102,3 +105,23 @@ def test_one_wrong_digit_breaks_luhns_check() -> None:
 )
 def test_long_texts_take_time_in_proportion(piece: str) -> None:
     assert redacted(piece * 100_000)[0]
+
+
+@given(st.lists(st.sampled_from(["DE", "89", "0", "4532", "A", "é", " ", ".", "-", "(", ":", "@"])))
+@settings(max_examples=300)
+def test_what_the_quick_look_passes_over_holds_nothing(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    for kind in KINDS.values():
+        found = (match for match in kind.pattern.finditer(text) if kind.length(match[0]))
+        assert kind.may_hold(text) or next(found, None) is None
+
+
+def test_rows_leave_nothing_that_only_the_collector_of_cycles_would_free() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(1000):
+            assert redacted("write to a.b@example.org")[1] == {"email": 1}
+        assert gc.collect() < 1000
+    finally:
+        gc.enable()

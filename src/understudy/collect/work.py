@@ -157,8 +157,9 @@ def row(
         raise NotWanted(str(reason)) from None
     rules.check(settings.rules, exchange)
     task = rules.task_of(settings.rules, exchange)
-    changed.update(exchange.left)
-    redacted: Counter[str] = Counter()
+    if exchange.left:
+        changed.update(exchange.left)
+    redacted: dict[str, int] = {}
     tools = exchange.tools
     if settings.redact:
         messages, tools = redact.redact_row(messages, tools, settings.redact, redacted)
@@ -187,7 +188,7 @@ def row(
         group=None if group is None else _short(group),
         task=task,
         licence=licence,
-        redacted=dict(redacted),
+        redacted=redacted,
         begins=talks.beginnings(messages) if group is None else (),
         is_step=False,
         line=line,
@@ -265,13 +266,11 @@ def _group(exchange: LoggedExchange, form: Format, settings: CollectOptions) -> 
     if settings.group is not None:
         value = find(exchange.facts, settings.group)
     else:
-        roots = [root for fact in exchange.facts for root in (fact.get("metadata"), fact)]
-        known = {
-            name: root[name]
-            for root in reversed(roots)
-            if isinstance(root, dict)
-            for name in form.group_names.intersection(root)
-        }
+        known: Values = {}
+        for fact in reversed(exchange.facts):  # what the first one says counts
+            for root in (fact, fact.get("metadata")):
+                if isinstance(root, dict):
+                    known |= {name: root[name] for name in form.group_names.intersection(root)}
         value = next((known[name] for name in form.groups if _is_id(known.get(name))), None)
     if not _is_id(value):
         return None

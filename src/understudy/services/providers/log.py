@@ -159,17 +159,25 @@ def unwrap(values: Values, dialect: Dialect) -> Envelope:
 
 def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
     """The exchange of one or more lines; NotWanted says what is missing or unfit."""
-    bodies = [body for part, _ in parts for body in part.bodies]
-    asked = next(((part.request, dialect) for part, dialect in parts if part.request), None)
-    if not bodies:
+    bodies, ids = list[Values](), set[str]()
+    asked: tuple[Values, Dialect] | None = None
+    answered: Dialect | None = None
+    for part, dialect in parts:
+        bodies += part.bodies
+        if part.request and asked is None:
+            asked = part.request, dialect
+        if part.bodies and answered is None:
+            answered = dialect
+        if part.answer_id:
+            ids.add(part.answer_id)
+    if answered is None:
         if any(part.failed for part, _ in parts):
             raise NotWanted(FAILED)
         raise NotWanted(_ODD_ANSWER if any(part.is_odd for part, _ in parts) else _NO_ANSWER)
     if asked is None:
         raise NotWanted(_NO_REQUEST)
-    if len({part.answer_id for part, _ in parts if part.answer_id}) > 1:
+    if len(ids) > 1:
         raise NotWanted(SEVERAL)
-    answered = next(dialect for part, dialect in parts if part.bodies)
     request, dialect = asked
     messages, answer = dialect.prompt(request), answered.answer(bodies)
     if messages and messages[-1]["role"] == "assistant":
@@ -183,15 +191,24 @@ def join(parts: Sequence[tuple[Envelope, Dialect]]) -> LoggedExchange:
         model=dialogue.first_text([answer.model or request.get("model")]),
         terms=answered.terms,
         facts=(*(part.values for part, _ in parts), request, bodies[-1]),
-        left=(
-            *([_OTHER_TOOLS] if offered.has_others else ()),
-            *([_OTHER_FORM] if form is None and _asks_for(request.get("response_format")) else ()),
-            *fields_left(request.get("messages")),
-            *([_NO_THOUGHTS] if any(map(_has_thought, bodies)) else ()),
-        ),
+        left=_left(request, bodies, offered, form),
         tools=offered.tools,
         response_format=form,
     )
+
+
+def _left(
+    request: Values, bodies: Sequence[Values], offered: tools.Offered, form: Values | None
+) -> tuple[str, ...]:
+    """What a row cannot hold of an exchange."""
+    left = fields_left(request.get("messages"))
+    if offered.has_others:
+        left.add(_OTHER_TOOLS)
+    if form is None and _asks_for(request.get("response_format")):
+        left.add(_OTHER_FORM)
+    if any(map(_has_thought, bodies)):
+        left.add(_NO_THOUGHTS)
+    return tuple(left)
 
 
 _ASKING = {"tools", "functions", "toolConfig", "text", "output_format", "response_format"}

@@ -72,9 +72,9 @@ def chat_answer(bodies: list[Values]) -> AnswerText:
         raise NotWanted(why)
     if ends and ends[-1] in _CALLED and not called:
         raise NotWanted(log.TOOL_ANSWER)
-    turn = _joined(called) if is_stream else (called[0] if called else {})
+    calls = tools.calls_of(_joined(called) if is_stream else called[0]) if called else ()
     model = dialogue.first_text(body.get("model") for body in bodies)
-    return AnswerText("".join(said), model, tuple(tools.calls_of(turn)))
+    return AnswerText("".join(said), model, tuple(calls))
 
 
 def _joined(deltas: list[Values]) -> Values:
