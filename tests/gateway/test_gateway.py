@@ -78,13 +78,12 @@ def test_the_official_client_gets_tool_calls_streamed_and_not(tmp_path: Path) ->
 
 def test_the_first_piece_of_a_stream_does_not_wait_for_the_last(tmp_path: Path) -> None:
     with stage(piece_s=0.3) as star, gateway(tmp_path, star.url) as running:
-        began, times = time.monotonic(), list[float]()
+        times = list[float]()
         with client(running.url) as ours:
             messages: Any = [{"role": "user", "content": "hello"}]
             for _ in ours.chat.completions.create(model=MODEL, messages=messages, stream=True):
-                times.append(time.monotonic() - began)
-        assert times[0] < 0.25
-        assert times[-1] > 0.55
+                times.append(time.monotonic())
+        assert times[-1] - times[0] > 0.55  # three pauses come after the first piece
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])

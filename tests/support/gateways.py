@@ -40,6 +40,8 @@ class Stage:
     takes_options: bool = True  # stream_options among what it knows
     serves: str | None = None  # the only model that it knows
     said: tuple[bytes, str] | None = None  # body and content type of a 200 that may be no answer
+    failing: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # before it answers
+    failing_others: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     streams: Sequence[bytes] = ()  # the parts of every stream, whatever they are
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
@@ -67,6 +69,9 @@ class Stage:
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         body = await request.read()
         self.others.append((request.method, request.path_qs, body))
+        if self.failing_others:
+            status, headers = self.failing_others.pop(0)
+            return web.json_response({"error": {"message": "no"}}, status=status, headers=headers)
         if (status := max(self.status, self.status_other)) != 200:
             return web.json_response({"error": {"message": "no"}}, status=status)
         response = web.StreamResponse(headers={"content-type": self.other_kind, "x-odd": "Kept"})
@@ -87,6 +92,9 @@ class Stage:
         if not self.takes_options and "stream_options" in body:
             error = {"error": {"message": "Extra inputs are not permitted: stream_options"}}
             return web.json_response(error, status=400)
+        if self.failing:
+            status, headers = self.failing.pop(0)
+            return web.json_response({"error": {"message": "no"}}, status=status, headers=headers)
         if self.status != 200:
             error = {"error": {"message": f"no: {request.headers.get('authorization')}"}}
             return web.json_response(error, status=self.status)
@@ -242,12 +250,13 @@ def gateway(
     of: Service | None = None,
     key: str = KEY,
     client_key: str | None = None,
+    others: dict[str, Endpoint] | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A gateway before a service at `upstream`, on a free port."""
+    """A gateway before a service at `upstream`, on a free port; `others` are its services."""
     config = configs.gateway(service=of or service(), port=0, **settings)
     endpoint = Endpoint(upstream or "http://127.0.0.1:9/v1", key)
-    state = GatewayState(config, directory, endpoint, client_key)
+    state = GatewayState(config, directory, endpoint, client_key, others=others)
     with server.bound(state) as (listening, url):
         made = server.server(state)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})

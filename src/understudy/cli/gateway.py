@@ -110,6 +110,7 @@ def _serve(config: "Config", told: set[str]) -> int:
     try:
         from understudy.gateway import server
         from understudy.gateway.state import GatewayState
+        from understudy.services.providers import endpoint_of
         from understudy.services.providers.translation import translation_of
     except ModuleNotFoundError as error:
         raise EnvironmentFailed(
@@ -120,12 +121,16 @@ def _serve(config: "Config", told: set[str]) -> int:
         raise BadInput("give gateway.service=NAME; `understudy options service` lists them")
     translation_of(config.gateway.service)  # or what is wrong with it
     is_rehearsal = config.rehearsal.url is not None
-    config = changed(config, {"gateway.service.rehearsal": is_rehearsal})
+    places = ["service", *(f"services.{name}" for name in config.gateway.services)]
+    config = changed(config, {f"gateway.{place}.rehearsal": is_rehearsal for place in places})
     settings = config.gateway
     client_key = _client_key(settings.host, settings.key_env)
     endpoint = _endpoint(config, client_key)
+    others = {
+        name: endpoint_of(one, config.rehearsal.url) for name, one in settings.services.items()
+    }
     directory = directory_of(config, is_rehearsal)
-    state = GatewayState(settings, directory, endpoint, client_key, told)
+    state = GatewayState(settings, directory, endpoint, client_key, told, others)
     with server.bound(state) as (listening, url):
         control = state.live.control
         print(f"{url}/v1: {_sentence(control)}", flush=True)
@@ -146,7 +151,7 @@ def _serve(config: "Config", told: set[str]) -> int:
 
 
 def _client_key(host: str, variable: str | None) -> str | None:
-    from understudy.gateway.server import LOOPBACK
+    from understudy.gateway.keys import LOOPBACK, SHORTEST
 
     if variable is None:
         if host not in LOOPBACK:
@@ -156,8 +161,10 @@ def _client_key(host: str, variable: str | None) -> str | None:
             )
         return None
     key = os.environ.get(variable, "").strip()
-    if len(key) < 16:
-        raise BadInput(f"gateway.key_env={variable}: that variable needs a key of 16 characters")
+    if len(key) < SHORTEST:
+        raise BadInput(
+            f"gateway.key_env={variable}: that variable needs a key of {SHORTEST} characters"
+        )
     return key
 
 

@@ -31,6 +31,11 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
     for role in ("synthesis", "baseline", "gateway"):
         if isinstance(full.get(role), dict) and "service" in full[role]:
             full[role] = full[role] | {"service": complete_service(full[role]["service"])}
+    if isinstance(gateway := full.get("gateway"), dict) and isinstance(
+        several := gateway.get("services"), dict
+    ):
+        services = {name: complete_service(service) for name, service in several.items()}
+        full["gateway"] = gateway | {"services": services}
     if isinstance(judges := full.get("judges"), dict):
         full["judges"] = {name: complete_service(service) for name, service in judges.items()}
     return full

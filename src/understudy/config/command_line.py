@@ -94,8 +94,11 @@ def _as_typed(word: str) -> str:
     key, _, text = word.partition("=")
     if is_hydras(text):
         return word
-    if key == "gateway.service":  # a file of conf/service, which the gateway borrows
+    # Files of conf/service, which the gateway borrows.
+    if re.fullmatch(r"gateway\.service|gateway\.services\.[\w-]+", key):
         return f"+service@{word}"
+    if re.match(r"gateway\.(aliases|keys)\b", key):  # whose names are the user's own
+        return f"++{word}"
     if is_path(key):
         if "," in text and not Path(text).expanduser().exists():
             several = ",".join(map(quoted, text.split(",")))

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
@@ -29,19 +29,29 @@ _TALKS = ("x-conversation-id", "x-session-id")  # headers
 _NAMES = ("conversation_id", "session_id", "thread_id", "user_id")  # in the body or its metadata
 _USERS = ("safety_identifier", "user")
 _ID = re.compile(r"[\w.:@+-]{1,200}")
+REQUEST_ID = "x-request-id"
+_NAMED = (REQUEST_ID.encode(), b"request-id")  # headers of an answer; the latter is Anthropic's
 
 
 class RequestRefused(Exception):
     """A request that the gateway answers itself; `code` as OpenAI's errors have it."""
 
-    def __init__(self, status: int, code: str, message: str, ends: bool = False) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, ends: bool = False, retry_s: int = 1
+    ) -> None:
         super().__init__(message)
         self.status, self.code = status, code
         self.ends = ends  # the connection too: the rest of the request was not read
+        self.retry_s = retry_s  # of a 429: when to come again
 
 
 class ClientGone(Exception):
     """The client left before its request was whole."""
+
+
+def new_id() -> str:
+    """Return how the logs call a request."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +72,11 @@ class ChatCall:
     body: dict[str, Any]
     headers: Mapping[str, str]  # by lower-case name
     query: str = ""  # of its address
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    id: str = field(default_factory=new_id)
     began: float = field(default_factory=time.monotonic)
     wire: Wire = "openai"  # whose protocol the client speaks
     native: Native | None = None  # the request in that protocol; `raw` and `body` are translated
+    caller: str = ""  # who has a key of its own
     adapted: list[str] = field(default_factory=list)  # what the maker could not be told as it is
 
     @property
@@ -93,6 +104,21 @@ class ChatCall:
         except ValueError:
             return None
         return seconds if 0 < seconds < float("inf") else None
+
+
+def request_id(
+    answer: Iterable[Header], asked: str, wire: Wire, own: str
+) -> tuple[str, list[Header]]:
+    """Return how a client may call an answer, and the headers that are missing to say so.
+
+    It is the service's name for it where it has one, else what the client has `asked` for in a
+    header of its own, else ours.
+    """
+    given = dict(answer)
+    texts = [given[name].decode("latin-1") for name in _NAMED if name in given]
+    found = next((text for text in (*texts, asked) if _ID.fullmatch(text)), own)
+    wanted = _NAMED if wire == "anthropic" else _NAMED[:1]
+    return found, [(header, found.encode()) for header in wanted if header not in given]
 
 
 async def read(receive: Receive, most_bytes: int, seconds: float) -> bytes:
@@ -268,5 +294,5 @@ async def refuse(send: Send, refused: RequestRefused, wire: Wire = "openai") -> 
     if refused.status == 401:
         headers.append((b"www-authenticate", b'Basic realm="understudy gateway"'))
     if refused.status == 429:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", str(refused.retry_s).encode()))
     await send_error(send, refused.status, refused.code, str(refused), *headers, wire=wire)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
+from understudy.gateway.latency import Latencies
+
 _MINUTES = 60  # that the page shows
 _KINDS = 50  # of other paths that are told apart
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -47,6 +49,12 @@ class Numbers:
             "of it: no more than that",
             registry=registry,
         )
+        self._callers = Total(
+            f"{name}_caller_requests", "by whose key", ["caller", "status"], registry=registry
+        )
+        self._caller_spent = Total(
+            f"{name}_caller_spent_usd", "on the service", ["caller"], registry=registry
+        )
         self._unwritten = Total(
             f"{name}_unwritten_lines", "log lines that the disk did not take", registry=registry
         )
@@ -58,6 +66,8 @@ class Numbers:
             buckets=[n / 10 for n in range(1, 11)], registry=registry,
         )  # fmt: skip
         self._in_flight = Gauge(f"{name}_in_flight", "requests", registry=registry)
+        self.latencies = Latencies(f"{name}_latency_seconds")
+        registry.register(self.latencies)
         self.started = time.time()
         self.in_flight = 0
         self.by: Counter[str] = Counter()  # service, local, nobody
@@ -106,6 +116,8 @@ class Numbers:
         self.broken += is_broken
         if first_s is not None:
             self._first.labels(by).observe(first_s)
+            if status < 400 and not is_broken:  # errors come fast
+                self.latencies.add(by, first_s, whole_s)
         self._whole.labels(by).observe(whole_s)
         self.by[by] += 1
         self.statuses[status] += 1
@@ -137,6 +149,12 @@ class Numbers:
         self._tokens.labels(by, "input").inc(heard)
         self._tokens.labels(by, "output").inc(said)
         self._spent.inc(microusd / 1e6)
+
+    def called(self, caller: str, status: int, microusd: int) -> None:
+        """Count a call of who has a key of its own."""
+        if caller:
+            self._callers.labels(caller, str(status)).inc()
+            self._caller_spent.labels(caller).inc(microusd / 1e6)
 
     def lost_line(self) -> None:
         """Count a line that is in no log."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from understudy.gateway.latency import QUANTILES
 from understudy.gateway.numbers import Minute
 from understudy.gateway.state import GatewayState
 
@@ -36,7 +37,7 @@ p { margin: .3rem 0; } .muted { color: var(--muted); font-size: .9rem; }
 svg { display: block; width: 100%; height: 7rem; } svg line { stroke: var(--line); }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; }
-td.n, th.n { text-align: right; }
+td.n, th.n { text-align: right; } .wide { overflow-x: auto; }
 """
 _SIDES = (("service", "the service"), ("local", "the local model"), ("nobody", "nobody"))
 _MODES = {
@@ -76,15 +77,25 @@ def render(state: GatewayState) -> str:
 <style>{_STYLE}</style></head><body>
 <h1>Gateway in mode <em id="mode">{mode}</em></h1>
 <p>{about}.</p>
-<p class="muted">Service: {escape(state.service.name)} ({escape(state.service.model)}) ·
+<p class="muted">{_services(state)} ·
 local model: <span id="local">{escape(local)}</span> · counted since {since} UTC</p>
 {banners}{_tiles(state)}
 <h2>Who answered</h2>{_split(numbers.by)}
 <h2>The last hour, requests per minute</h2>{_history(numbers.minutes)}
+{_latency(state)}
 <h2>What went wrong</h2>{_errors(state)}
-{_others(state)}
+{_callers(state)}{_others(state)}
 </body></html>
 """
+
+
+def _services(state: GatewayState) -> str:
+    """Who is asked, in turn."""
+    config, main = state.config, state.service
+    said = f"Service: {escape(main.name)} ({escape(main.model)})"
+    more = [f"{name} ({one.model})" for name, one in config.services.items()]
+    said += f", also {escape(', '.join(more))}" if more else ""
+    return said + (f"; when it fails: {escape(', '.join(config.fallback))}" * bool(config.fallback))
 
 
 def _tiles(state: GatewayState) -> str:
@@ -162,6 +173,53 @@ def _history(minutes: Iterable[Minute]) -> str:
         f'{"".join(bars)}<line x1="0" x2="600" y1="100" y2="100"/></svg>'
         f'<p class="muted">at most {most:,} in a minute</p>'
     )
+
+
+def _latency(state: GatewayState) -> str:
+    """How long the answers took."""
+    took = state.numbers.latencies.took()
+    if not took:
+        return ""
+    heads = "".join(
+        f"<th class=n>p{100 * q:g} {of}</th>" for of in ("first byte", "whole") for q in QUANTILES
+    )
+    rows = "".join(
+        f"<tr><td>{name}</td><td class=n>{took[side].calls:,}</td>"
+        + "".join(f"<td class=n>{_time(s)}</td>" for s in (*took[side].first, *took[side].whole))
+        + "</tr>"
+        for side, name in _SIDES
+        if side in took
+    )
+    return (
+        f'<h2>How long the last answers took</h2><div class="wide"><table id=latency>'
+        f"<tr><th>by</th><th class=n>answers</th>{heads}</tr>{rows}</table></div>"
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{1000 * seconds:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"
+
+
+def _callers(state: GatewayState) -> str:
+    """Those with keys of their own."""
+    rows = ""
+    for caller in state.callers.all:
+        purse, rate = state.spend.of(caller.name), caller.limits.requests_per_minute
+        spent = 0 if purse is None else purse.spent
+        cap = caller.limits.usd_per_day
+        cells = (
+            f"{caller.requests:,}",
+            "–" if rate is None else f"{rate:,}",
+            f"{caller.refused:,}",
+            f"${spent / 1e6:,.4f}",
+            "–" if cap is None else f"${cap:,.2f}",
+        )
+        numbers = "".join(f"<td class=n>{cell}</td>" for cell in cells)
+        rows += f"<tr><td>{escape(caller.name)}</td>{numbers}</tr>"
+    heads = ("requests", "a minute at most", "refused for it", "spent today", "a day at most")
+    head = "".join(f"<th class=n>{text}</th>" for text in heads)
+    table = f'<div class="wide"><table id=callers><tr><th>key</th>{head}</tr>{rows}</table></div>'
+    return f"<h2>Who asked</h2>{table}" if rows else ""
 
 
 def _others(state: GatewayState) -> str:

@@ -16,6 +16,7 @@ import aiohttp
 
 from understudy.gateway import calls
 from understudy.gateway.calls import (
+    REQUEST_ID,
     ChatCall,
     ClientGone,
     Receive,
@@ -24,6 +25,7 @@ from understudy.gateway.calls import (
     Send,
     send_error,
 )
+from understudy.gateway.retries import pause_s, retries_itself
 from understudy.gateway.spend import CallCost, Reservation
 from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost
@@ -36,7 +38,6 @@ _PRICED = (
 )
 _AZURE = re.compile(r"/openai/(?:deployments/[^/]+|v1)(?=/)")
 _MODEL = re.compile(r"/models/([^/:]+):")
-_OWN_KEY = re.compile(r"(^|&)key=[^&]*")
 _VERSION = re.compile(r"(^|&)api-version=[^&]*")
 _MOST_HELD = 16 << 20  # bytes of an answer in which its usage is looked for
 _MS = 1000
@@ -77,7 +78,7 @@ async def understand(
         message = f"The service answers {path}, and gateway.pass_through={config.pass_through} "
         message += f"lets nothing but chat completions through to it in mode {mode}."
         raise RequestRefused(404, "not_found", message)
-    address, query = address_of(scope, state.has_own_key)
+    address, query = address_of(scope)
     call = OtherCall(
         scope["method"],
         path,
@@ -108,12 +109,11 @@ def as_it_is(scope: Scope, raw: bytes, headers: Mapping[str, str], address: str)
     return call
 
 
-def address_of(scope: Scope, has_own_key: bool) -> tuple[str, str]:
-    """Return path and query as the service is asked: Azure's as OpenAI's, without a key."""
+def address_of(scope: Scope) -> tuple[str, str]:
+    """Return path and query as the service is asked: Azure's as OpenAI's."""
     query = scope["query_string"].decode("latin-1")
     path, is_azure = _AZURE.subn("/v1", scope["raw_path"].decode("latin-1"))
-    query = _VERSION.sub("", query) if is_azure else query
-    return path, (_OWN_KEY.sub("", query) if has_own_key else query).strip("&")
+    return path, (_VERSION.sub("", query) if is_azure else query).strip("&")
 
 
 async def _parts(receive: Receive, seconds: float, is_read: asyncio.Event) -> AsyncIterator[bytes]:
@@ -142,8 +142,9 @@ class Passing:
     def __init__(self, state: GatewayState, call: OtherCall, send: Send) -> None:
         self._state, self._call, self._send = state, call, send
         self._mode = state.live.control.mode
-        service = state.service
-        is_ours = call.model == service.model and service.prices is not None
+        self._target = target = state.service_for(call.model)
+        service = target.service or state.service
+        is_ours = (call.model == service.model or target.renames) and service.prices is not None
         self._is_priced = call.method == "POST" and call.path.endswith(_PRICED) and is_ours
         self._hider: chat.UsageHider | None = None
         self._reserved: Reservation | None = None
@@ -152,6 +153,7 @@ class Passing:
         self._by = "nobody"
         self._first_s: float | None = None
         self._is_written = False
+        self._name = call.chat.headers.get(REQUEST_ID, call.chat.id)  # as the client knows it
         state.numbers.began()
 
     async def run(self) -> None:
@@ -185,21 +187,38 @@ class Passing:
         """Set aside what the call can cost; raises RequestRefused when the cap forbids it."""
         spend, call = self._state.spend, self._call
         if self._is_priced:
-            self._reserved = spend.reserve(call.chat, call.model)
+            model = self._target.model or call.model
+            self._reserved = spend.reserve(call.chat, model, self._target.service)
             if self._reserved is None:
                 raise RequestRefused(429, "spend_cap", spend.why_not(call.chat))
-        elif spend.cap is not None and call.method == "POST" and call.model is not None:
+        elif spend.is_capped(call.chat.caller) and call.method == "POST" and call.model is not None:
             message = f"Model {call.model} has no price here at {call.path}, and "
-            message += "gateway.usd_per_day caps what the service may cost."
+            message += "a cap holds for what the service may cost."
             raise RequestRefused(404, "model_not_found", message)
 
     async def _ask(self) -> aiohttp.ClientResponse:
-        state, call, data = self._state, self._call, self._call.data
+        state, call, data, target = self._state, self._call, self._call.data, self._target
+        address = call.address
+        if isinstance(data, bytes) and call.chat.body:
+            data, address = target.renamed(data, call.chat.body, address)
         is_text = call.path.endswith("/completions") and call.chat.is_stream
         if self._is_priced and is_text and not chat.shows_usage(call.chat.body):
-            data, self._hider = chat.asking_usage(call.chat.raw, call.chat.body), chat.UsageHider()
-        target = await state.target("service", state.live.control)
-        return await state.upstream.pass_on(target, call.chat, call.method, call.address, data)
+            assert isinstance(data, bytes), "it has said that it wants a stream"
+            body = call.chat.body | ({"model": target.model} if target.renames else {})
+            data, self._hider = chat.asking_usage(data, body), chat.UsageHider()
+        left = state.config.retries if isinstance(data, bytes | None) else 0
+        if retries_itself(call.chat):
+            left = 0
+        while True:
+            response = await state.upstream.pass_on(target, call.chat, call.method, address, data)
+            pause = pause_s(response.status, response.headers) if response.status >= 400 else None
+            waited = time.monotonic() - call.chat.began
+            if not left or pause is None or waited + pause >= state.config.deadline_s:
+                return response
+            left -= 1
+            response.close()
+            state.numbers.failed("service", str(response.status))
+            await asyncio.sleep(pause)
 
     async def _relay(self, response: aiohttp.ClientResponse) -> None:
         state = self._state
@@ -207,7 +226,9 @@ class Passing:
         length = response.headers.get("content-length")
         if length is not None and self._hider is None:
             headers.append((b"content-length", length.encode()))
-        self._first_s = time.monotonic() - self._call.chat.began
+        chat_ = self._call.chat
+        self._first_s = time.monotonic() - chat_.began
+        self._name, _ = calls.request_id(headers, self._name, chat_.wire, chat_.id)
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await self._send(start)
         is_stream = response.content_type == "text/event-stream"
@@ -259,7 +280,7 @@ class Passing:
             return
         self._is_written = True
         state, call, now = self._state, self._call, time.monotonic()
-        usage = state.usage_of(self._counts) if self._counts and not is_broken else None
+        usage = self._target.usage_of(self._counts) if self._counts and not is_broken else None
         cost = CallCost(0, False)
         if self._reserved is not None:
             cost = state.spend.settle(self._reserved, usage, is_billed or status < 300)
@@ -278,11 +299,20 @@ class Passing:
             "microusd": cost.microusd,
             "is_bound": cost.is_bound,
         }
+        if call.chat.caller:
+            about["caller"] = call.chat.caller
+        if self._target.name:
+            about["service"] = self._target.name
+        if self._name != call.chat.id:
+            about[REQUEST_ID] = self._name[:200]
         if usage is not None:
             about |= {"input": usage.input, "output": usage.output}
         heard, said = (usage.input, usage.output) if usage is not None else (0, 0)
         state.numbers.billed("service", heard, said, *cost)
+        state.numbers.called(call.chat.caller, status, cost.microusd)
         state.write(state.requests, chat.dumps(about), call.chat.headers)
+        if state.tracing is not None:
+            state.tracing.ended(call.chat, self._target, about)
         whole_s = now - call.chat.began
         state.numbers.ended(self._by, self._mode, status, self._first_s, whole_s, is_broken)
         state.numbers.passed(call.kind, self._is_priced)

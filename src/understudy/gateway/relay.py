@@ -3,6 +3,7 @@
 It is in the log before the client has its last byte.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -10,12 +11,23 @@ from contextlib import suppress
 from typing import Any
 
 from understudy.gateway import spend
-from understudy.gateway.calls import ChatCall, Header, RequestRefused, Send, refuse, send_error
-from understudy.gateway.control import Who, choose
+from understudy.gateway.calls import (
+    REQUEST_ID,
+    ChatCall,
+    Header,
+    RequestRefused,
+    Send,
+    refuse,
+    request_id,
+    send_error,
+)
+from understudy.gateway.control import choose
+from understudy.gateway.retries import retries_itself
 from understudy.gateway.shadow import Shadows
 from understudy.gateway.spend import CallCost, Reservation
 from understudy.gateway.state import GatewayState
-from understudy.gateway.upstream import ODD, Lost, Opened, Target, is_failure, without_keys
+from understudy.gateway.targets import Target, without_keys
+from understudy.gateway.upstream import ODD, Lost, Opened, is_failure
 from understudy.services.base import Usage
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import AnswerWire, TranslatedStream
@@ -32,14 +44,15 @@ class Relay:
         self._state, self._shadows, self._call, self._send = state, shadows, call, send
         self._control = state.live.control  # it keeps this one to its end
         self._choice = choose(self._control, call, state.live.router, state.key(call))
-        self._by: Who | None = None
+        self._target: Target | None = None  # who answers
         self._tried: list[tuple[str, str, int]] = []  # who, why not, milliseconds
-        self._refusal: tuple[Who, Opened] | None = None
+        self._refusal: tuple[Target, Opened] | None = None
         self._translated: TranslatedStream | None = None
         self._reserved: Reservation | None = None
         self._cost = CallCost(0, False)
         self._first_s: float | None = None
         self._is_written = False
+        self._name = call.headers.get(REQUEST_ID, call.id)  # as the client knows the answer
         state.numbers.began()
 
     async def run(self) -> None:
@@ -48,7 +61,7 @@ class Relay:
         try:
             opened = await self._first_answer()
             if opened is None and self._refusal is not None:
-                self._by, opened = self._refusal
+                self._target, opened = self._refusal
             if opened is None:
                 await self._give_up()
             elif opened.rest is None:
@@ -66,13 +79,16 @@ class Relay:
 
     async def _first_answer(self) -> Opened | None:
         """Return the answer of the first in line that can; those with an open breaker come last."""
-        waiting, resting = list(self._choice.order), list[Target]()
-        while waiting or resting:
+        sides, waiting, resting = list(self._choice.order), list[Target](), list[Target]()
+        while sides or waiting or resting:
+            if sides and not waiting:
+                waiting = await self._state.targets(sides.pop(0), self._control, self._call)
             if waiting:
-                target = await self._state.target(waiting.pop(0), self._control)
-                others, breaker = bool(waiting or resting), self._state.breaker(target)
+                target = waiting.pop(0)
+                others = bool(sides or waiting or resting)
+                breaker = self._state.breaker(target)
                 if others and not breaker.lets_in():
-                    self._tried.append((target.who, "resting", 0))
+                    self._tried.append((target.label, "resting", 0))
                     resting.append(target)
                     continue
                 is_trial = others and breaker.is_open
@@ -87,14 +103,15 @@ class Relay:
         state, call, began = self._state, self._call, time.monotonic()
         breaker = state.breaker(target)
         if target.who == "service":
-            self._reserved = state.spend.reserve(call, target.model_for(call))
+            model = target.model_for(call)
+            self._reserved = state.spend.reserve(call, model, target.service)
             if self._reserved is None:
                 breaker.gave_up(is_trial)
                 self._failed(target, "cap", began)
                 return None
         try:
             patience_s = self._patience(target, others)
-            opened = await state.upstream.ask(target, call, patience_s, is_alone=not others)
+            opened = await self._answer(target, patience_s, others)
         except Lost as lost:
             self._settle(None, lost.may_be_billed)
             breaker.failed(is_trial)
@@ -107,7 +124,7 @@ class Relay:
             breaker.gave_up(is_trial)
             raise
         has_service_failed = any(
-            who == "service" and why not in ("cap", "resting") for who, why, _ in self._tried
+            who != "local" and why not in ("cap", "resting") for who, why, _ in self._tried
         )
         has_failed = is_failure(opened.status, has_own_key=not target.passes_key)
         if has_failed or opened.status < 400:  # others may be the client's mistake
@@ -124,13 +141,36 @@ class Relay:
             # What the local model cannot do is no mistake of the client's: the service could.
             can_others = others or has_service_failed
             if target.who == "service" or opened.status < 400 or not can_others:
-                self._by, self._translated = target.who, opened.translated
+                self._target, self._translated = target, opened.translated
                 return opened
         self._settle(None, False)
         self._failed(target, str(opened.status), began)
         if target.who == "service" or not has_service_failed:
-            self._refusal = target.who, opened
+            self._refusal = target, opened
         return None
+
+    async def _answer(self, target: Target, patience_s: float, others: bool) -> Opened:
+        """Return what a target says; where nobody else is left, also when asked again."""
+        upstream, call, until = self._state.upstream, self._call, time.monotonic() + patience_s
+        for left in range(self._state.config.retries, -1, -1):
+            began = time.monotonic()
+            opened = await upstream.ask(target, call, until - began, is_alone=not others)
+            pause = opened.pause_s
+            if others or pause is None or not left or retries_itself(call):
+                break
+            if time.monotonic() + pause >= min(until, self._late()):
+                break  # the client is told how long, and may wait itself
+            self._failed(
+                target, str(opened.status), began, f"{opened.status}, again in {pause:g} s"
+            )
+            opened.close()
+            await asyncio.sleep(pause)
+        return opened
+
+    def _late(self) -> float:
+        """Return when a client would rather be told that there is no answer."""
+        deadline = self._state.config.deadline_s
+        return self._call.began + min(deadline, self._call.patience_s or deadline)
 
     def _patience(self, target: Target, others: bool) -> float:
         """Return the seconds to the first byte, with time left for the next in line."""
@@ -142,9 +182,15 @@ class Relay:
             deadline = min(deadline, max(allowed - 1.0, allowed / 2))
         return max(0.05, deadline - (time.monotonic() - self._call.began))
 
+    def _begin(self, opened: Opened) -> None:
+        """Note when an answer begins, and what it is called."""
+        call = self._call
+        self._first_s = time.monotonic() - call.began
+        self._name, _ = request_id(opened.headers, self._name, call.wire, call.id)
+
     async def _relay(self, opened: Opened) -> None:
         """Send an answer that is all here."""
-        self._first_s = time.monotonic() - self._call.began
+        self._begin(opened)
         self._write(opened.status, opened.body, False, opened)
         status, body = opened.status, opened.body
         if self._call.native is not None and not opened.is_native:
@@ -157,7 +203,7 @@ class Relay:
     async def _stream(self, opened: Opened) -> None:
         """Send an answer as it comes in parts; one that breaks off ends with an error event."""
         assert opened.rest is not None, "it comes in parts"
-        self._first_s = time.monotonic() - self._call.began
+        self._begin(opened)
         await self._start(opened.status, opened.headers)
         parts, held, last = [opened.body], opened.body, b""
         is_whole, hider = True, chat.UsageHider() if opened.hides_usage else None
@@ -202,20 +248,20 @@ class Relay:
 
     async def _broke_off(self, lost: Lost) -> str:
         """Log that an answer broke off, and return why."""
-        if self._by is not None:
-            target = await self._state.target(self._by, self._control)
+        if (target := self._target) is not None:
             lost.said = without_keys(lost.said, target, self._call)
             self._state.breaker(target).failed()
-            self._state.heard(self._by, self._control, has_failed=True)
-            self._state.numbers.failed(self._by, f"{lost.why} in the answer")
-        self._tried.append((str(self._by), f"{lost.reason} in the answer", self._ms()))
+            self._state.heard(target.who, self._control, has_failed=True)
+            self._state.numbers.failed(target.label, f"{lost.why} in the answer")
+        label = "None" if target is None else target.label
+        self._tried.append((label, f"{lost.reason} in the answer", self._ms()))
         return lost.reason
 
     async def _give_up(self) -> None:
         """Tell the client why it gets no answer."""
         headers = self._names()
         tried = [found for found in reversed(self._tried) if found[1] != "resting"]
-        who, why, _ = max(tried, key=lambda found: found[0] == "service" and found[1] != "cap")
+        who, why, _ = max(tried, key=lambda found: found[0] != "local" and found[1] != "cap")
         if why == "cap":
             status, code = 429, "spend_cap"
             text = self._state.spend.why_not(self._call)
@@ -232,8 +278,15 @@ class Relay:
 
     def _names(self) -> list[Header]:
         """Return the headers that say who has answered, and how the log calls it."""
-        by = (self._by or "nobody").encode()
-        return [(b"x-understudy-by", by), (b"x-understudy-id", self._call.id.encode())]
+        return [
+            (b"x-understudy-by", self._by.encode()),
+            (b"x-understudy-id", self._call.id.encode()),
+        ]
+
+    @property
+    def _by(self) -> str:
+        """Who answers: service, local or nobody."""
+        return "nobody" if self._target is None else self._target.who
 
     @property
     def _made_id(self) -> str:
@@ -248,8 +301,8 @@ class Relay:
     def _failed(self, target: Target, why: str, began: float, reason: str | None = None) -> None:
         """Log that a target gave no answer; `why` is counted, `reason` says more."""
         ms = round((time.monotonic() - began) * _MS)
-        self._tried.append((target.who, reason or why, ms))
-        self._state.numbers.failed(target.who, why)
+        self._tried.append((target.label, reason or why, ms))
+        self._state.numbers.failed(target.label, why)
 
     def _settle(self, usage: Usage | None, is_billed: bool) -> None:
         """Book what the service is owed for the call that is under way, if there is one."""
@@ -270,7 +323,7 @@ class Relay:
             return
         self._is_written = True
         state, call, control = self._state, self._call, self._control
-        by = self._by or "nobody"
+        by = self._by
         is_good = whole is not None and status < 300
         is_broken = whole is None and status < 300
         usage: Usage | None = None  # of half an answer it is not known
@@ -294,6 +347,12 @@ class Relay:
             "model": (call.model or "")[:_LONGEST],
             "rehearsal": state.service.rehearsal,
         }
+        if call.caller:
+            about["caller"] = call.caller
+        if self._target is not None and self._target.name:
+            about["service"] = self._target.name
+        if self._name != call.id:
+            about[REQUEST_ID] = self._name[:_LONGEST]
         if call.native is not None:
             about["path"] = call.native.path
         is_native = whole is not None and whole.is_native
@@ -305,6 +364,7 @@ class Relay:
             about |= {"input": usage.input, "output": usage.output}
             state.numbers.billed(by, usage.input, usage.output, 0)
         state.numbers.billed(by, 0, 0, *self._cost)
+        state.numbers.called(call.caller, status, self._cost.microusd)
         if call.adapted:
             about["adapted"] = list(dict.fromkeys(call.adapted))
             state.note(*call.adapted)
@@ -312,10 +372,15 @@ class Relay:
         if state.config.log_prompts:
             about["request"] = call.body
         state.write(state.requests, chat.dumps(about), call.headers)
+        if state.tracing is not None:
+            state.tracing.ended(call, self._target, about)
         whole_s = time.monotonic() - call.began
         state.numbers.ended(by, control.mode, status, self._first_s, whole_s, is_broken)
         if is_good and control.mode == "shadow":
-            self._shadows.begin(call, control, self._choice.place, content, is_stream, is_native)
+            assert self._target is not None, "it has answered"
+            self._shadows.begin(
+                call, control, self._target, self._choice.place, content, is_stream, is_native
+            )
 
     def _as_chat(self, content: bytes, is_stream: bool) -> bytes | None:
         native = self._call.native
@@ -335,7 +400,8 @@ class Relay:
             response = _one_line(content)
         if request is None or response is None:
             return
-        facts = {name: about[name] for name in ("time", "mode", "by", "rehearsal")}
+        names = ("time", "mode", "by", "rehearsal", "service")
+        facts = {name: about[name] for name in names if name in about}
         if self._call.talk is not None:
             facts["session_id"] = self._call.talk
         head = chat.dumps({"request_id": self._call.id, "metadata": facts})[:-1]

@@ -6,28 +6,37 @@ holds up no other.
 
 import asyncio
 import fcntl
-import hmac
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.gateway import calls, page, passing
 from understudy.gateway.calls import (
+    REQUEST_ID,
     ChatCall,
     ClientGone,
     Receive,
@@ -43,12 +52,11 @@ from understudy.gateway.state import GatewayState
 from understudy.gateway.upstream import Lost
 from understudy.services.providers.anthropic import inbound as messages
 from understudy.services.providers.google import inbound as google
-from understudy.services.providers.openai import completions, responses
+from understudy.services.providers.openai import chat, completions, responses
 from understudy.services.providers.translation import MADE, NOT_STORED, Inbound, Wire
 from understudy.store.artifacts import write_atomically
 
 ADDRESS = "address.json"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ROOTS = ("/v1", "/openai/v1", "/openai/deployments/{name}")  # the same, as Azure's SDKs call it
 _INBOUND: tuple[tuple[str, Inbound], ...] = (
     *((f"{root}/responses", responses) for root in _ROOTS[:2]),
@@ -59,6 +67,7 @@ _BACKLOG = 4096  # connections that wait to be taken
 _IDLE_S = (
     120  # longer than clients and load balancers keep a connection; who closes first loses none
 )
+_CALL_ID = "understudy.id"  # in the scope of a request: how logs call it
 _END_S = 30  # that requests in flight have when the gateway ends
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 
@@ -68,8 +77,11 @@ def application(state: GatewayState) -> Starlette:
     shadows = Shadows(state)
 
     async def models(request: Request) -> Response:
-        control = state.live.control
+        control, config = state.live.control, state.config
         names = [(state.service.model, state.service.family)]
+        names += [(name, one.family) for name, one in config.services.items()]
+        services = {name: state.service_for(name).service for name in config.aliases}
+        names += [(name, (one or state.service).family) for name, one in services.items()]
         if control.local is not None:
             target = await state.target("local", control)
             names += [(target.model, "local")] if target.model else []
@@ -79,7 +91,7 @@ def application(state: GatewayState) -> Starlette:
     async def health(request: Request) -> Response:
         said = state.health()
         try:
-            check_key(_headers(request.scope), state.client_key)
+            state.callers.check_own(_headers(request.scope))
         except RequestRefused:  # whether it lives is no secret, addresses and paths are
             said = {"status": said["status"]}
         return JSONResponse(said)
@@ -112,26 +124,54 @@ def application(state: GatewayState) -> Starlette:
             Route(f"/{{version}}/models/{{model}}:{verb}", gemini, methods=["POST"])
             for verb in ("generateContent", "streamGenerateContent")
         ),
-        Route("/v1/models", _Known(state, models), methods=["GET"]),
+        Route("/v1/models", _Known(state, models, is_for_callers=True), methods=["GET"]),
         Route("/health", health),
         Route("/metrics", _Known(state, metrics)),
         Route("/", _Known(state, status)),
         Route("/{path:path}", _Other(state)),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(_Identified)])
+
+
+class _Identified:
+    """Names every answer in `x-request-id`, as clients and their logs expect it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope[_CALL_ID] = own = calls.new_id()
+
+        async def named(event: MutableMapping[str, Any]) -> None:
+            if event["type"] == "http.response.start":
+                headers = _headers(scope)
+                asked, wire = headers.get(REQUEST_ID, ""), calls.wire_of(scope["path"], headers)
+                _, missing = calls.request_id(event["headers"], asked, wire, own)
+                event["headers"] = [*event["headers"], *missing]
+            await send(event)
+
+        await self._app(scope, receive, named)
 
 
 class _Known:
     """A path for clients that know the key, where there is one."""
 
     def __init__(
-        self, state: GatewayState, answer: Callable[[Request], Awaitable[Response]]
+        self,
+        state: GatewayState,
+        answer: Callable[[Request], Awaitable[Response]],
+        is_for_callers: bool = False,
     ) -> None:
-        self._state, self._answer = state, answer
+        self._state, self._answer, self._is_for_callers = state, answer, is_for_callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state, headers, query = self._state, _headers(scope), _query(scope)
         try:
-            check_key(_headers(scope), self._state.client_key, _query(scope))
+            known = state.callers.check_any if self._is_for_callers else state.callers.check_own
+            known(headers, query)
         except RequestRefused as refused:
             await refuse(send, refused)
             return
@@ -157,14 +197,16 @@ class _Chat:
             await refuse(send, refused, self._wire)
             return
         if isinstance(call, OtherCall):
+            call.chat.id = scope[_CALL_ID]
             with suppress(Lost):
                 await _while_there(Passing(self._state, call, send).run(), _left(receive))
             return
+        call.id = scope[_CALL_ID]
         await _while_there(Relay(self._state, self._shadows, call, send).run(), _left(receive))
 
     async def _call(self, scope: Scope, receive: Receive) -> ChatCall | OtherCall:
         state, headers = self._state, _headers(scope)
-        check_key(headers, state.client_key, _query(scope))
+        caller = state.callers.enter(headers, _query(scope))
         config = state.config
         if state.numbers.in_flight >= config.max_in_flight:
             raise RequestRefused(
@@ -179,15 +221,20 @@ class _Chat:
         try:
             call = self._understand(raw, headers, scope)
         except RequestRefused as refused:
-            if not self._is_its_own_business(raw, refused):
+            if not self._is_its_own_business(raw, scope, refused):
                 raise
-            address = passing.address_of(scope, state.has_own_key)
-            return passing.as_it_is(scope, raw, headers, "?".join(filter(None, address)))
+            address = passing.address_of(scope)
+            other = passing.as_it_is(scope, raw, headers, "?".join(filter(None, address)))
+            other.chat.caller = caller
+            return other
+        call.caller = caller
         if scope["query_string"]:
-            call.query = passing.address_of(scope, state.has_own_key)[1]
-        is_other = call.native is not None and not state.speaks(call.native.inbound)
-        is_priced = state.spend.cap is None or call.model == state.service.model or is_other
-        if not is_priced and state.live.control.mode != "local" and not state.translates:
+            call.query = passing.address_of(scope)[1]
+        target = state.service_for(call.model)
+        # What is translated, or known under other names, is asked for the service's own model.
+        is_ours = target.model is not None or (call.native is not None and not target.speaks(call))
+        is_priced = not state.spend.is_capped(caller) or call.model == state.service.model
+        if not is_priced and not is_ours and state.live.control.mode != "local":
             message = f"Model {call.model} has no price here; {state.service.model} has one."
             raise RequestRefused(404, "model_not_found", message)
         return call
@@ -195,7 +242,7 @@ class _Chat:
     def _understand(self, raw: bytes, headers: Mapping[str, str], scope: Scope) -> ChatCall:
         return calls.understand(raw, headers)
 
-    def _is_its_own_business(self, raw: bytes, refused: RequestRefused) -> bool:
+    def _is_its_own_business(self, raw: bytes, scope: Scope, refused: RequestRefused) -> bool:
         """Return whether the service is to say what is wrong with a call, or to know better."""
         return False
 
@@ -210,11 +257,17 @@ class _Native(_Chat):
     def _understand(self, raw: bytes, headers: Mapping[str, str], scope: Scope) -> ChatCall:
         return calls.understand_native(raw, headers, self._inbound)
 
-    def _is_its_own_business(self, raw: bytes, refused: RequestRefused) -> bool:
+    def _is_its_own_business(self, raw: bytes, scope: Scope, refused: RequestRefused) -> bool:
         state = self._state
         is_asked = state.live.control.mode != "local" and state.config.pass_through != "never"
         is_ours = refused.code == NOT_STORED and MADE in raw
-        return is_asked and state.speaks(self._inbound) and not is_ours
+        body = chat.loads(raw)
+        model = scope["path_params"].get("model") or (
+            body.get("model") if isinstance(body, dict) else None
+        )
+        service = state.service_for(model if isinstance(model, str) else None).service
+        speaks = service is not None and service.provider in self._inbound.SPEAKERS
+        return is_asked and speaks and not is_ours
 
 
 class _Gemini(_Native):
@@ -239,7 +292,7 @@ class _Other:
         state, headers = self._state, _headers(scope)
         wire = calls.wire_of(scope["path"], headers)
         try:
-            check_key(headers, state.client_key, _query(scope))
+            caller = state.callers.enter(headers, _query(scope))
             if state.numbers.in_flight >= state.config.max_in_flight:
                 raise RequestRefused(
                     429, "too_many_requests", "Too many requests are in flight.", ends=True
@@ -251,7 +304,7 @@ class _Other:
             state.numbers.refused(refused.status)
             await refuse(send, refused, wire)
             return
-        call.chat.wire = wire
+        call.chat.wire, call.chat.id, call.chat.caller = wire, scope[_CALL_ID], caller
         with suppress(Lost):  # in the middle of an answer: uvicorn hangs up
             await _while_there(Passing(state, call, send).run(), _left(receive, call.is_read))
 
@@ -285,28 +338,6 @@ def _headers(scope: Scope) -> dict[str, str]:
 def _query(scope: Scope) -> str:
     query: bytes = scope["query_string"]
     return query.decode("latin-1")
-
-
-def check_key(headers: Mapping[str, str], key: str | None, query: str = "") -> None:
-    """Raise RequestRefused without the key or, where there is none, for other than a loopback name.
-
-    A page of the web can make a browser call 127.0.0.1 under a name of its own (DNS rebinding).
-    """
-    if key is None:
-        try:
-            host = urlsplit(f"//{headers.get('host', '')}").hostname
-        except ValueError:  # half a bracket
-            host = None
-        if host not in LOOPBACK:
-            raise RequestRefused(
-                403, "wrong_host", "Without a key only loopback names are answered."
-            )
-        return
-    shown = calls.shown_keys(headers, query)
-    if not any(hmac.compare_digest(one.encode(), key.encode()) for one in shown):
-        raise RequestRefused(
-            401, "invalid_api_key", "The API key of this gateway is missing or wrong."
-        )
 
 
 class Patient(H11Protocol):

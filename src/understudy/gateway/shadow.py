@@ -18,7 +18,8 @@ from understudy.data.rejects import BadRow, NotWanted
 from understudy.gateway.calls import ChatCall, cluster
 from understudy.gateway.control import Control
 from understudy.gateway.state import GatewayState
-from understudy.gateway.upstream import Lost, Target
+from understudy.gateway.targets import Target
+from understudy.gateway.upstream import Lost
 from understudy.records import Message
 from understudy.services.providers import log
 from understudy.services.providers.anthropic.log import DIALECTS as MESSAGES
@@ -38,6 +39,7 @@ class _Shadow(NamedTuple):
 
     call: ChatCall
     control: Control
+    service: Target  # who has answered
     content: bytes
     is_stream: bool
     is_native: bool  # the answer: in the protocol of the request, not in that of chats
@@ -61,6 +63,7 @@ class Shadows:
         self,
         call: ChatCall,
         control: Control,
+        service: Target,
         place: float,
         content: bytes,
         is_stream: bool,
@@ -70,7 +73,7 @@ class Shadows:
         config = self._state.config
         if place >= config.shadow_share:
             return
-        shadow = _Shadow(call, control, content, is_stream, is_native)
+        shadow = _Shadow(call, control, service, content, is_stream, is_native)
         if len(self._tasks) < config.shadow_in_flight:
             task = asyncio.create_task(self._work(shadow))
             self._tasks.add(task)
@@ -108,7 +111,8 @@ class Shadows:
             self._bytes -= shadow.size
 
     async def _follow(self, shadow: _Shadow) -> None:
-        state, service, call, control = self._state, self._state.service, *shadow[:2]
+        state, call, control = self._state, shadow.call, shadow.control
+        service = shadow.service.service or state.service
         is_native = shadow.is_native and call.native is not None
         asked = call.native.body if call.native is not None and is_native else call.body
         dialect = _DIALECTS[call.native.inbound.NAME] if call.native and is_native else CHAT
@@ -135,7 +139,10 @@ class Shadows:
         name = f"{name} (local)" if name == service.model else name
         rows = [row | {"candidate": local, "generator": name} | seconds]
         began = time.monotonic()
-        if state.config.shadow_twice and (second := await self._second_answer(again)) is not None:
+        if (
+            state.config.shadow_twice
+            and (second := await self._second_answer(shadow.service, again)) is not None
+        ):
             seconds = {"seconds": round(time.monotonic() - began, 3)}
             named = {"generator": service.model, "family": service.family}
             rows.append(row | {"candidate": second} | named | seconds)
@@ -157,11 +164,10 @@ class Shadows:
             return str(talk[-1]["content"])
         return None
 
-    async def _second_answer(self, call: ChatCall) -> str | None:
+    async def _second_answer(self, target: Target, call: ChatCall) -> str | None:
         """Return the service's second answer, which is paid for like the first."""
         state = self._state
-        target = await state.target("service", state.live.control)
-        if (reserved := state.spend.reserve(call, target.model)) is None:
+        if (reserved := state.spend.reserve(call, target.model, target.service)) is None:
             return None
         content, is_billed = b"", True
         try:

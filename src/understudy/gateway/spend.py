@@ -6,7 +6,7 @@ What was in flight when the process was killed (`kill -9`) stands in no log and 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -40,6 +40,8 @@ class Reservation:
     purse: DayPurse
     amount: int
     is_priced: bool  # by the prices of its own model
+    service: Service
+    own: DayPurse | None  # of the caller
 
 
 class Spend:
@@ -51,15 +53,18 @@ class Spend:
         usd_per_day: float | None,
         directory: Path,
         day: Callable[[], str] = log.today,
+        callers: Mapping[str, float | None] | None = None,
     ) -> None:
         self._service, self._day_of = service, day
-        self._cap = None if usd_per_day is None else round(usd_per_day * MICRO)
-        self._day = day()
-        self._purse = DayPurse(0, self._cap)
+        self._cap = _microcap(usd_per_day)
+        self._caps = {name: _microcap(usd) for name, usd in (callers or {}).items()}
+        self._open(day())
         for path in log.files(directory, self._day):
             for line in log.read(path):
-                self._purse.spent += _microusd(line)
-                self._purse.bounded += _microusd(line) if line.get("is_bound") else 0
+                for purse in (self._purse, self._own.get(str(line.get("caller")))):
+                    if purse is not None:
+                        purse.spent += _microusd(line)
+                        purse.bounded += _microusd(line) if line.get("is_bound") else 0
 
     @property
     def spent(self) -> int:
@@ -76,14 +81,23 @@ class Spend:
         """Micro-dollars a day; None = none."""
         return self._cap
 
-    def bound(self, call: ChatCall) -> int:
+    def of(self, caller: str) -> Purse | None:
+        """Return today's purse of a caller; None where it is none of ours."""
+        self._today()
+        return self._own.get(caller)
+
+    def is_capped(self, caller: str) -> bool:
+        """Return whether a cap holds for what a caller asks."""
+        return self._cap is not None or self._caps.get(caller) is not None
+
+    def bound(self, call: ChatCall, service: Service | None = None) -> int:
         """Return the most that a call can cost: no token is shorter than a byte.
 
         A request that sets no limit of its own is taken to have that of conf/service. What the
         request does not show is not in it: pictures that the service fetches from an address,
         dearer tiers (`service_tier`), longer answers where the service has no such limit.
         """
-        service = self._service
+        service = service or self._service
         if service.prices is None:
             return 0
         wanted = (call.body.get(name) for name in (*LIMITS, "max_output_tokens"))
@@ -95,26 +109,37 @@ class Spend:
         most = Usage(heard, output=output, written=heard if is_dearer else 0)
         return money.cost(most, service.prices)
 
-    def reserve(self, call: ChatCall, model: str | None = None) -> Reservation | None:
-        """Set aside what a call can cost; None when it does not fit under the cap.
+    def reserve(
+        self, call: ChatCall, model: str | None = None, service: Service | None = None
+    ) -> Reservation | None:
+        """Set aside what a call can cost; None when it does not fit under a cap.
 
         `model` is asked in place of the one that the client names.
         """
-        purse, amount = self._today(), self.bound(call)
-        is_priced = (model or call.model) == self._service.model
-        return Reservation(purse, amount, is_priced) if purse.take(amount) else None
+        service = service or self._service
+        purse, amount = self._today(), self.bound(call, service)
+        own = self._own.get(call.caller)
+        is_priced = (model or call.model) == service.model
+        if not purse.take(amount):
+            return None
+        if own is not None and not own.take(amount):
+            purse.settle(amount, 0)
+            return None
+        return Reservation(purse, amount, is_priced, service, own)
 
     def settle(self, reserved: Reservation, usage: Usage | None, is_billed: bool) -> CallCost:
         """Book a call: by its usage, at its bound where that is not known, or as free."""
-        prices, amount = self._service.prices, reserved.amount
+        prices, amount = reserved.service.prices, reserved.amount
         if prices is None or not is_billed:
             cost = CallCost(0, False)
         elif usage is None:
             cost = CallCost(amount, True)
         else:
             cost = CallCost(money.cost(usage, prices), not reserved.is_priced)
-        reserved.purse.settle(amount, cost.microusd)
-        reserved.purse.bounded += cost.microusd if cost.is_bound else 0
+        for purse in (reserved.purse, reserved.own):
+            if purse is not None:
+                purse.settle(amount, cost.microusd)
+                purse.bounded += cost.microusd if cost.is_bound else 0
         return cost
 
     @property
@@ -132,14 +157,18 @@ class Spend:
     def why_not(self, call: ChatCall) -> str:
         """Return why a call does not fit under the cap, in a sentence for who has made it."""
         purse, bound = self._today(), self.bound(call)
+        own = self._own.get(call.caller)
+        if own is not None and own.cap is not None and not _fits(own, bound):
+            purse = own
         parts = [f"{_usd(purse.spent)} spent"]
         if purse.bounded:
             parts.append(f"{_usd(purse.bounded)} of it at most")
         if purse.reserved:
             parts.append(f"{_usd(purse.reserved)} set aside for calls under way")
-        cap = self._cap or 0
+        cap = purse.cap or 0
+        whose = f" of {call.caller}" if purse is own else ""
         left = max(0, cap - purse.spent - purse.reserved)
-        sentence = f"This call can cost {_usd(bound)}, and of the cap of {_usd(cap)} a day "
+        sentence = f"This call can cost {_usd(bound)}, and of the cap{whose} of {_usd(cap)} a day "
         sentence += f"{_usd(left)} is left ({', '.join(parts)})."
         if bound > cap:
             sentence += " No day's cap is enough: send a lower max_tokens, or raise the cap."
@@ -147,8 +176,20 @@ class Spend:
 
     def _today(self) -> DayPurse:
         if (day := self._day_of()) != self._day:
-            self._day, self._purse = day, DayPurse(0, self._cap)
+            self._open(day)
         return self._purse
+
+    def _open(self, day: str) -> None:
+        self._day, self._purse = day, DayPurse(0, self._cap)
+        self._own = {name: DayPurse(0, cap) for name, cap in self._caps.items()}
+
+
+def _fits(purse: Purse, amount: int) -> bool:
+    return purse.cap is None or purse.spent + purse.reserved + amount <= purse.cap
+
+
+def _microcap(usd: float | None) -> int | None:
+    return None if usd is None else round(usd * MICRO)
 
 
 def _usd(microusd: int) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -13,16 +13,15 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from understudy.config.service import Service
 from understudy.gateway.calls import ChatCall, Header, RequestRefused
-from understudy.gateway.control import Who
+from understudy.gateway.retries import pause_s
+from understudy.gateway.targets import Target, without_key, without_keys
 from understudy.services.base import MARK, error_in
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import (
     BrokenOff,
     CannotSay,
     TranslatedStream,
-    Translation,
 )
 
 _CONNECT_S = 5.0
@@ -41,6 +40,7 @@ _TO_CLIENT_NEVER = {
     *(b"upgrade", b"trailer", b"proxy-authenticate", b"alt-svc", b"strict-transport-security"),
 }
 _CHAT = "/chat/completions"
+_TRACED = ("x-request-id", "traceparent", "tracestate")  # what a call is called, for its logs
 _MAY_BE_LEFT_OUT = ("temperature", "top_p", "top_k")  # newer models decline them
 _DECLINED = (400, 422)
 _NO_PATH = (404, 405, 501)
@@ -64,33 +64,6 @@ class Lost(Exception):
         return f"{self.why}: {self.said}" if self.said else self.why
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A service or a local model that can be asked."""
-
-    who: Who
-    url: str
-    key: str | None = field(default=None, repr=False)
-    passes_key: bool = False  # without one of ours, the client's own goes through
-    model: str | None = None  # in place of the one that the client names
-    timeout_s: float = 120.0
-    translation: Translation | None = None  # None = it speaks OpenAI's protocol
-    service: Service | None = None
-
-    def speaks(self, call: ChatCall) -> bool:
-        """Return whether its protocol is the one in which a call came."""
-        native = call.native
-        if native is None or self.service is None:
-            return False
-        return self.service.provider in native.inbound.SPEAKERS
-
-    def model_for(self, call: ChatCall) -> str | None:
-        """Return the model to ask in place of the one that the client names; None = that one."""
-        if call.native is None or self.service is None:
-            return self.model
-        return None if self.speaks(call) else self.service.model
-
-
 @dataclass(slots=True)
 class Opened:
     """An answer that has begun: all of it, or its first part and what follows."""
@@ -102,8 +75,8 @@ class Opened:
     response: aiohttp.ClientResponse
     translated: TranslatedStream | None = None  # which knows the usage
     hides_usage: bool = False  # the client did not ask for it
-
     is_native: bool = False  # in the protocol of the client's maker, not in OpenAI's
+    pause_s: float | None = None  # after which the maker says to come again
 
     def close(self) -> None:
         """Hang up; a connection that was not read to its end is not used again."""
@@ -187,6 +160,8 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         """Return the response to a call of another path once its head is there; raises Lost."""
         base = target.url.rstrip("/")
+        place, mark, query = address.partition("?")
+        address = f"{place}{mark}{without_key(query, target)}"
         path = address.removeprefix("/v1") if base.endswith("/v1") else address
         headers = {k: v for k, v in call.headers.items() if k not in _TO_SERVICE_NEVER}
         for name in ("content-type", *(() if isinstance(data, bytes) else ("content-length",))):
@@ -227,13 +202,14 @@ class Upstream:
     def _put(self, target: Target, call: ChatCall) -> "_Put":
         """Return what a target is sent for a call; raises RequestRefused."""
         maker, service, model = target.translation, target.service, target.model_for(call)
-        declined = self._without.get(target.url, ())
+        declined = self._without.get(target.place, ())
         native = call.native
         if native is not None and target.speaks(call) and native.path not in declined:
-            data, ours = native.raw, tuple[str, ...]()
+            data, path = target.renamed(native.raw, native.body, native.path)
+            ours = tuple[str, ...]()
             if native.inbound.HIDES_USAGE and call.is_stream and "stream_options" not in declined:
-                data, ours = _asking_usage(native.raw, native.body)
-            return _Put(native.path, data, ours, is_native=True)
+                data, ours = _asking_usage(data, native.body | ({"model": model} if model else {}))
+            return _Put(path, data, ours, is_native=True)
         if maker is not None and service is not None:
             try:
                 body = maker.request(call.body, service, call.adapted)
@@ -246,7 +222,10 @@ class Upstream:
             body = {name: value for name, value in body.items() if name not in declined}
             return _Put(path, chat.dumps(body), tuple(n for n in _MAY_BE_LEFT_OUT if n in body))
         if model not in (None, call.model):
-            return _Put(_CHAT, chat.dumps(call.body | {"model": model}))
+            body = call.body | {"model": model}
+            if target.who == "service" and call.is_stream and "stream_options" not in declined:
+                return _Put(_CHAT, *_asking_usage(chat.dumps(body), body))
+            return _Put(_CHAT, chat.dumps(body))
         if target.who == "service" and call.is_stream and "stream_options" not in declined:
             return _Put(_CHAT, *_asking_usage(call.raw, call.body))
         return _Put(_CHAT, call.raw)
@@ -261,7 +240,7 @@ class Upstream:
             name = put.path if is_other else None  # it is asked for a chat completion
         if name is None:
             return False
-        self._without.setdefault(target.url, set()).add(name)
+        self._without.setdefault(target.place, set()).add(name)
         if name not in ("stream_options", put.path):  # which the client has not asked for
             call.adapted.append(f"{name}: the service takes none, so it is left out")
         opened.close()
@@ -270,7 +249,7 @@ class Upstream:
     async def _post(self, target: Target, call: ChatCall, put: "_Put") -> aiohttp.ClientResponse:
         url = f"{target.url.rstrip('/')}{put.path}"
         if call.query and target.who == "service" and (put.is_native or not target.translation):
-            url += f"?{call.query}"
+            url += f"?{without_key(call.query, target)}"
         return await self._session.post(
             URL(url, encoded=True),
             data=put.data,
@@ -301,6 +280,7 @@ class Upstream:
         body, status = await _whole(response), response.status
         if status < 300 and response.headers.get("content-encoding", "identity") == "identity":
             _check_answer(body, kind, is_chat=maker is None and not put.is_native)
+        pause = None if status < 400 else pause_s(status, response.headers, body)
         if maker is not None:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
@@ -311,7 +291,7 @@ class Upstream:
             except ODD:
                 raise Lost("unreadable answer", may_be_billed=status < 300) from None
             body = chat.dumps(said)
-        return Opened(status, headers, body, None, response)
+        return Opened(status, headers, body, None, response, pause_s=pause)
 
 
 def _asking_usage(raw: bytes, body: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
@@ -433,14 +413,6 @@ def _has_begun(lines: bytes, is_alone: bool) -> bool:
     return False
 
 
-def without_keys(text: str, target: Target, call: ChatCall) -> str:
-    """Return what a service says without the key that it was sent."""
-    sent = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    for key in (target.key, sent):
-        text = text.replace(key, "[key]") if key else text
-    return text
-
-
 async def _parts(
     response: aiohttp.ClientResponse, translated: TranslatedStream | None
 ) -> AsyncIterator[bytes]:
@@ -469,6 +441,8 @@ def _headers(target: Target, call: ChatCall, put: _Put) -> dict[str, str]:
         sent |= {k: v for k, v in call.headers.items() if k not in _TO_SERVICE_NEVER}
         if target.passes_key and "authorization" in call.headers:
             sent["authorization"] = call.headers["authorization"]
+    if target.who == "local":
+        sent |= {name: call.headers[name] for name in _TRACED if name in call.headers}
     if target.translation is not None:
         sent |= target.translation.headers(target.key or "none")
     elif target.key is not None:
