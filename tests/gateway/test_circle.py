@@ -1,6 +1,7 @@
 """The whole circle, offline: record → collect → run → decide → export → serve → split → local.
 
-Then a roll-back under load, and a service that dies under load.
+Then a roll-back under load, and a service that dies under load. The trained run also shows what
+`decide` looks at: rounds screen on test, the holdout is looked at once.
 """
 
 import json
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -30,8 +31,10 @@ DEADLINE_S = 5
 MOVE = [
     *("task=classification", "coverage=file", "coverage.split.validation=20"),
     *("coverage.split.test=50", "coverage.split.holdout=70", "gate=noninferiority"),
-    *("data_size=250", "evaluation.m=2", "inference.k=2", "run.name=move"),
+    *("data_size=250", "evaluation.m=2", "inference.k=2"),
 ]
+
+PROMPTS = [pair.instruction for pair in generate("classification", 7, 0, ROWS)]
 
 
 def understudy(root: Path, *words: str, code: int = 0) -> str:
@@ -98,50 +101,87 @@ def under_load(url: str, prompts: list[str], act: Callable[[], object]) -> list[
         return [call.result() for call in calls]
 
 
-def test_from_recorded_traffic_to_a_local_model_that_takes_it_over(tmp_path: Path) -> None:
-    prompts = [pair.instruction for pair in generate("classification", 7, 0, ROWS)]
-    fresh = [pair.instruction for pair in generate("classification", 8, 0, 60)]
+class Moved(NamedTuple):
+    """A run on recorded traffic, and the service that was asked."""
+
+    root: Path
+    coverage: str
+    star: RehearsalServer
+    service: ExitStack  # that ends it
+
+    @property
+    def gateway(self) -> tuple[str, ...]:
+        """The words that start a gateway before it."""
+        where = f"rehearsal.url={self.star.url}"
+        return "gateway", where, "gateway.service=gpt_4o", "gateway.port=0"
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
+    root = tmp_path_factory.mktemp("circle")
     with ExitStack() as service:
         star = service.enter_context(RehearsalServer())
-        gateway = (f"rehearsal.url={star.url}", "gateway.service=gpt_4o", "gateway.port=0")
-        with serving(tmp_path, "gateway", *gateway) as url:
-            assert asked(url, prompts) == {"service": ROWS}
-        logs = sorted(map(str, tmp_path.glob("rehearsal/gateway/pairs/*.jsonl")))
-        coverage = str(tmp_path / "coverage.jsonl")
-        understudy(tmp_path, "collect", *logs, "--out", coverage, "--task", "classification")
-        assert len(Path(coverage).read_text(encoding="utf-8").splitlines()) == ROWS
+        found = Moved(root, str(root / "coverage.jsonl"), star, service)
+        with serving(root, *found.gateway) as url:
+            assert asked(url, PROMPTS) == {"service": ROWS}
+        logs = sorted(map(str, root.glob("rehearsal/gateway/pairs/*.jsonl")))
+        understudy(root, "collect", *logs, "--out", found.coverage, "--task", "classification")
+        assert len(Path(found.coverage).read_text(encoding="utf-8").splitlines()) == ROWS
+        told = understudy(root, "run", *MOVE, f"coverage.path={found.coverage}", "run.name=move")
+        assert "understudy decide move" in told
+        yield found
 
-        understudy(tmp_path, "run", *MOVE, f"coverage.path={coverage}")
-        assert "MIGRATE" in understudy(tmp_path, "decide", "move")
-        model = str(tmp_path / "model")
-        understudy(tmp_path, "export", "move", "--to", model)
 
-        with (
-            serving(tmp_path, "serve", model, "--port", "0") as local,
-            serving(tmp_path, "serve", model, "--port", "0") as other,
-            serving(tmp_path, "gateway", *gateway, f"gateway.deadline_s={DEADLINE_S}") as url,
+def test_rounds_leave_the_holdout_alone_and_the_same_evidence_is_one_look(moved: Moved) -> None:
+    root = moved.root
+    record = json.loads((root / "rehearsal/run/move/run.json").read_text())
+    stages = record["holdout"]["stages"]
+    assert set(stages) == {"inference", "baseline", "evaluation.offline", "baseline.offline"}
+    assert "holdout" not in "".join(record["stages"])
+
+    for _ in range(2):
+        assert "MIGRATE" in understudy(root, "decide", "move")
+    looks = [x for path in root.rglob("looks/*.jsonl") for x in path.read_text().splitlines()]
+    assert len(looks) == 1
+
+    raw = ("trainer=none", "data_size=0", "run.name=raw", f"coverage.path={moved.coverage}")
+    assert "not passed" in understudy(root, "run", *MOVE, *raw)
+    assert "NOT YET" in understudy(root, "decide", "raw", code=1)
+
+
+def test_from_recorded_traffic_to_a_local_model_that_takes_it_over(moved: Moved) -> None:
+    root, star = moved.root, moved.star
+    fresh = [pair.instruction for pair in generate("classification", 8, 0, 60)]
+    assert "MIGRATE" in understudy(root, "decide", "move")
+    model = str(root / "model")
+    understudy(root, "export", "move", "--to", model)
+
+    with (
+        serving(root, "serve", model, "--port", "0") as local,
+        serving(root, "serve", model, "--port", "0") as other,
+        serving(root, *moved.gateway, f"gateway.deadline_s={DEADLINE_S}") as url,
+    ):
+        for change, wanted in (
+            (("mode=split", "share=50"), {"service", "local"}),
+            (("mode=local",), {"local"}),
         ):
-            for change, wanted in (
-                (("mode=split", "share=50"), {"service", "local"}),
-                (("mode=local",), {"local"}),
-            ):
-                where = f"local={local}/v1"
-                assert "in force" in understudy(tmp_path, "gateway", "set", where, *change)
-                assert set(asked(url, fresh)) == wanted
-            assert len(logged(tmp_path)) == ROWS + 2 * len(fresh)
-            paid = sum(line["microusd"] for line in logged(tmp_path))
-            assert paid == star.bill().microusd > 0
+            where = f"local={local}/v1"
+            assert "in force" in understudy(root, "gateway", "set", where, *change)
+            assert set(asked(url, fresh)) == wanted
+        assert len(logged(root)) == ROWS + 2 * len(fresh)
+        paid = sum(line["microusd"] for line in logged(root))
+        assert paid == star.bill().microusd > 0
 
-            def back() -> None:
-                assert f"{local}/v1" in understudy(tmp_path, "gateway", "rollback")
+        def back() -> None:
+            assert f"{local}/v1" in understudy(root, "gateway", "rollback")
 
-            understudy(tmp_path, "gateway", "set", f"local={other}/v1")
-            assert {by for by, _ in under_load(url, prompts, back)} == {"local"}
+        understudy(root, "gateway", "set", f"local={other}/v1")
+        assert {by for by, _ in under_load(url, PROMPTS, back)} == {"local"}
 
-            understudy(tmp_path, "gateway", "set", "mode=failover")
-            found = under_load(url, prompts, service.close)
-            assert {by for by, _ in found} == {"service", "local"}
-            assert max(seconds for _, seconds in found) < DEADLINE_S + 1
+        understudy(root, "gateway", "set", "mode=failover")
+        found = under_load(url, PROMPTS, moved.service.close)
+        assert {by for by, _ in found} == {"service", "local"}
+        assert max(seconds for _, seconds in found) < DEADLINE_S + 1
 
 
 def logged(root: Path) -> list[dict[str, Any]]:
