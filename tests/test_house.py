@@ -16,6 +16,7 @@ HEAVY = {
     "hydra": ("config.compose",),
     "omegaconf": ("config.compose",),
     "wandb": ("pipeline.tracking",),
+    "llguidance": ("inference",),
     "openai": ("services.providers.openai",),
     "anthropic": ("services.providers.anthropic",),
     "google": ("services.providers.google",),

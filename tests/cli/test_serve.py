@@ -104,8 +104,8 @@ def test_an_open_address_needs_a_key_from_the_environment(
 
 
 def test_a_key_from_a_file_with_a_last_newline_is_that_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNDERSTUDY_API_KEY", "sesame\n")
-    assert key_for("0.0.0.0") == "sesame"
+    monkeypatch.setenv("UNDERSTUDY_API_KEY", "sesame-open-thyself\n")
+    assert key_for("0.0.0.0") == "sesame-open-thyself"
     monkeypatch.setenv("UNDERSTUDY_API_KEY", " ")
     assert key_for("127.0.0.1") is None
 

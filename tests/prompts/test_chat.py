@@ -82,6 +82,10 @@ def test_any_answer_is_read_without_a_traceback(text: str) -> None:
     for template in TEMPLATES.values():
         found = chat.heard(template, text, TOOLS)
         assert found.calls or found.text == text
+        for end in range(len(text)):  # what a stream tells before the end stays true
+            told = text[: chat.words_so_far(template, text[:end])]
+            assert len(told) <= end
+            assert not found.calls or found.text.startswith(told.lstrip())
 
 
 def test_a_conversation_without_tools_reaches_the_template_as_it_is() -> None:

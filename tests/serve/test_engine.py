@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -255,6 +256,26 @@ def test_a_step_that_fails_ends_its_answers_and_the_next_one_is_served(base: Pat
     first, second = asyncio.run(play())
     assert (first.finish, first.text) == ("error", "out of memory")
     assert second.finish in ("stop", "length")
+
+
+def test_an_answer_that_cannot_be_told_ends_in_an_error(base: Path) -> None:
+    served, _ = loaded(base)
+
+    def decode(*_: Any, **__: Any) -> str:
+        raise ValueError("these tokens spell nothing")
+
+    async def play() -> Piece:
+        mute = replace(served, tokenizer=SimpleNamespace(decode=decode))
+        engine = TransformersEngine(mute, configs.serve())
+        await engine.open()
+        told: asyncio.Queue[Piece] = asyncio.Queue()
+        engine.start(DecodeRequest(ids=(7, 8), max_tokens=2, temperature=0.0), told.put_nowait)
+        try:
+            return await asyncio.wait_for(told.get(), 30)
+        finally:
+            await engine.close()
+
+    assert asyncio.run(play()).finish == "error"
 
 
 def test_a_model_whose_cache_is_of_another_kind_is_refused_in_words(base: Path) -> None:

@@ -15,11 +15,16 @@ from support import configs, servers
 from support.served_models import NO_END
 from support.servers import QUESTION, Answer, Server, chat, get, metric, post
 from understudy import locations
+from understudy.errors import BadInput
+from understudy.serve import process
 from understudy.serve.chat import Body
 from understudy.serve.model import of_directory
 from understudy.serve.process import serving
 
-TORN = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+TORN = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 99\r\n\r\n{"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,13 @@ def refusal(answer: Answer) -> tuple[int, str | None, str | None]:
     return answer.status, error["param"], error["code"]
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def form(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
 WRONG: dict[str, tuple[dict[str, Any], str | None]] = {
     "no messages": ({"messages": []}, "messages"),
     "messages of another kind": ({"messages": "hello"}, "messages"),
@@ -51,7 +63,7 @@ WRONG: dict[str, tuple[dict[str, Any], str | None]] = {
     "a cold temperature": ({"temperature": -0.1}, "temperature"),
     "a temperature that is no number": ({"temperature": "warm"}, "temperature"),
     "a temperature that is NaN": ({"temperature": float("nan")}, "temperature"),
-    "no nucleus": ({"top_p": 0}, "top_p"),
+    "a nucleus below nothing": ({"top_p": -0.1}, "top_p"),
     "no answer": ({"n": 0}, "n"),
     "too many answers": ({"n": 3}, "n"),
     "half a token": ({"max_tokens": 1.5}, "max_tokens"),
@@ -65,11 +77,29 @@ WRONG: dict[str, tuple[dict[str, Any], str | None]] = {
     "a bias to a token too long to read": ({"logit_bias": {"1" * 5000: 1}}, "logit_bias"),
     "too many likeliest tokens": ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     "likeliest tokens without logprobs": ({"top_logprobs": 2}, "top_logprobs"),
-    "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-    "a JSON answer": ({"response_format": {"type": "json_object"}}, "response_format"),
+    "a tool that is none": ({"tools": [{"type": "web_search"}]}, "tools.0"),
+    "a choice among other tools": (
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        "tool_choice",
+    ),
+    "a call without tools": ({"tool_choice": "required"}, "tool_choice"),
+    "a result without a call": (
+        {"messages": [{"role": "tool", "tool_call_id": "c1", "content": "x"}]},
+        "messages.0.tool_call_id",
+    ),
+    "a form that is none": ({"response_format": {"type": "xml"}}, "response_format"),
+    "a schema that cannot be kept to": (
+        {"response_format": form({"type": "array", "uniqueItems": True})},
+        "response_format",
+    ),
+    "a form beside a free choice of tools": (
+        {"tools": [TOOL], "response_format": {"type": "json_object"}},
+        "response_format",
+    ),
+    "a stop token that is none": ({"stop_token_ids": [99999]}, "stop_token_ids"),
     "audio": ({"modalities": ["text", "audio"]}, "modalities"),
     "a misspelt field": ({"temprature": 0.1}, "temprature"),
-    "vLLM's top_k": ({"top_k": 5}, "top_k"),
+    "vLLM's repetition penalty": ({"repetition_penalty": 1.2}, "repetition_penalty"),
 }
 
 
@@ -113,6 +143,33 @@ def test_fields_that_change_no_answer_are_taken(server: Server) -> None:
         **{"parallel_tool_calls": True, "n": None, "stop": None, "stream_options": None},
     }
     assert post(server.url, chat(**neutral)).status == 200
+
+
+def test_what_openai_lets_pass_passes(server: Server) -> None:
+    turns = [*QUESTION, {"role": "assistant", "content": None}, *QUESTION]
+    for fields in ({"top_p": 0}, {"top_logprobs": 0}, {"top_k": -1}, {"messages": turns}):
+        made = post(server.url, chat(**fields))
+        assert made.status == 200, made.text
+        assert "system_fingerprint" not in made.json
+
+
+def test_without_a_key_only_this_machine_is_answered_and_only_json(server: Server) -> None:
+    assert refusal(post(server.url, chat(), Host="evil.example"))[::2] == (403, "wrong_host")
+    page = post(server.url, chat(), Origin="https://evil.example")
+    assert refusal(page) == (403, None, "wrong_origin")
+    assert post(server.url, chat(), Origin="http://localhost:3000").status == 200
+    form_of_a_page = post(server.url, chat(), **{"Content-Type": "text/plain"})
+    assert refusal(form_of_a_page) == (415, None, "unsupported_media_type")
+    assert refusal(get(server.url, "/v1/models", Host="evil.example"))[0] == 403
+
+
+def test_an_address_for_others_needs_a_long_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(process.KEY, "x" * 15)
+    with pytest.raises(BadInput, match="has 15 characters, and needs 16"):
+        process.key_for("0.0.0.0")
+    assert process.key_for("127.0.0.1") == "x" * 15
+    monkeypatch.setenv(process.KEY, "x" * 16)
+    assert process.key_for("0.0.0.0") == "x" * 16
 
 
 BODIES = {

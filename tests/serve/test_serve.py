@@ -245,10 +245,11 @@ def curl(*arguments: str) -> str:
 
 def test_curl_is_answered_and_streamed_to(server: Server, alone: Generated) -> None:
     url = f"{server.url}/v1/chat/completions"
-    told = json.loads(curl(url, "-d", json.dumps(chat())))
+    kind = ("-H", "Content-Type: application/json")
+    told = json.loads(curl(url, *kind, "-d", json.dumps(chat())))
     assert told["choices"][0]["message"]["content"] == alone.text
     assert told["object"] == "chat.completion"
-    lines = curl("-N", url, "-d", json.dumps(chat(stream=True))).splitlines()
+    lines = curl("-N", url, *kind, "-d", json.dumps(chat(stream=True))).splitlines()
     events = [line.removeprefix("data: ") for line in lines if line]
     assert events[-1] == "[DONE]"
     deltas = [json.loads(text)["choices"][0]["delta"] for text in events[:-1]]

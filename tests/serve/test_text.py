@@ -8,7 +8,7 @@ import pytest
 
 from understudy import locations
 from understudy.inference.decode import Detokenizer, text_of
-from understudy.serve.chat import token_bytes
+from understudy.serve.fields import token_bytes
 
 
 @cache

@@ -76,6 +76,25 @@ def test_greedy_responses_are_those_of_transformers(server: Server, other: Serve
 
 
 @pytest.mark.slow
+def test_schemas_are_vllms_own_business_and_prompts_are_scored(
+    server: Server, other: Server
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    made = post(server.url, chat(response_format=form, max_tokens=60)).json["choices"][0]
+    assert made["finish_reason"] == "length" or json.loads(made["message"]["content"])["a"]
+    refused = {**form, "json_schema": {"name": "a", "schema": {"not": {}}}}
+    assert post(server.url, chat(response_format=refused)).status == 400
+    body = {"model": "tiny", "prompt": "The sky is", "max_tokens": 0, "echo": True, "logprobs": 2}
+    mine, theirs = (
+        post(one.url, body, "/v1/completions").json["choices"][0]["logprobs"]
+        for one in (server, other)
+    )
+    assert mine["tokens"] == theirs["tokens"]
+    assert mine["token_logprobs"][1:] == pytest.approx(theirs["token_logprobs"][1:], abs=1e-4)
+
+
+@pytest.mark.slow
 def test_streams_add_up_and_a_client_that_leaves_ends_them(server: Server) -> None:
     whole = post(server.url, chat()).json["choices"][0]["message"]["content"]
     events = post(server.url, chat(stream=True, stream_options={"include_usage": True})).text

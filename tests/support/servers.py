@@ -66,7 +66,10 @@ def _ask(request: urllib.request.Request) -> Answer:
 def sent(url: str, **fields: Any) -> socket.socket:
     """A connection that has sent a request, to be read from, or left."""
     body = json.dumps(chat(**fields)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     client = connected(url)
     client.sendall(head.encode() + body)
     return client

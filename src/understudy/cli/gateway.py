@@ -151,7 +151,7 @@ def _serve(config: "Config", told: set[str]) -> int:
 
 
 def _client_key(host: str, variable: str | None) -> str | None:
-    from understudy.gateway.keys import LOOPBACK, SHORTEST
+    from understudy.services.callers import LOOPBACK, SHORTEST
 
     if variable is None:
         if host not in LOOPBACK:

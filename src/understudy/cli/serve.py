@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from understudy.serve.model import Served
 
 _ABOUT = "serve a run's model, or a directory's, to OpenAI clients; asks no hub"
-_EXAMPLES = """Served are POST /v1/chat/completions (also as a stream), GET /v1/models, /health and
-/metrics. KEY=VALUE are the settings of conf/serve/default.yaml, as `understudy config` shows them.
+_EXAMPLES = """Served are POST /v1/chat/completions and /v1/completions (also as streams), GET
+/v1/models, /health and /metrics; answers in JSON, and tool calls, keep to their schemas. KEY=VALUE
+are the settings of conf/serve/default.yaml, as `understudy config` shows them.
 
 examples:
   understudy serve my-run
@@ -22,8 +23,8 @@ examples:
   understudy serve my-run serve.engine=vllm serve.python=/opt/vllm/bin/python
   UNDERSTUDY_API_KEY=... understudy serve my-run --host 0.0.0.0
 
-Any address but loopback needs a key in UNDERSTUDY_API_KEY. Ctrl-C or SIGTERM lets what is under way
-end; a second one aborts.
+Any address but loopback needs a key of 16 characters in UNDERSTUDY_API_KEY. Ctrl-C or SIGTERM lets
+what is under way end; a second one aborts.
 """
 
 

@@ -1,8 +1,6 @@
 """What a client asks: read within limits, understood as far as the gateway must, never changed."""
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import json
 import re
@@ -11,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qs
 
+from understudy.services.callers import is_json
 from understudy.services.providers.anthropic import errors as anthropic
 from understudy.services.providers.google import errors as google
 from understudy.services.providers.openai import chat
@@ -22,8 +20,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
-
-_KEYS = ("x-api-key", "api-key", "x-goog-api-key")  # headers of Anthropic, Azure and Google
 
 _TALKS = ("x-conversation-id", "x-session-id")  # headers
 _NAMES = ("conversation_id", "session_id", "thread_id", "user_id")  # in the body or its metadata
@@ -185,7 +181,7 @@ def _object(raw: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     if headers.get("content-encoding", "identity") != "identity":
         message = "Send the request without Content-Encoding."
         raise RequestRefused(415, "unsupported_encoding", message)
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if not is_json(headers):
         message = "Send Content-Type: application/json."
         raise RequestRefused(415, "unsupported_media_type", message)
     try:
@@ -259,20 +255,6 @@ def wire_of(path: str, headers: Mapping[str, str]) -> Wire:
         return "anthropic"
     is_google = path.startswith(("/v1beta/", "/v1alpha/")) or "x-goog-api-key" in headers
     return "google" if is_google else "openai"
-
-
-def shown_keys(headers: Mapping[str, str], query: str = "") -> list[str]:
-    """Return the keys that a client shows, wherever its maker's SDK puts them."""
-    scheme, _, shown = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":  # a browser
-        try:
-            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
-        except (binascii.Error, ValueError):
-            shown = ""
-    given = [shown, *(headers[name] for name in _KEYS if name in headers)]
-    if query:
-        given += parse_qs(query).get("key", [])
-    return [key.strip() for key in given if key.strip()]
 
 
 async def send_error(

@@ -4,21 +4,16 @@
 cost today is read from the log of requests, so a restart forgets nothing.
 """
 
-import hmac
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from understudy.config.gateway import CallerKey
 from understudy.errors import BadInput
-from understudy.gateway.calls import RequestRefused, shown_keys
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SHORTEST = 16  # characters of a key
-_WRONG_KEY = "The API key of this gateway is missing or wrong."
+from understudy.gateway.calls import RequestRefused
+from understudy.services.callers import SHORTEST, WRONG_KEY, is_among, objection, shown_keys
 
 
 @dataclass(slots=True)
@@ -77,40 +72,24 @@ class Callers:
         """Count a request, and return its caller's name, "" for nobody's; raises RequestRefused."""
         shown = shown_keys(headers, query) if self.all else []
         for caller in self.all:
-            if _is_among(caller.key, shown):
+            if is_among(caller.key, shown):
                 caller.enter()
                 return caller.name
         if self.all and self.own is None:
-            raise RequestRefused(401, "invalid_api_key", _WRONG_KEY)
+            raise RequestRefused(*WRONG_KEY)
         self.check_own(headers, query)
         return ""
 
     def check_any(self, headers: Mapping[str, str], query: str = "") -> None:
         """Raise RequestRefused without a key; whose it is does not matter."""
         shown = shown_keys(headers, query)
-        if not any(_is_among(caller.key, shown) for caller in self.all):
+        if not any(is_among(caller.key, shown) for caller in self.all):
             self.check_own(headers, query)
 
     def check_own(self, headers: Mapping[str, str], query: str = "") -> None:
-        """Raise RequestRefused without the own key or, where is none, for no loopback name.
-
-        A page of the web can make a browser call 127.0.0.1 under a name of its own (DNS rebinding).
-        """
-        if self.own is not None:
-            if not _is_among(self.own, shown_keys(headers, query)):
-                raise RequestRefused(401, "invalid_api_key", _WRONG_KEY)
-            return
-        try:
-            host = urlsplit(f"//{headers.get('host', '')}").hostname
-        except ValueError:  # half a bracket
-            host = None
-        if host not in LOOPBACK:
-            message = "Without a key only loopback names are answered."
-            raise RequestRefused(403, "wrong_host", message)
-
-
-def _is_among(key: str, shown: Iterable[str]) -> bool:
-    return any(hmac.compare_digest(one.encode(), key.encode()) for one in shown)
+        """Raise RequestRefused without the own key or, where is none, for a foreign name."""
+        if (found := objection(headers, self.own, query)) is not None:
+            raise RequestRefused(*found)
 
 
 def callers_of(keys: Mapping[str, CallerKey], own: str | None) -> Callers:

@@ -13,7 +13,7 @@ from understudy.config.gateway import MAIN, GatewayConfig
 from understudy.config.service import Service
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.gateway.breaker import Breaker
-from understudy.gateway.calls import ChatCall, shown_keys
+from understudy.gateway.calls import ChatCall
 from understudy.gateway.control import LOOK_S, Control, Live, Local, Who
 from understudy.gateway.keys import callers_of
 from understudy.gateway.log import DayLog
@@ -23,6 +23,7 @@ from understudy.gateway.sides import Sides
 from understudy.gateway.spend import Spend
 from understudy.gateway.targets import Target
 from understudy.gateway.upstream import Lost, Upstream
+from understudy.services.callers import shown_keys
 from understudy.services.providers import Endpoint
 from understudy.services.providers.openai import chat
 from understudy.services.providers.translation import translation_of

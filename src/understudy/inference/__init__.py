@@ -59,7 +59,14 @@ class DecodeRequest:
     presence: float = 0.0
     frequency: float = 0.0
     bias: dict[int, float] = field(default_factory=dict)  # token -> added to its logit
+    top_k: int = 0  # the likeliest tokens that are drawn from; 0 = all
+    min_p: float = 0.0  # the least probability of a token, as a share of the likeliest one's
+    min_tokens: int = 0  # before any stop token; not for an answer that keeps to a schema
+    stop_ids: tuple[int, ...] = ()  # beside the model's own
+    ignores_end: bool = False  # go on at the model's own stop tokens
+    schema: str | None = None  # the JSON schema that the text must keep to
     top_logprobs: int | None = None  # None = no log-probabilities at all
+    scores_prompt: bool = False  # log-probabilities of the prompt, too
     is_streamed: bool = False  # the text is wanted while it grows
 
     @property

@@ -6,6 +6,7 @@ when it joined that batch, nor on what was generated before a crash.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -15,7 +16,9 @@ import torch
 
 from understudy.inference import DecodeRequest, Generated, Logprob, PromptSample, Sampling
 from understudy.inference.caches import FixedRows, Slots, read_prompts
+from understudy.inference.forms import Constraint, allow
 
+_CHUNK = 256  # tokens of a prompt whose logits are in memory at once
 _PARTIAL = "\ufffd"  # what an unfinished UTF-8 sequence decodes to
 
 
@@ -79,8 +82,9 @@ class Growing:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
     text: str = ""  # that the detokenizer is certain of
-    finish: str | None = None  # "stop" | "length"
+    finish: str | None = None  # "stop" | "length" | "error", where no token keeps to the form
     is_cancelled: bool = False
+    constraint: Constraint | None = None  # the form that the text is held to
 
     @property
     def is_over(self) -> bool:
@@ -101,10 +105,31 @@ class Growing:
             self.finish = "stop"
             return
         self.text += self.detokenizer.add(token)
-        if self.detokenizer.is_stopped:
+        if self.constraint is not None and not self.constraint.take(token):
+            self.finish = "error"
+        elif self.detokenizer.is_stopped or (self.constraint and self.constraint.is_whole):
             self.finish = "stop"
         elif len(self.tokens) == self.asked.max_tokens:
             self.finish = "length"
+
+
+def prompt_logprobs(model: Any, ids: Sequence[int], top: int) -> list[Logprob]:
+    """The log-probability of each token of a prompt but the first, in inference mode."""
+    found: list[Logprob] = []
+    cache = None
+    for start in range(0, len(ids) - 1, _CHUNK):
+        part = torch.tensor([ids[start : start + _CHUNK]], device=model.device)
+        output = model(input_ids=part, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        wanted = ids[start + 1 : start + 1 + _CHUNK]
+        rows = output.logits[0, : len(wanted)].float().log_softmax(dim=-1)  # (T, V)
+        told = rows.gather(1, torch.tensor(wanted, device=rows.device)[:, None])[:, 0].tolist()
+        values, likeliest = (part.tolist() for part in rows.topk(top, dim=-1))
+        found += [
+            Logprob(token, value, list(zip(tokens, best, strict=True)))
+            for token, value, tokens, best in zip(wanted, told, likeliest, values, strict=True)
+        ]
+    return found
 
 
 A = TypeVar("A", bound=Growing)
@@ -120,7 +145,7 @@ class Batch(Generic[A]):
     def __init__(
         self, model: Any, new_cache: Callable[[], FixedRows | Slots], room: int | None = None
     ) -> None:
-        self._model, self._new_cache = model, new_cache
+        self.model, self._new_cache = model, new_cache
         self._room = room  # columns to come, where the common start of prompts is read once
         self.clear()
 
@@ -132,7 +157,7 @@ class Batch(Generic[A]):
     def join(self, answers: Sequence[A]) -> None:
         """Read the prompts of answers and give each its first token."""
         logits, cache, mask = read_prompts(
-            self._model, [one.asked.ids for one in answers], self._room
+            self.model, [one.asked.ids for one in answers], self._room
         )
         extend(answers, logits)
         if all(one.is_over for one in answers):
@@ -157,7 +182,7 @@ class Batch(Generic[A]):
         elif len(living) < len(self.rows):
             self._cache.forget([place for place, row in enumerate(self.rows) if row.is_over])
         longest = max(one.length for one in answers)
-        logits = self._cache.step(self._model, [row.tokens[-1] for row in self.rows], longest)
+        logits = self._cache.step(self.model, [row.tokens[-1] for row in self.rows], longest)
         if len(answers) < len(self.rows):  # copies rows whole, as an index by a list does not
             logits = logits.index_select(0, torch.tensor(living, device=logits.device))
         extend(answers, logits)
@@ -169,15 +194,13 @@ def extend(answers: Sequence[Growing], logits: Any) -> None:
     told: dict[int, Logprob] = {}
     wanted = [row for row, one in enumerate(answers) if one.asked.top_logprobs is not None]
     raw: Any = logits[wanted].float().log_softmax(dim=-1) if wanted else None
-    changed = [
-        row
-        for row, one in enumerate(answers)
-        if one.asked.presence or one.asked.frequency or one.asked.bias
-    ]
-    if changed:
+    held = [row for row, one in enumerate(answers) if one.constraint is not None]
+    changed = [row for row, one in enumerate(answers) if _is_changed(one)]
+    if changed or held:
         logits = logits.clone()
     for row in changed:
         _penalize(logits[row], answers[row])
+    allow(logits, held, [one.constraint for one in answers if one.constraint is not None])
     tokens = _pick_each(logits, answers)
     for place, row in enumerate(wanted):
         top = answers[row].asked.top_logprobs or 0
@@ -191,6 +214,12 @@ def extend(answers: Sequence[Growing], logits: Any) -> None:
         one.add(tokens[row], told.get(row))
 
 
+def _is_changed(answer: Growing) -> bool:
+    asked = answer.asked
+    too_early = len(answer.tokens) < asked.min_tokens
+    return bool(asked.presence or asked.frequency or asked.bias or too_early)
+
+
 def _penalize(logits: Any, answer: Growing) -> None:
     """Penalties of OpenAI's API: per token said before, and per time that it was said."""
     asked = answer.asked
@@ -201,6 +230,10 @@ def _penalize(logits: Any, answer: Growing) -> None:
     for token, bias in asked.bias.items():
         if token < len(logits):  # a tokenizer may know more tokens than the model
             logits[token] += bias
+    if len(answer.tokens) < asked.min_tokens and answer.constraint is None:
+        for token in answer.stop_ids:
+            if token < len(logits):
+                logits[token] = -torch.inf
 
 
 def _pick_each(logits: Any, answers: Sequence[Growing]) -> list[int]:
@@ -215,6 +248,10 @@ def _pick_each(logits: Any, answers: Sequence[Growing]) -> list[int]:
     kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
     temperature = _column([answers[row].asked.temperature for row in drawn], kind, logits.device)
     top_p = _column([answers[row].asked.top_p for row in drawn], kind, logits.device)
+    if any(answers[row].asked.top_k or answers[row].asked.min_p for row in drawn):
+        logits = logits.to(kind, copy=True)
+        for place, row in enumerate(drawn):
+            _cut(logits[place], answers[row].asked)
     if isinstance(top_p, torch.Tensor) or top_p < 1:
         logits = _nucleus(logits.to(kind), temperature, top_p)
     noise = [answers[row].noise[len(answers[row].tokens)] for row in drawn]
@@ -247,6 +284,16 @@ def pick(logits: Any, temperature: Any, noise: Any) -> Any:
     target = noise[:, None] * cumulated[:, -1:]
     tokens = torch.searchsorted(cumulated, target, right=True)[:, 0]
     return tokens.clamp(max=logits.shape[-1] - 1)
+
+
+def _cut(logits: Any, asked: DecodeRequest) -> None:
+    """Drop what is less likely than `min_p` of the likeliest (arXiv 2407.01082, 3) or `top_k`."""
+    floor = logits.max() + asked.temperature * math.log(asked.min_p) if asked.min_p else None
+    if 0 < asked.top_k < len(logits):
+        least = logits.topk(asked.top_k).values[-1]
+        floor = least if floor is None else torch.maximum(floor, least)
+    if floor is not None:
+        logits[logits < floor] = -torch.inf
 
 
 def _nucleus(logits: Any, temperature: Any, top_p: Any) -> Any:

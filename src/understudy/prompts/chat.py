@@ -103,6 +103,29 @@ def heard(template: str, text: str, tools: Sequence[Tool] | None) -> Heard:
     return Heard(words if calls else text, calls)
 
 
+def words_so_far(template: str, text: str) -> int:
+    """Return how many characters of an answer under way are words, however it goes on.
+
+    Blanks before what may be calls are not counted, as `heard` drops them. Of a template whose
+    form of calls is not known, that is none: any part of the answer may be a call.
+    """
+    lead = len(text) - len(text.lstrip())
+    seen = f"\n{text[lead:]}"  # the begin of the text is that of a line
+    marks = _MARKS[family(template)]
+    places = [place for mark in marks if (place := seen.find(mark)) >= 0]
+    held = max(
+        (n for mark in marks for n in range(len(mark)) if seen.endswith(mark[:n])), default=0
+    )
+    words = seen[1 : min(places, default=len(seen) - held)].rstrip()
+    return lead + len(words) if words else 0
+
+
+# What calls begin with; "" is everywhere.
+_MARKS: dict[Family, tuple[str, ...]] = {
+    **{"hermes": ("<tool_call>",), "llama": ("\n{", "<|python_tag|>")},
+    **{"mistral": ("[TOOL_CALLS]", "\n["), "own": ("\n[",), "other": ("",)},
+}
+
 _Pairs = list[tuple[str, dict[str, Any]]]
 
 

@@ -15,6 +15,7 @@ class Piece:
     text: str = ""
     tokens: list[int] = field(default_factory=list)  # the stop token is among them
     logprobs: list[Logprob] = field(default_factory=list)
+    prompt: list[Logprob] = field(default_factory=list)  # of its tokens but the first, once
     finish: str | None = None  # "stop" | "length" | "error", then `text` says what
 
 
@@ -34,6 +35,9 @@ class Engine(Protocol):
 
     def is_alive(self) -> bool:
         """Whether it can still answer."""
+
+    def prepare(self, asked: DecodeRequest) -> None:
+        """Do what may take long, in any thread; BadInput for a schema that cannot be kept to."""
 
     def start(self, asked: DecodeRequest, put: Put) -> Callable[[], None]:
         """Begin to answer; `put` gets the pieces, the function that is returned cancels."""

@@ -1,16 +1,15 @@
 """An OpenAI-compatible server: the app, the app on a loopback port, and the process around it.
 
-`POST /v1/chat/completions` (also as a stream), `GET /v1/models`, `/health`, `/metrics`. The app
-validates and limits; an engine (`serve.Engine`) answers.
+`POST /v1/chat/completions` and `/v1/completions` (also as streams), `GET /v1/models`, `/health`,
+`/metrics`. The app validates and limits; an engine (`serve.Engine`) answers.
 """
 
 import asyncio
-import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -22,12 +21,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from understudy.config.serve import ServeConfig
-from understudy.errors import BadInput
+from understudy.errors import BadInput, EnvironmentFailed
 from understudy.inference import DecodeRequest
-from understudy.models import load
-from understudy.serve import Engine, Piece, chat
-from understudy.serve.chat import Body, ChatReply, Rejected, event
+from understudy.serve import Engine, Piece, chat, completions, fields
+from understudy.serve.chat import ChatReply
+from understudy.serve.completions import TextReply
+from understudy.serve.fields import Rejected, Sampled, event
 from understudy.serve.model import Served
+from understudy.services import callers
 
 _READ_ON = 16  # times the limit of a body that is read, and dropped, before the answer
 
@@ -61,7 +62,8 @@ class _Desk:
 
         return Starlette(
             routes=[
-                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/chat/completions", self.answers_to(self.read_chat), methods=["POST"]),
+                Route("/v1/completions", self.answers_to(self.read_text), methods=["POST"]),
                 Route("/v1/models", self.models),
                 Route("/v1/models/{name:path}", self.model),
                 Route("/health", self.health),
@@ -95,37 +97,44 @@ class _Desk:
         return {**card, "owned_by": "understudy", "max_model_len": self.context}
 
     def admit(self, request: Request) -> None:
-        """Let a request with the key pass."""
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if self.key is None or hmac.compare_digest(given.encode(), self.key.encode()):
-            return
-        raise Rejected(401, "The API key is missing or wrong.", None, "invalid_api_key")
+        """Let a request with the key pass or, where there is none, one from this machine."""
+        if (found := callers.objection(request.headers, self.key)) is not None:
+            raise Rejected(found.status, found.message, None, found.code)
 
-    async def chat(self, request: Request) -> Response:
-        began = time.monotonic()
-        try:
-            response = await self.respond(request, began)
-        except Rejected as refused:
-            self.meters.requests.labels(refused.status).inc()
-            raise
-        except Exception:
-            self.meters.requests.labels(500).inc()
-            raise
-        if not isinstance(response, _Stream):  # whose status shows at its end
-            self.meters.requests.labels(response.status_code).inc()
-        return response
+    def answers_to(self, read: "Callable[[bytes], _Asked]") -> Callable[[Request], Any]:
+        """What answers one kind of request, and counts it."""
 
-    async def respond(self, request: Request, began: float) -> Response:
+        async def answer(request: Request) -> Response:
+            began = time.monotonic()
+            try:
+                response = await self.respond(request, read, began)
+            except Rejected as refused:
+                self.meters.requests.labels(refused.status).inc()
+                raise
+            except Exception:
+                self.meters.requests.labels(500).inc()
+                raise
+            if not isinstance(response, _Stream):  # whose status shows at its end
+                self.meters.requests.labels(response.status_code).inc()
+            return response
+
+        return answer
+
+    async def respond(
+        self, request: Request, read: "Callable[[bytes], _Asked]", began: float
+    ) -> Response:
         self.admit(request)
+        if not callers.is_json(request.headers):
+            message = "Send Content-Type: application/json."
+            raise Rejected(415, message, None, "unsupported_media_type")
         data = await self.body(request)
         self.check_room(1)  # before any work is done for it
-        body = chat.parse(data, self.name, self.settings)
-        asked = await asyncio.to_thread(self.read, body)
-        self.check_room(asked.n)
+        asked = await asyncio.to_thread(read, data)
+        self.check_room(sum(one.n for one in asked.requests))
         if not self.engine.is_alive():
             raise Rejected(503, "The engine is not running.", None, "engine_dead")
-        answering = _Answering(self, ChatReply(body, asked, self.served.tokenizer), began)
-        if body.stream:
+        answering = _Answering(self, asked, began)
+        if asked.body.stream:
             return _Stream(answering)
         try:
             return await _unless_gone(request, answering.whole())
@@ -159,34 +168,74 @@ class _Desk:
             raise Rejected(413, message, None, "body_too_large")
         return b"".join(parts)
 
-    def read(self, body: Body) -> DecodeRequest:
+    def read_chat(self, data: bytes) -> "_Asked":
         """The prompt's tokens, and all that is asked of the engine."""
-        tokenizer, messages = self.served.tokenizer, body.chat()
+        body = chat.parse(data, self.name, self.settings)
+        prompt = chat.prompt(body, self.served)
+        asked = self.asked(body, prompt.ids, prompt.schema)
+        reply = ChatReply(body, asked, self.served.tokenizer, prompt.use, prompt.form)
+        return _Asked(body, [asked], reply)
+
+    def read_text(self, data: bytes) -> "_Asked":
+        body = completions.parse(data, self.name, self.settings)
+        is_scored = body.echo and body.logprobs is not None
+        prompts = completions.prompts(body, self.served)
+        if body.n * len(prompts) > (most := self.settings.batch_size + self.settings.queue):
+            fields.refuse("prompt", f"prompt asks for more than {most} answers at once")
+        asked = [self.asked(body, ids, None, is_scored) for ids in prompts]
+        return _Asked(body, asked, TextReply(body, asked, self.served.tokenizer))
+
+    def asked(
+        self, body: Sampled, ids: list[int], schema: str | None, scores_prompt: bool = False
+    ) -> DecodeRequest:
+        asked = fields.asked(
+            body,
+            ids,
+            self.settings,
+            self.context,
+            len(self.served.tokenizer),
+            self.served.temperature,
+            schema,
+            scores_prompt,
+        )
         try:
-            if (first := self.served.first) is not None:
-                messages = first.before(messages, load.counter(tokenizer))
-            ids = load.chat_ids(tokenizer, messages, "", add_generation_prompt=True)
+            self.engine.prepare(asked)
         except BadInput as error:
-            why = str(error).partition(": ")[2]
-            raise Rejected(
-                400, f"The chat template refuses the messages: {why}", "messages"
-            ) from None
-        except (TypeError, ValueError) as error:  # lone surrogates
-            raise Rejected(400, f"The messages are no valid text: {error}", "messages") from None
-        usual = self.served.temperature
-        return chat.asked(body, ids, self.settings, self.context, len(tokenizer), usual)
+            where = "tools" if getattr(body, "tools", None) else "response_format"
+            fields.refuse(where, f"The schema of {where} cannot be kept to: {error}")
+        except EnvironmentFailed as error:
+            raise Rejected(501, str(error)) from None
+        return asked
+
+
+class _Asked(NamedTuple):
+    """A request that was read: what the engine is to do, and what puts its answers into words."""
+
+    body: Sampled
+    requests: list[DecodeRequest]
+    reply: ChatReply | TextReply
 
 
 class _Answering:
     """A request that the engine works on; `close` cancels what is not finished."""
 
-    def __init__(self, desk: _Desk, reply: ChatReply, began: float) -> None:
-        self._desk, self._reply, self._began = desk, reply, began
+    def __init__(self, desk: _Desk, asked: _Asked, began: float) -> None:
+        self._desk, self._asked, self._began = desk, asked, began
+        self._reply = asked.reply
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
-        self._left = reply.asked.n
+        self._answers = self._left = sum(one.n for one in asked.requests)
         self.status = 499  # of a stream that its client left
-        self._cancel = desk.engine.start(reply.asked, self._pieces.put_nowait)
-        desk.answers += reply.asked.n
+        self._cancels = [self._begin(place, one) for place, one in enumerate(asked.requests)]
+        desk.answers += self._answers
+
+    def _begin(self, place: int, asked: DecodeRequest) -> Callable[[], None]:
+        """Ask the engine for the answers to one prompt; theirs are numbers of their own."""
+
+        def put(piece: Piece) -> None:
+            piece.index += place * asked.n
+            self._pieces.put_nowait(piece)
+
+        return self._desk.engine.start(asked, put)
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """The pieces as they come; Rejected when the engine fails."""
@@ -195,7 +244,7 @@ class _Answering:
             piece = await self._pieces.get()
             if piece.finish == "error":
                 raise Rejected(500, f"No answer: {piece.text}.", None, "engine_failed")
-            if is_first and self._reply.asked.is_streamed:
+            if is_first and self._asked.body.stream:
                 self._desk.meters.first.observe(time.monotonic() - self._began)
             is_first = False
             self._left -= piece.finish is not None
@@ -219,12 +268,13 @@ class _Answering:
 
     def close(self) -> None:
         """Count, and free what the engine holds."""
-        self._cancel()
-        asked, meters = self._reply.asked, self._desk.meters
-        self._desk.answers -= asked.n
-        if asked.is_streamed:
+        for cancel in self._cancels:
+            cancel()
+        meters = self._desk.meters
+        self._desk.answers -= self._answers
+        if self._asked.body.stream:
             meters.requests.labels(self.status).inc()
-        meters.tokens.labels("prompt").inc(len(asked.ids))
+        meters.tokens.labels("prompt").inc(self._reply.usage()["prompt_tokens"])
         meters.tokens.labels("completion").inc(self._reply.completion_tokens)
         if self._left:
             meters.cancelled.inc()
@@ -295,7 +345,7 @@ class Meters:
     def __init__(self) -> None:
         own = self._registry = CollectorRegistry()
         self.requests = Counter(
-            "understudy_requests", "Chat completions by HTTP status", ["status"], registry=own
+            "understudy_requests", "Completions by HTTP status", ["status"], registry=own
         )
         self.tokens = Counter(
             "understudy_tokens", "Tokens read and generated", ["kind"], registry=own

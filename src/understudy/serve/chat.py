@@ -1,156 +1,158 @@
-"""OpenAI's chat completions: a body becomes a `DecodeRequest`, pieces become a response or chunks.
-
-Fields, limits and shapes are those of the API reference (platform.openai.com/docs/api-reference/
-chat). Of vLLM's extras `return_token_ids` and `return_tokens_as_token_ids` are taken.
-"""
+"""OpenAI's chat completions: a body becomes a prompt, pieces become a response or chunks."""
 
 import json
-import secrets
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from understudy.config.schema import suggest
 from understudy.config.serve import ServeConfig
+from understudy.data.rejects import BadRow, NotWanted
+from understudy.data.tools import calls_of, numbered
+from understudy.errors import BadInput
 from understudy.inference import DecodeRequest, Logprob
+from understudy.models import load
 from understudy.records import Message
-from understudy.serve import Piece
+from understudy.serve import Piece, fields, tools
+from understudy.serve.fields import Rejected, event, refuse, token_bytes
+from understudy.serve.model import Served
+from understudy.serve.tools import AnswerReader, CallForm, ToolUse
 
-# They do not change the answer.
-_IGNORED = {
-    *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier"),
-    *("prompt_cache_key", "prompt_cache_retention", "prediction"),
-    *("reasoning_effort", "verbosity"),  # hints, and no model here has learnt them
-}
-# They would change it, but not with these values.
+# They would change the answer, but not with these values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    **{"tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],)},
-    **{"function_call": ("none", "auto"), "response_format": ({"type": "text"},)},
-    **{"modalities": (["text"],), "top_k": (0, -1), "min_p": (0,), "repetition_penalty": (1,)},
+    **{"functions": ([],), "function_call": ("none", "auto")},
+    **{"modalities": (["text"],), "repetition_penalty": (1,)},
 }
-# Below these float32 divides by zero, or keeps no token; 1e-5 is _SAMPLING_EPS of vLLM too.
-_COLDEST, _NARROWEST = 1e-5, 1e-6
-
-
-class Rejected(Exception):
-    """A request that gets an error of OpenAI's shape."""
-
-    def __init__(
-        self, status: int, message: str, param: str | None = None, code: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status, self.param, self.code = status, param, code
-        self.message = f"{message.rstrip('.')}."
-
-    def body(self) -> dict[str, Any]:
-        """The response."""
-        kinds = {401: "authentication_error", 429: "rate_limit_error"}
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        kind = kinds.get(self.status, kind)
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
-
-
-Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
 
 
-class _StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    include_usage: bool | None = False
-
-
-class Body(BaseModel):
+class Body(fields.Sampled):
     """The fields that are honoured; null is the same as absent."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    asks_in: ClassVar[str] = "messages"
 
-    model: str
     messages: Annotated[list[_Message], Field(min_length=1, fail_fast=True)]
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None  # null = as judged
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    n: Annotated[int, Field(ge=1)] = 1
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop: str | Annotated[list[str], Field(fail_fast=True)] = Field(default_factory=list)
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    stream: bool = False
-    stream_options: _StreamOptions | None = None
-    return_token_ids: bool = False
-    return_tokens_as_token_ids: bool = False
+    tools: list[Any] = Field(default_factory=list)
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool = True
+    response_format: dict[str, Any] | None = None
+
+    def wanted(self) -> tuple[str, int | None]:
+        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return name, self.max_completion_tokens or self.max_tokens
 
     @property
-    def includes_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    def likeliest(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     def chat(self) -> list[Message]:
-        """The messages as the chat template takes them."""
-        return [{"role": _role(m.role), "content": _text(m.content)} for m in self.messages]
+        """The messages as rows have them; Rejected for calls and results that are none."""
+        made: list[Message] = []
+        ids: set[Any] = set()  # of calls
+        for place, said in enumerate(self.messages):
+            where = f"messages.{place}"
+            if said.content is None and said.role != "assistant":
+                refuse(f"{where}.content", f"{where}.content is missing")
+            turn: Message = {"role": _role(said.role), "content": _text(said.content or "")}
+            try:
+                calls = calls_of({"tool_calls": said.tool_calls})
+            except (BadRow, NotWanted) as error:
+                refuse(where, f"{where}: {error}")
+            if calls:
+                turn["tool_calls"] = calls
+                ids |= {call["id"] for call in calls}
+            if said.role == "tool":
+                if said.tool_call_id not in ids:
+                    message = f"{where}.tool_call_id answers no call: {said.tool_call_id!r}"
+                    refuse(f"{where}.tool_call_id", message)
+                turn["tool_call_id"] = said.tool_call_id
+            made.append(turn)
+        try:
+            return numbered(made)
+        except NotWanted as error:
+            refuse("messages", f"messages: {error}")
 
-
-_FIELDS = list(Body.model_fields)
+    def form(self) -> str | None:
+        """The JSON schema that the answer must keep to, if one is asked for."""
+        wanted = self.response_format or {"type": "text"}
+        if wanted.get("type") == "text":
+            return None
+        if wanted.get("type") == "json_object":
+            return '{"type": "object"}'
+        told = wanted.get("json_schema")
+        if wanted.get("type") != "json_schema" or not isinstance(told, dict):
+            message = "response_format must be of type text, json_object or json_schema"
+            refuse("response_format", f"{message}, the last with a json_schema")
+        if not isinstance(told.get("schema"), dict):
+            refuse("response_format", "response_format: json_schema.schema is no JSON schema")
+        return json.dumps(told["schema"])
 
 
 def parse(data: bytes, model: str, settings: ServeConfig) -> Body:
     """The body of a request; Rejected names what is wrong with it."""
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Rejected(400, f"The body is no valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise Rejected(400, "The body is no JSON object.")
-    values = {name: value for name, value in values.items() if value is not None}
-    for name in [name for name in values if name not in _FIELDS]:
-        if name not in _IGNORED and values[name] not in _NEUTRAL.get(name, ()):
-            near = suggest(name, _FIELDS) if name not in _NEUTRAL else ""
-            _refuse(name, f"{name} is not supported by this server{near}", "unsupported_parameter")
-        del values[name]
-    try:
-        body = Body.model_validate(values)
-    except ValidationError as error:
-        _refuse(*_reason(error))
-    if body.model != model:
-        message = f"The model {body.model!r} does not exist; this server has {model!r}."
-        raise Rejected(404, message, "model", "model_not_found")
-    if body.n > (most := min(settings.max_choices, settings.batch_size)):
-        _refuse("n", f"n={body.n} is above {most}, the most of this server")
-    if len(_stops(body)) > 4:
-        _refuse("stop", f"stop has {len(_stops(body))} strings; 4 are the most")
-    if body.top_logprobs is not None and not body.logprobs:
-        _refuse("top_logprobs", "top_logprobs needs logprobs=true")
+    body = fields.parse(data, Body, _NEUTRAL, model, settings)
+    if body.top_logprobs and not body.logprobs:
+        refuse("top_logprobs", "top_logprobs needs logprobs=true")
     return body
 
 
-def _refuse(param: str, message: str, code: str | None = None) -> NoReturn:
-    raise Rejected(400, message, param, code)
+@dataclass(frozen=True)
+class ChatPrompt:
+    """A chat as tokens, and the form of its answer."""
+
+    ids: list[int]
+    schema: str | None
+    use: ToolUse
+    form: CallForm
 
 
-def _reason(error: ValidationError) -> tuple[str, str]:
-    """The first field that is wrong, and a sentence."""
-    first = error.errors()[0]
-    named = [str(part) for part in first["loc"] if isinstance(part, int) or str(part).islower()]
-    place = ".".join(part for part in named if part not in ("str", "constrained-str")) or "body"
-    if first["type"] in ("missing", "missing_argument"):
-        return place, f"{place} is missing."
-    wanted = first["msg"].replace("Input should be", "it must be")
-    return place, f"{place} is not valid: {wanted}."
+def prompt(body: Body, served: Served) -> ChatPrompt:
+    """The prompt of a chat; Rejected where the chat template refuses it."""
+    use = tools.tool_use(body.tools, body.tool_choice)
+    schema, form = body.form(), tools.form_of(served.tokenizer)
+    if schema is not None and use.choice == "auto":
+        message = "response_format goes with tools only where tool_choice says whether to call one"
+        refuse("response_format", message)
+    messages = body.chat()
+    try:
+        if served.first is not None:  # what the model was judged with
+            count = load.counter(served.tokenizer, use.tools)
+            messages = served.first.before(messages, count)
+        ids = load.chat_ids(
+            served.tokenizer, messages, "", add_generation_prompt=True, tools=use.tools
+        )
+    except BadInput as error:
+        why = str(error).partition(": ")[2]
+        message = f"The chat template refuses the messages: {why}"
+        raise Rejected(400, message, "messages") from None
+    except (TypeError, ValueError) as error:  # lone surrogates
+        raise Rejected(400, f"The messages are no valid text: {error}", "messages") from None
+    if use.is_forced:
+        schema = _schema_of(use, form)
+        ids = ids + served.tokenizer.encode(form.prefix, add_special_tokens=False)
+    return ChatPrompt(ids, schema, use, form)
+
+
+def _schema_of(use: ToolUse, form: CallForm) -> str:
+    try:
+        return tools.schema_of(use, form)
+    except RecursionError:
+        refuse("tools", "the parameters of tools are nested too deeply")
 
 
 def _role(role: str) -> str:
@@ -163,58 +165,8 @@ def _text(content: str | list[dict[str, Any]]) -> str:
     for part in content:
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
             kind = part.get("type")
-            _refuse("messages", f"a content part of type {kind!r} is not supported; send text")
+            refuse("messages", f"a content part of type {kind!r} is not supported; send text")
     return "".join(part["text"] for part in content)
-
-
-def _stops(body: Body) -> tuple[str, ...]:
-    stops = [body.stop] if isinstance(body.stop, str) else body.stop
-    return tuple(stop for stop in stops if stop)
-
-
-def asked(
-    body: Body, ids: list[int], settings: ServeConfig, context: int, vocabulary: int, usual: float
-) -> DecodeRequest:
-    """What the engine is to do; Rejected where prompt and answer do not fit into the context.
-
-    `usual` is the temperature of requests that give none.
-    """
-    room = context - len(ids)
-    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    wanted = body.max_completion_tokens or body.max_tokens
-    if room < (wanted or 1):
-        raise Rejected(
-            400,
-            f"This server takes {context} tokens of prompt and answer together; the prompt has "
-            f"{len(ids)} and {name} asks for {wanted or 'at least 1'}.",
-            "messages" if room < 1 else name,
-            "context_length_exceeded",
-        )
-    if wanted is not None and settings.max_tokens is not None and wanted > settings.max_tokens:
-        _refuse(name, f"{name}={wanted} is above {settings.max_tokens}, the most of this server")
-    temperature = usual if body.temperature is None else body.temperature
-    return DecodeRequest(
-        ids=tuple(ids),
-        max_tokens=wanted or min(room, settings.max_tokens or room),
-        n=body.n,
-        temperature=temperature if temperature >= _COLDEST else 0.0,
-        top_p=max(body.top_p, _NARROWEST),
-        seed=secrets.randbits(63) if body.seed is None else body.seed,
-        stop=_stops(body),
-        presence=body.presence_penalty,
-        frequency=body.frequency_penalty,
-        bias=_bias(body.logit_bias, vocabulary),
-        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        is_streamed=body.stream,
-    )
-
-
-def _bias(bias: dict[str, float], vocabulary: int) -> dict[int, float]:
-    for token in bias:
-        is_number = token.isascii() and token.isdigit() and len(token) < 20
-        if not (is_number and int(token) < vocabulary):
-            _refuse("logit_bias", f"logit_bias: {token[:20]!r} is no token below {vocabulary}")
-    return {int(token): value for token, value in bias.items()}
 
 
 @dataclass
@@ -224,25 +176,25 @@ class ChatReply:
     body: Body
     asked: DecodeRequest
     tokenizer: Any
+    use: ToolUse
+    form: CallForm
     completion_tokens: int = 0
+    _readers: dict[int, AnswerReader] = field(default_factory=dict)
     _id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     _created: int = field(default_factory=lambda: int(time.time()))
 
     def usage(self) -> dict[str, int]:
-        """Tokens; each generated one counts, the stop token included, as in vLLM."""
-        prompt, completion = len(self.asked.ids), self.completion_tokens
-        total = prompt + completion
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": total,
-        }
+        """How many tokens the request took."""
+        return fields.usage(len(self.asked.ids), self.completion_tokens)
 
     def whole(self, pieces: Iterable[Piece]) -> dict[str, Any]:
         """The chat completion of finished answers, one piece each."""
         choices = []
         for piece in sorted(pieces, key=lambda piece: piece.index):
-            message = {"role": "assistant", "content": piece.text, "refusal": None}
+            text, calls = self._read(piece)
+            message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+            if calls:
+                message |= {"content": text or None, "tool_calls": calls}
             choices.append(self._choice(piece, "message", message))
         own = {"prompt_token_ids": list(self.asked.ids)} if self.body.return_token_ids else {}
         return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(), **own}
@@ -254,7 +206,19 @@ class ChatReply:
 
     def chunk(self, piece: Piece) -> str:
         """A part of one answer."""
-        return self._chunk(piece, {"content": piece.text} if piece.text else {})
+        text, calls = self._read(piece)
+        delta: dict[str, Any] = {"content": text} if text else {}
+        if calls:
+            delta["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
+        return self._chunk(piece, delta)
+
+    def _read(self, piece: Piece) -> tuple[str, list[dict[str, Any]]]:
+        reader = self._readers.get(piece.index)
+        if reader is None:
+            template = self.tokenizer.chat_template
+            reader = self._readers[piece.index] = AnswerReader(self.use, self.form, template)
+        text, calls = reader.add(piece.text, piece.finish is not None)
+        return text, calls if self.body.parallel_tool_calls else calls[:1]
 
     def closing(self) -> str:
         """The usage, where it was asked for, and the end."""
@@ -273,7 +237,7 @@ class ChatReply:
 
     def _head(self, kind: str) -> dict[str, Any]:
         head = {"id": self._id, "object": kind, "created": self._created}
-        return {**head, "model": self.body.model, "system_fingerprint": None}
+        return {**head, "model": self.body.model}
 
     def _choice(self, piece: Piece, name: str, said: dict[str, Any]) -> dict[str, Any]:
         self.completion_tokens += len(piece.tokens)
@@ -282,7 +246,8 @@ class ChatReply:
             content = [self._logprob(found) for found in piece.logprobs]
             logprobs = {"content": content, "refusal": None}
         choice = {"index": piece.index, name: said, "logprobs": logprobs}
-        choice["finish_reason"] = piece.finish
+        reader = self._readers.get(piece.index)
+        choice["finish_reason"] = reader.finish(piece.finish) if reader else piece.finish
         return choice | ({"token_ids": piece.tokens} if self.body.return_token_ids else {})
 
     def _logprob(self, found: Logprob) -> dict[str, Any]:
@@ -295,32 +260,3 @@ class ChatReply:
         if self.body.return_tokens_as_token_ids:
             text = f"token_id:{token}"
         return {"token": text, "logprob": max(value, -9999.0), "bytes": list(raw)}
-
-
-def event(values: dict[str, Any]) -> str:
-    """A server-sent event."""
-    return f"data: {json.dumps(values, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-def token_bytes(tokenizer: Any, token: int) -> bytes:
-    """The UTF-8 bytes of a token, of which a byte-level or byte-fallback one may hold a part."""
-    piece = tokenizer.convert_ids_to_tokens(token)
-    text: str = tokenizer.decode([token], skip_special_tokens=False)
-    if piece is None or "\ufffd" not in text:
-        return text.encode()
-    if len(piece) == 6 and piece.startswith("<0x"):  # byte fallback of sentencepiece
-        return bytes([int(piece[3:5], 16)])
-    if all(letter in _BYTES for letter in piece):
-        return bytes(_BYTES[letter] for letter in piece)
-    return text.encode()
-
-
-def _byte_letters() -> dict[str, int]:
-    """Letter → byte of byte-level BPE (GPT-2, openai/gpt-2: src/encoder.py)."""
-    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in own]
-    letters = {chr(byte): byte for byte in own}
-    return letters | {chr(256 + number): byte for number, byte in enumerate(others)}
-
-
-_BYTES = _byte_letters()

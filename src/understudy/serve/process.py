@@ -16,6 +16,7 @@ import uvicorn
 from understudy.config.serve import ServeConfig
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.serve.app import app
+from understudy.services.callers import SHORTEST
 
 if TYPE_CHECKING:
     from understudy.serve import Engine
@@ -129,6 +130,11 @@ def key_for(host: str) -> str | None:
         raise BadInput(
             f"serve.host={host} is open to other machines: put a key into the environment "
             f"variable {KEY}, or serve on 127.0.0.1"
+        )
+    if key is not None and len(key) < SHORTEST and not _is_loopback(host):
+        raise BadInput(
+            f"serve.host={host} is open to other machines: the key in {KEY} has {len(key)} "
+            f"characters, and needs {SHORTEST}"
         )
     return key
 

@@ -17,7 +17,7 @@ import httpx2
 
 from understudy.config.serve import ServeConfig
 from understudy.errors import BadInput
-from understudy.inference import DecodeRequest, Logprob, vllm
+from understudy.inference import DecodeRequest, Logprob, forms, vllm
 from understudy.inference.vllm import VllmServer
 from understudy.models import load
 from understudy.serve import Piece, Put
@@ -92,13 +92,23 @@ class VllmEngine:
         """Read vLLM's stream; a connection that we close ends the generation there."""
         count = _choices(asked)
         growing = [Piece(index) for index in range(count)]
+        prompt: list[Logprob] = []
+        told: set[int] = set()  # answers whose first piece, with the prompt's part, is out
 
         def tell(piece: Piece) -> None:
             for index in range(piece.index, asked.n, count):
-                put(replace(piece, index=index))
+                put(replace(piece, index=index, prompt=prompt if index not in told else []))
+                told.add(index)
 
         url, body = f"{self._server.url}/v1/completions", self._body(asked)
         try:
+            if asked.scores_prompt:
+                prompt += await self._scored(url, asked)
+            if not asked.max_tokens:
+                growing = [replace(piece, finish="length") for piece in growing]
+                for piece in growing:
+                    tell(piece)
+                return
             async with self._client.stream("POST", url, json=body) as response:
                 if response.status_code != 200:
                     raise _Failed((await response.aread()).decode(errors="replace"))
@@ -110,8 +120,37 @@ class VllmEngine:
         except Exception as error:  # whatever it is, the request must hear of it
             put(Piece(0, f"vLLM: {error}", finish="error"))
 
+    async def _scored(self, url: str, asked: DecodeRequest) -> list[Logprob]:
+        """The log-probabilities of the prompt, which vLLM tells in whole answers only."""
+        top = asked.top_logprobs or 0
+        body = {"model": _NAME, "prompt": asked.ids, "max_tokens": 1, "prompt_logprobs": top}
+        response = await self._client.post(url, json=body)
+        if response.status_code != 200:
+            raise _Failed(response.text)
+        found = []
+        told = response.json()["choices"][0]["prompt_logprobs"][1:]
+        for token, likeliest in zip(asked.ids[1:], told, strict=True):
+            values = {int(name): float(one["logprob"]) for name, one in likeliest.items()}
+            ranked = sorted(values.items(), key=lambda item: -item[1])[:top]
+            found.append(Logprob(token, values[token], ranked))
+        return found
+
+    def prepare(self, asked: DecodeRequest) -> None:
+        if asked.schema is not None:
+            forms.check(asked.schema)
+
     def _body(self, asked: DecodeRequest) -> dict[str, Any]:
-        return {
+        own = [] if asked.ignores_end else self._stop_ids
+        more: dict[str, Any] = {
+            "top_k": asked.top_k,
+            "min_p": asked.min_p,
+            "min_tokens": 0 if asked.schema is not None else asked.min_tokens,
+            "ignore_eos": asked.ignores_end,
+        }
+        more = {name: value for name, value in more.items() if value}
+        if asked.schema is not None:
+            more["structured_outputs"] = {"json": json.loads(asked.schema)}
+        return more | {
             "model": _NAME,
             "prompt": asked.ids,
             "max_tokens": asked.max_tokens,
@@ -120,7 +159,7 @@ class VllmEngine:
             "top_p": asked.top_p,
             "seed": asked.seed % 2**63,
             "stop": [*asked.stop, *self._stop_texts],
-            "stop_token_ids": self._stop_ids,
+            "stop_token_ids": [*own, *asked.stop_ids],
             "presence_penalty": asked.presence,
             "frequency_penalty": asked.frequency,
             "logit_bias": {str(token): bias for token, bias in asked.bias.items()} or None,
