@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from support.routing_worlds import workload
 from understudy.errors import BadInput
 from understudy.routing import artifact
 from understudy.routing.allocate import Goal, learn
+from understudy.routing.predict import Neighbours
 
 
 @pytest.mark.slow
@@ -76,6 +78,25 @@ def test_what_is_no_router_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "router.npz").write_bytes(b"no archive")
     with pytest.raises(BadInput, match="holds no router"):
         artifact.load(tmp_path)
+
+
+def test_a_router_of_version_1_looks_at_eight_neighbours(tmp_path: Path) -> None:
+    made = workload(120)
+    allocation = learn(made, Goal(), learner="neighbours")
+    assert allocation.learnt is not None
+    router = allocation.learnt.router
+    assert isinstance(router.predictor.learner, Neighbours)
+    eight = replace(router.predictor.learner, count=np.array(8, np.int32))
+    router = replace(router, predictor=replace(router.predictor, learner=eight))
+    artifact.save(router, tmp_path)
+    stored = json.loads((tmp_path / "router.json").read_text())
+    (tmp_path / "router.json").write_text(json.dumps(stored | {"version": 1}))
+    with np.load(tmp_path / "router.npz") as arrays:
+        old = {name: arrays[name] for name in arrays.files if name != "learner.count"}
+    np.savez(tmp_path / "router.npz", **old)
+    found = artifact.load(tmp_path)
+    for one, other in zip(found.estimate("add 7"), router.estimate("add 7"), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_conversation_is_read_as_its_turns() -> None:

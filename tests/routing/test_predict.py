@@ -5,8 +5,8 @@ import pytest
 
 from support.routing_worlds import chances, workload
 from understudy.errors import BadInput
-from understudy.routing.fitting import fit, shrunk_means
-from understudy.routing.predict import FITS, Estimate, Trust, shrink
+from understudy.routing.fitting import _Slope, _slope, _smoothest, fit, shrunk_means
+from understudy.routing.predict import FITS, Estimate, Neighbours, Trust, candidates, shrink
 
 
 @pytest.mark.slow
@@ -114,3 +114,55 @@ def test_means_are_shrunk_as_far_as_noise_explains_their_spread() -> None:
     apart = (rng.random((2000, 2)) < [0.2, 0.8]).astype(float)
     assert np.ptp(shrunk_means(same)) < 0.7 * np.ptp(same.mean(axis=0))
     np.testing.assert_allclose(shrunk_means(apart), apart.mean(axis=0), atol=1e-3)
+
+
+def test_smoother_learners_are_tried_where_labels_allow() -> None:
+    assert [len(candidates(kind, 22)) for kind in FITS] == [1, 1, 1]
+    assert [len(candidates(kind, 320)) for kind in FITS] == [1, 4, 1]
+    assert len(candidates("auto", 80)) == 4
+
+
+def test_of_learners_that_cannot_be_told_apart_the_smoothest_that_is_not_noisier_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.random(400)
+    errors = [noise + 0.5, noise + 0.01 * rng.normal(size=400), noise]  # the first is worse
+    large, near, small = _Slope(0.9, 0.1), _Slope(0.85, 0.1), _Slope(0.6, 0.1)
+    assert _smoothest(errors, [large, large, large]) == 1
+    assert _smoothest(errors, [large, near, large]) == 1
+    assert _smoothest(errors, [large, small, large]) == 2
+    assert _smoothest(errors, [large, large, small]) == 1
+    assert _smoothest([noise + 0.5, noise + 0.4, noise], [large, large, small]) == 2
+    assert _smoothest([noise, noise], [_Slope(0, 0), _Slope(0, 0)]) == 0
+
+
+def test_a_small_difference_between_llms_is_told_by_many_neighbours() -> None:
+    rng = np.random.default_rng(0)
+
+    def halves(n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Two LLMs, each right 20 points more often on one half of the queries."""
+        side = rng.integers(0, 2, n)
+        better = np.stack([side, 1 - side], axis=1)
+        return rng.normal(size=(n, 8)) + 4 * side[:, None], (
+            rng.random((n, 2)) < 0.4 + 0.2 * better
+        ).astype(float)
+
+    known, success = halves(600)
+    predictor, _ = fit(known, success, np.ones((600, 2)), kind="neighbours")
+    assert isinstance(predictor.learner, Neighbours)
+    assert predictor.learner.count >= 40
+    asked, _ = halves(400)
+    wanted = (asked.mean(axis=1) < 2).astype(int)  # the first LLM is better around 4
+    assert (predictor(asked).argmax(axis=1) == wanted).mean() > 0.95
+
+
+def test_a_slope_is_trusted_unless_it_may_be_chance() -> None:
+    rng = np.random.default_rng(0)
+    deviation = rng.normal(size=(400, 3))
+    certain = _slope(deviation, 0.8 * deviation + 0.5 * rng.normal(size=(400, 3))).trust
+    assert certain == pytest.approx(0.8, abs=0.05)
+    chance = [_slope(deviation, rng.normal(size=(400, 3))).trust for _ in range(200)]
+    assert np.mean(np.array(chance) == 0) >= 0.9
+    assert max(chance) < 0.1
+    assert _slope(deviation, -deviation).trust == 0
+    assert _slope(np.zeros((4, 2)), np.ones((4, 2))).trust == 0
+    assert _slope(deviation, 2 * deviation).trust == 1

@@ -23,7 +23,8 @@ from understudy.routing.features import Projection
 from understudy.routing.predict import KINDS, Array, Predictor, Trust
 from understudy.store.artifacts import write_atomically
 
-VERSION = 1  # raise it when the files or what the hashing makes of a text change
+VERSION = 2  # raise it when the files or what the hashing makes of a text change
+_READ = (1, VERSION)  # 1 looked at eight neighbours always, which the learner takes for its default
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,15 @@ def load(folder: Path) -> Router:
         raise BadInput(f"{folder} holds no router that can be read: {error}") from None
     if not isinstance(document, dict):
         raise BadInput(f"{folder} holds no router that can be read: router.json is no object")
-    if document.get("version") != VERSION:
+    if document.get("version") not in _READ:
         raise BadInput(
             f"{folder} holds a router of version {document.get('version')}, this program reads "
-            f"{VERSION}: make it again with `understudy route`"
+            f"{' and '.join(map(str, _READ))}: make it again with `understudy route`"
         )
 
     def part(kind: Any, prefix: str) -> Any:
-        return kind(*(arrays[f"{prefix}.{item.name}"] for item in fields(kind)))
+        names = [item.name for item in fields(kind) if f"{prefix}.{item.name}" in arrays]
+        return kind(**{name: arrays[f"{prefix}.{name}"] for name in names})
 
     has_text = "projection.weights" in arrays
     predictor = Predictor(

@@ -1,9 +1,17 @@
 """Fit a predictor that survives a handful of labels.
 
 A learner's deviations from the per-LLM means are trusted as far as cross-validation on the labels
-proves them (the lower 95 % limit of the calibration slope, from 0 to 1): what all LLMs share of a
-deviation apart from what sets one LLM off from the others, since only the second can route. The
-means themselves are shrunk to their common mean (empirical Bayes: Efron and Morris 1975). Where
+bears them out (the calibration slope, shrunk to 0 where it is not above 0 at 5 %): what all LLMs
+share of a deviation apart from what sets one LLM off from the others, since only the second can
+route.
+
+The learner is chosen by the second, too. Those whose error in it is within one standard error of
+the least (Breiman, Friedman, Olshen and Stone 1984) cannot be told apart by error. Of them those
+count whose slope is within one standard error of the largest, since what a slope lacks to 1 is
+noise in the predictions, which misroutes even where its size is shrunk. Of these the smoothest is
+taken.
+
+The means themselves are shrunk to their common mean (empirical Bayes: Efron and Morris 1975). Where
 labels prove nothing the means are left, and the router chooses among single LLMs.
 """
 
@@ -19,10 +27,12 @@ from understudy.routing.predict import (
     FITS,
     Array,
     Estimate,
+    Fit,
     Predictor,
     Queries,
     Trust,
     as_bags,
+    candidates,
     features,
     optimistic,
     parts,
@@ -44,7 +54,7 @@ class Quality(NamedTuple):
     brier: float
     brier_of_means: float  # of predicting each LLM's mean success
     ece: float
-    learners: dict[str, float]  # the Brier score of each candidate
+    learners: dict[str, float]  # the Brier score of each kind, at its best smoothness
     gains: dict[float, float]  # alpha -> mean accuracy above the zero router
 
 
@@ -60,8 +70,9 @@ def fit(
 ) -> tuple[Predictor, Quality]:
     """Fit on n labelled queries; success and cost are (n, M), cost in USD.
 
-    `kind` is a learner or "auto" (the best cross-validated Brier score). `alpha` None chooses it
-    by routing value: 0, unless another one gains significantly more (5 %, over the folds).
+    `kind` is a learner, or "auto" for the smoothest of those that cross-validation does not show to
+    be worse, or noisier, in what sets one LLM off from the others. `alpha` None chooses it by
+    routing value: 0, unless another one gains significantly more (5 %, over the folds).
     `groups` None takes equal texts as one. Raises BadInput for an unknown learner or no label.
     """
     if kind != "auto" and kind not in FITS:
@@ -79,21 +90,25 @@ def fit(
     some = np.sort(np.random.default_rng(seed).permutation(len(success))[:_ENOUGH])
     tried, usd, outcome = dense[some], cost[some], success[some]
     cuts = list(folds(codes([names[row] for row in some]), _FOLDS, seed))
-    candidates = list(FITS) if kind == "auto" else [kind]
+    ways = candidates(kind, len(tried))
     means = shrunk_means(success)
     if not cuts:  # a single query or group: nothing can be proved
-        learner = FITS[candidates[0]](dense, success, seed)
+        name, way = ways[-1]
         unknown = float("nan")
-        predictor = Predictor(candidates[0], learner, means, Trust(0, 0), alpha or 0.0, projection)
+        learner = way(dense, success, seed)
+        predictor = Predictor(name, learner, means, Trust(0, 0), alpha or 0.0, projection)
         return predictor, Quality(len(success), unknown, unknown, unknown, {}, {})
-    trials = {one: _Trial.run(one, tried, outcome, cuts, seed) for one in candidates}
-    scores = {one: brier(trial.estimate.mean, outcome) for one, trial in trials.items()}
-    chosen = min(scores, key=lambda one: scores[one])
-    trial = trials[chosen]
+    trials = [_Trial.run(way, tried, outcome, cuts, seed) for _, way in ways]
+    scores: dict[str, float] = {}
+    for (name, _), trial in zip(ways, trials, strict=True):
+        score = brier(trial.estimate.mean, outcome)
+        scores[name] = min(score, scores.get(name, score))
+    chosen = _smoothest([trial.errors for trial in trials], [trial.contrast for trial in trials])
+    (name, way), trial = ways[chosen], trials[chosen]
     gains = {one: trial.gains(one, usd, cuts) for one in ALPHAS}
     predictor = Predictor(
-        chosen,
-        FITS[chosen](dense, success, seed),
+        name,
+        way(dense, success, seed),
         means,
         trial.trust,
         _best_alpha(gains) if alpha is None else alpha,
@@ -101,7 +116,7 @@ def fit(
     )
     return predictor, Quality(
         len(success),
-        scores[chosen],
+        brier(trial.estimate.mean, outcome),
         brier(trial.means, outcome),
         ece(trial.estimate.mean, outcome),
         scores,
@@ -122,6 +137,24 @@ def shrunk_means(success: Array) -> Array:
     return shrunk
 
 
+class _Slope(NamedTuple):
+    """A calibration slope; 1 is a prediction without noise, and above 1 it is too careful."""
+
+    value: float
+    error: float  # its standard error
+
+    @property
+    def trust(self) -> float:
+        """The slope less what of it may be chance, value (1 - (z / t)^2), from 0 to 1.
+
+        The non-negative garrote (Breiman 1995, "Better subset regression using the nonnegative
+        garrote"): 0 where the t statistic, value / error, is below its one-sided 5 % limit z.
+        """
+        if self.value <= _Z95 * self.error:
+            return 0.0
+        return min(1.0, self.value - (_Z95 * self.error) ** 2 / self.value)
+
+
 @dataclass(frozen=True)
 class _Trial:
     """What a learner predicts for queries that it has not seen, fold by fold."""
@@ -129,25 +162,38 @@ class _Trial:
     raw: Estimate  # each (n, M)
     means: Array  # (n, M), of the other folds
     success: Array
-    trust: Trust
+    common: _Slope
+    contrast: _Slope
 
     @classmethod
     def run(
-        cls, kind: str, dense: Array, success: Array, cuts: Sequence[Cut], seed: int
+        cls, way: Fit, dense: Array, success: Array, cuts: Sequence[Cut], seed: int
     ) -> "_Trial":
         mean, sigma, means = (np.full(success.shape, np.nan) for _ in range(3))
         for known, unseen in cuts:
-            learner = FITS[kind](dense[known], success[known], seed)
+            learner = way(dense[known], success[known], seed)
             mean[unseen], sigma[unseen] = learner(dense[unseen])
             means[unseen] = shrunk_means(success[known])
         pairs = zip(parts(mean - means), parts(success - means), strict=True)
-        trust = Trust(*(_slope(deviation, outcome) for deviation, outcome in pairs))
-        return cls(Estimate(mean, sigma), means, success, trust)
+        slopes = [_slope(deviation, outcome) for deviation, outcome in pairs]
+        return cls(Estimate(mean, sigma), means, success, *slopes)
+
+    @property
+    def trust(self) -> Trust:
+        """How far its deviations from the means are believed."""
+        return Trust(self.common.trust, self.contrast.trust)
 
     @property
     def estimate(self) -> Estimate:
         """The shrunk prediction."""
         return shrink(self.raw, self.means, self.trust)
+
+    @property
+    def errors(self) -> Array:
+        """The squared error of each query in what sets one LLM off from the others, (n,)."""
+        found, wanted = parts(self.estimate.mean)[1], parts(self.success)[1]
+        error: Array = ((found - wanted) ** 2).sum(axis=1)
+        return error
 
     def gains(self, alpha: float, cost: Array, cuts: Sequence[Cut]) -> Array:
         """Mean accuracy above the zero router in each fold, routing by mean + alpha sigma."""
@@ -163,18 +209,29 @@ class _Trial:
         )
 
 
-def _slope(deviation: Array, outcome: Array) -> float:
-    """The one-sided lower 95 % limit of the regression of outcomes on predicted deviations; 0 to 1.
+def _smoothest(errors: Sequence[Array], slopes: Sequence[_Slope]) -> int:
+    """The first whose error and slope are within one standard error of the least and the largest.
 
-    Its standard error is robust to dependence between the LLMs of one query.
+    Each error is (n,), compared query by query; the smoothest learner comes first.
+    """
+    best = min(errors, key=lambda one: float(one.mean()))
+    more = [one - best for one in errors]
+    near = [n for n, one in enumerate(more) if one.mean() <= one.std() / np.sqrt(len(one))]
+    most = max((slopes[n] for n in near), key=lambda one: one.value)
+    return next(n for n in near if slopes[n].value >= min(most.value, 1) - most.error)
+
+
+def _slope(deviation: Array, outcome: Array) -> _Slope:
+    """The regression of outcomes on predicted deviations, each (n, M) or (n, 1), without intercept.
+
+    The standard error is robust to dependence between the LLMs of one query.
     """
     square = float((deviation**2).sum())
     if square <= 0:
-        return 0.0
+        return _Slope(0, 0)
     slope = float((deviation * outcome).sum()) / square
     residual = ((outcome - slope * deviation) * deviation).sum(axis=1)  # (n,)
-    error = float(np.sqrt((residual**2).sum())) / square
-    return float(np.clip(slope - _Z95 * error, 0, 1))
+    return _Slope(slope, float(np.sqrt((residual**2).sum())) / square)
 
 
 def _best_alpha(gains: dict[float, Array]) -> float:

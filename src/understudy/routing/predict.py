@@ -7,7 +7,8 @@ artifact stores them. `fitting` makes a `Predictor` of one of them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -69,13 +70,14 @@ class Neighbours:
 
     known: NDArray[np.float32]  # (n, d)
     success: NDArray[np.float32]  # (n, M)
+    count: NDArray[np.int32] = field(default_factory=lambda: np.array(_NEIGHBOURS, np.int32))  # ()
 
     def __call__(self, features: Array) -> Estimate:
         """Estimates for features of shape (N, d)."""
         return _in_parts(self._score, features, self.success.shape[1])
 
     def _score(self, features: Array) -> Estimate:
-        k = min(_NEIGHBOURS, len(self.known))
+        k = min(int(self.count), len(self.known))
         known = self.known.astype(float)  # in 32 bits one query and a batch of them round apart
         square = (known**2).sum(axis=1)
         distance = square - 2 * features @ known.T + (features**2).sum(axis=1)[:, None]
@@ -130,9 +132,12 @@ def fit_forest(features: Array, success: Array, seed: int) -> Forest:
     )
 
 
-def fit_neighbours(features: Array, success: Array, seed: int) -> Neighbours:
-    """Remember the labelled queries."""
-    return Neighbours(features.astype(np.float32), success.astype(np.float32))
+def fit_neighbours(
+    features: Array, success: Array, seed: int, count: int = _NEIGHBOURS
+) -> Neighbours:
+    """Remember the labelled queries, of which `count` are looked at."""
+    known, labels = features.astype(np.float32), success.astype(np.float32)
+    return Neighbours(known, labels, np.array(count, np.int32))
 
 
 def fit_logistic(features: Array, success: Array, seed: int) -> Logistic:
@@ -156,11 +161,30 @@ def fit_logistic(features: Array, success: Array, seed: int) -> Logistic:
     return Logistic(centre, np.stack(columns, axis=1), np.stack(covariances))
 
 
-FITS: dict[str, Callable[[Array, Array, int], Learner]] = {
+Fit = Callable[[Array, Array, int], Learner]
+FITS: dict[str, Fit] = {
     "forest": fit_forest,
     "neighbours": fit_neighbours,
     "logistic": fit_logistic,
 }
+_MORE_NEIGHBOURS = (80, 40, 20)
+
+
+def candidates(kind: str, labels: int) -> list[tuple[str, Fit]]:
+    """The learners of a kind, or of all where it is "auto", the smoothest first.
+
+    What sets one LLM off from another is often a small part of a success: then a mean over many
+    neighbours tells it, where one over few is mostly noise. As many as a quarter of the labels are
+    looked at, so a handful of labels has few candidates for chance to choose among.
+    """
+    counts = [count for count in _MORE_NEIGHBOURS if 4 * count <= labels]
+    found: list[tuple[str, Fit]] = [
+        ("neighbours", partial(fit_neighbours, count=count)) for count in counts
+    ]
+    found += [(one, FITS[one]) for one in ("neighbours", "logistic", "forest")]
+    return [(one, way) for one, way in found if kind in ("auto", one)]
+
+
 KINDS = {"forest": Forest, "neighbours": Neighbours, "logistic": Logistic}
 
 
