@@ -15,7 +15,9 @@ from understudy.errors import BadInput
 from understudy.routing import study
 from understudy.routing.benchmarks import BENCHMARKS, PRICED, logpai
 from understudy.routing.data import Outcomes
-from understudy.routing.value import Curve
+from understudy.routing.fitting import fit
+from understudy.routing.splits import draw
+from understudy.routing.value import Curve, curve
 
 EXPERIMENTS = sorted((locations.shared("conf") / "experiment" / "routing").glob("*.yaml"))
 
@@ -32,7 +34,7 @@ def grouped(n: int = 240) -> Outcomes:
 @pytest.mark.slow
 def test_rows_tell_splits_apart_and_warn_where_one_leaks() -> None:
     splits = ["random", "unseen_line", "unseen_system"]
-    rows = list(study.measure(grouped(), splits, "ours", [0], 0.2))
+    rows = list(study.run(grouped(), splits, {"ours": 1}, 0.2, "auto"))
     assert [row.split for row in rows] == splits
     assert rows[0].leak is not None
     assert rows[1].leak is None
@@ -45,10 +47,26 @@ def test_rows_tell_splits_apart_and_warn_where_one_leaks() -> None:
 
 @pytest.mark.soak  # 20,000 trees
 def test_the_published_predictor_is_routed_by_the_front_and_by_its_own_search() -> None:
-    rows = list(study.measure(grouped(120), ["random"], "published", [0], 0.2))
+    rows = list(study.run(grouped(120), ["random"], {"published": 1}, 0.2, "auto"))
     assert [row.router for row in rows] == ["published, exact front", "published, OptLLM-M"]
     assert rows[0].labels == 24
     assert rows[0].tested == 120 - 2 * 24  # as many again were for validation
+
+
+def test_routers_of_a_seed_have_its_labels_and_the_features_of_the_texts() -> None:
+    made, wanted = grouped(120), {"ours": 2, "knn": 1}
+    rows = list(study.run(made, ["unseen_line"], wanted, 0.2, "logistic"))
+    assert [(row.seed, row.router) for row in rows] == [(0, "ours"), (0, study.KNN), (1, "ours")]
+    assert rows[0].best_cost == rows[1].best_cost != rows[2].best_cost
+    labelled, test = draw(120, 0.2, 1, made.groups["line"])
+    assert made.text is not None
+    known, asked = ([made.text[row] for row in part] for part in (labelled, test))
+    predictor, _ = fit(
+        known, made.success[labelled], made.cost[labelled], kind="logistic", seed=1,
+        groups=[made.groups["line"][row] for row in labelled],
+    )  # fmt: skip
+    alone = curve(predictor(asked), made.cost[test], made.success[test])
+    np.testing.assert_allclose(rows[2].curve.accuracy, alone.accuracy)
 
 
 def test_splits_that_do_not_apply_say_why() -> None:
@@ -59,14 +77,14 @@ def test_splits_that_do_not_apply_say_why() -> None:
     )
     assert study.inapplicable(unique, "unseen_system") == "the data know no system"
     with pytest.raises(BadInput, match="the split unseen_template does not apply: the data know"):
-        list(study.measure(unique, ["unseen_template"], "ours", [0], 0.2))
+        list(study.run(unique, ["unseen_template"], {"ours": 1}, 0.2, "auto"))
     with pytest.raises(BadInput, match="nobody is no predictor; choose from ours, pub"):
-        list(study.measure(unique, ["random"], "nobody", [0], 0.2))
+        list(study.run(unique, ["random"], {"nobody": 1}, 0.2, "auto"))
     graded = replace(unique, success=unique.success * 0.5)
     with pytest.raises(BadInput, match="these scores are graded"):
-        list(study.measure(graded, ["random"], "published", [0], 0.2))
+        list(study.run(graded, ["random"], {"published": 1}, 0.2, "auto"))
     with pytest.raises(BadInput, match="neither a text column nor features"):
-        list(study.measure(replace(unique, text=None), ["random"], "ours", [0], 0.2))
+        list(study.run(replace(unique, text=None), ["random"], {"ours": 1}, 0.2, "auto"))
 
 
 def row(split: str, router: str, seed: int, saving: float, gain: float) -> study.Measurement:
@@ -166,5 +184,6 @@ def test_the_cost_to_match_a_baseline_is_missing_when_a_seed_never_gets_there() 
 @pytest.mark.slow
 def test_logpai_with_one_percent_of_labels_saves_at_least_65_percent() -> None:
     outcomes = logpai(Path(str(REAL)) / "routing")
-    savings = [row.saving for row in study.measure(outcomes, ["random"], "ours", range(3))]
+    rows = study.run(outcomes, ["random"], {"ours": 3}, 0.01, "auto")
+    savings = [row.saving for row in rows]
     assert np.mean(savings) >= 0.65

@@ -137,62 +137,88 @@ class Measurement:
 def run(
     outcomes: Outcomes, splits: Sequence[str], seeds: Mapping[str, int], share: float, learner: str
 ) -> Iterator[Measurement]:
-    """All rows: each predictor with its number of seeds; the published one on the first split."""
-    for predictor, count in seeds.items():
-        wanted = splits[:1] if predictor == "published" else splits
-        yield from measure(outcomes, wanted, predictor, range(count), share, learner)
+    """All rows: each predictor with its number of seeds; the published one on the first split.
 
-
-def measure(
-    outcomes: Outcomes,
-    splits: Sequence[str],
-    predictor: str,
-    seeds: Sequence[int],
-    share: float = 0.01,
-    learner: str = "auto",
-) -> Iterator[Measurement]:
-    """Label a share of the queries, learn, route the others, score by their true labels.
-
-    Raises BadInput for an unknown predictor or split, or for a split that the data cannot have.
+    Predictors with a seed in common have the same labels and the same features. Raises BadInput
+    for an unknown predictor or split, or for a split that the data cannot have.
     """
-    if predictor not in PREDICTORS:
-        raise BadInput(f"{predictor} is no predictor; choose from {', '.join(PREDICTORS)}")
+    for predictor in seeds:
+        if predictor not in PREDICTORS:
+            raise BadInput(f"{predictor} is no predictor; choose from {', '.join(PREDICTORS)}")
     if outcomes.features is None and outcomes.text is None:
         raise BadInput("the table has neither a text column nor features to predict from")
     queries = bags(outcomes.text or []) if outcomes.features is None else outcomes.features
-    for name in splits:
-        if (reason := inapplicable(outcomes, name)) is not None:
-            raise BadInput(f"the split {name} does not apply: {reason}")
-        groups = outcomes.groups.get(SPLITS[name] or "line")
-        for seed in seeds:
-            group = groups if SPLITS[name] else None
-            cut = draw(len(outcomes.ids), share, seed, group, _WITHHELD.get(name, 0))
-            begun = time.perf_counter()
-            found = PREDICTORS[predictor](outcomes, queries, cut, groups, seed, learner)
-            seconds = time.perf_counter() - begun
-            c, y = outcomes.cost[found.cut.test], outcomes.success[found.cut.test]
-            for router, path in found.curves.items():
-                worth = value(path, c, y)
-                yield Measurement(
-                    name,
-                    router,
-                    seed,
-                    len(cut.labelled),
-                    len(y),
-                    outcomes.llms[worth.best],
-                    float(y[:, worth.best].mean()),
-                    float(c[:, worth.best].sum()),
-                    worth.highest,
-                    worth.saving,
-                    worth.gain,
-                    worth.igd,
-                    worth.delta,
-                    brier(found.mean, y),
-                    ece(found.mean, y),
-                    seconds,
-                    leak(outcomes.text, found.cut),
-                    path,
-                )
+    for split in splits:
+        if (reason := inapplicable(outcomes, split)) is not None:
+            raise BadInput(f"the split {split} does not apply: {reason}")
+        for seed in range(max(seeds.values(), default=0)):
+            drawn = _Drawn.of(outcomes, queries, split, share, seed)
+            for predictor, count in seeds.items():
+                if seed < count and (predictor != "published" or split == splits[0]):
+                    yield from _measure(outcomes, split, drawn, predictor, learner)
+
+
+class _Drawn(NamedTuple):
+    """Which queries are labelled, and the features of all."""
+
+    seed: int
+    cut: Cut
+    known: Array  # (n, d), of the labelled
+    asked: Array  # (N, d), of the tested
+    groups: list[str] | None  # of the labelled, for cross-validation
+    seconds: float  # that the features took
+
+    @classmethod
+    def of(
+        cls, outcomes: Outcomes, queries: Queries, split: str, share: float, seed: int
+    ) -> "_Drawn":
+        """Draw, and fit the projection of texts on the labelled queries."""
+        groups = outcomes.groups.get(SPLITS[split] or "line")
+        kept = groups if SPLITS[split] else None
+        cut = draw(len(outcomes.ids), share, seed, kept, _WITHHELD.get(split, 0))
+        begun = time.perf_counter()
+        projection = None
+        if not isinstance(queries, np.ndarray):
+            projection = fit_projection(_take(queries, cut.labelled), seed=seed)
+        known, asked = (features(_take(queries, rows), projection) for rows in cut)
+        names = None if groups is None else [groups[row] for row in cut.labelled]
+        return cls(seed, cut, known, asked, names, time.perf_counter() - begun)
+
+
+def _take(queries: Queries, rows: NDArray[np.int64]) -> Any:
+    return queries[rows] if isinstance(queries, np.ndarray) else [queries[row] for row in rows]
+
+
+def _measure(
+    outcomes: Outcomes, split: str, drawn: _Drawn, predictor: str, learner: str
+) -> Iterator[Measurement]:
+    """Learn from the labels, route the others, score by their true labels."""
+    begun = time.perf_counter()
+    found = PREDICTORS[predictor](outcomes, drawn, learner)
+    seconds = drawn.seconds + time.perf_counter() - begun
+    c, y = outcomes.cost[found.test], outcomes.success[found.test]
+    for router, path in found.curves.items():
+        worth = value(path, c, y)
+        yield Measurement(
+            split,
+            router,
+            drawn.seed,
+            len(drawn.cut.labelled),
+            len(y),
+            outcomes.llms[worth.best],
+            float(y[:, worth.best].mean()),
+            float(c[:, worth.best].sum()),
+            worth.highest,
+            worth.saving,
+            worth.gain,
+            worth.igd,
+            worth.delta,
+            brier(found.mean, y),
+            ece(found.mean, y),
+            seconds,
+            leak(outcomes.text, Cut(drawn.cut.labelled, found.test)),
+            path,
+        )
 
 
 def inapplicable(outcomes: Outcomes, split: str) -> str | None:
@@ -210,53 +236,41 @@ def inapplicable(outcomes: Outcomes, split: str) -> str | None:
 
 
 class _Found(NamedTuple):
-    cut: Cut
+    test: NDArray[np.int64]  # the N queries that were routed
     mean: Array  # (N, M) predicted success of the test queries
     curves: dict[str, Curve]  # router -> cost and true accuracy
 
 
-def _ours(
-    outcomes: Outcomes,
-    queries: Queries,
-    cut: Cut,
-    groups: Sequence[str] | None,
-    seed: int,
-    learner: str,
-) -> _Found:
+def _ours(outcomes: Outcomes, drawn: _Drawn, learner: str) -> _Found:
+    cut = drawn.cut
     predictor, _ = fit(
-        _take(queries, cut.labelled),
+        drawn.known,
         outcomes.success[cut.labelled],
         outcomes.cost[cut.labelled],
-        groups=None if groups is None else [groups[row] for row in cut.labelled],
+        groups=drawn.groups,
         kind=learner,
-        seed=seed,
+        seed=drawn.seed,
     )
-    estimate = predictor.estimate(_take(queries, cut.test))
+    estimate = predictor.estimate(drawn.asked)
     p = optimistic(estimate, predictor.alpha)
     path = curve(p, outcomes.cost[cut.test], outcomes.success[cut.test])
-    return _Found(cut, estimate.mean, {"ours": path})
+    return _Found(cut.test, estimate.mean, {"ours": path})
 
 
-def _published(
-    outcomes: Outcomes,
-    queries: Queries,
-    cut: Cut,
-    groups: Sequence[str] | None,
-    seed: int,
-    learner: str,
-) -> _Found:
+def _published(outcomes: Outcomes, drawn: _Drawn, learner: str) -> _Found:
     """The paper's predictor, routed by the exact front and by the paper's own search.
 
     As many queries as are labelled, drawn from the test side, are for validation.
     """
     if not np.isin(outcomes.success, (0.0, 1.0)).all():
         raise BadInput("the published predictor takes right or wrong, and these scores are graded")
-    drawn = np.random.default_rng(seed).permutation(cut.test)
-    validation, test = drawn[: len(cut.labelled)], np.sort(drawn[len(cut.labelled) :])
-    known, held, asked = _features(queries, (cut.labelled, validation, test), seed)
-    train = optllm.Labelled(known, outcomes.success[cut.labelled])
-    check = optllm.Labelled(held, outcomes.success[validation])
-    tables = optllm.forecast(train, check, asked, seed)
+    labelled, places = drawn.cut.labelled, np.arange(len(drawn.cut.test))
+    mixed = np.random.default_rng(drawn.seed).permutation(places)
+    held, asked = mixed[: len(labelled)], np.sort(mixed[len(labelled) :])
+    validation, test = drawn.cut.test[held], drawn.cut.test[asked]
+    train = optllm.Labelled(drawn.known, outcomes.success[labelled])
+    check = optllm.Labelled(drawn.asked[held], outcomes.success[validation])
+    tables = optllm.forecast(train, check, drawn.asked[asked], drawn.seed)
     c, y = outcomes.cost[test], outcomes.success[test]
     search = optllm.search(tables.plain, c, robust=tables.robust())
     true = optllm.points(y, c, search.assignments)
@@ -264,46 +278,27 @@ def _published(
         "published, exact front": curve(tables.robust(), c, y),
         "published, OptLLM-M": Curve(true.cost, true.accuracy),
     }
-    return _Found(Cut(cut.labelled, test), tables.bootstrap.mean, curves)
+    return _Found(test, tables.bootstrap.mean, curves)
 
 
 def _plain(
-    predict: Callable[..., Array],
-    router: str,
-    outcomes: Outcomes,
-    queries: Queries,
-    cut: Cut,
-    groups: Sequence[str] | None,
-    seed: int,
-    learner: str,
+    predict: Callable[..., Array], router: str, outcomes: Outcomes, drawn: _Drawn, learner: str
 ) -> _Found:
     """A baseline on the features, the groups and the price that ours has."""
-    known, asked = _features(queries, cut, seed)
-    names = [str(row) if groups is None else groups[row] for row in cut.labelled]
-    p = predict(known, outcomes.success[cut.labelled], asked, names, seed)
-    path = curve(p, outcomes.cost[cut.test], outcomes.success[cut.test])
-    return _Found(cut, p, {router: path})
+    labelled, test = drawn.cut
+    names = drawn.groups or [str(row) for row in labelled]
+    p = predict(drawn.known, outcomes.success[labelled], drawn.asked, names, drawn.seed)
+    path = curve(p, outcomes.cost[test], outcomes.success[test])
+    return _Found(test, p, {router: path})
 
 
 KNN, CLUSTERS = "k nearest neighbours", "k-means clusters"
-PREDICTORS: dict[str, Callable[..., _Found]] = {
+PREDICTORS: dict[str, Callable[[Outcomes, _Drawn, str], _Found]] = {
     "ours": _ours,
     "published": _published,
     "knn": partial(_plain, baselines.knn, KNN),
     "clusters": partial(_plain, baselines.clusters, CLUSTERS),
 }
-
-
-def _take(queries: Queries, rows: NDArray[np.int64]) -> Any:
-    return queries[rows] if isinstance(queries, np.ndarray) else [queries[row] for row in rows]
-
-
-def _features(queries: Queries, parts: Sequence[NDArray[np.int64]], seed: int) -> list[Array]:
-    """The features of each part; the projection of texts is fitted on the first, the labelled."""
-    projection = None
-    if not isinstance(queries, np.ndarray):
-        projection = fit_projection(_take(queries, parts[0]), seed=seed)
-    return [features(_take(queries, rows), projection) for rows in parts]
 
 
 _MEANS = (
