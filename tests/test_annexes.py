@@ -23,6 +23,8 @@ PARTS = {
     "routing": (("route",), ("experiment/routing",)),
     "judges": (("judges",), ()),
     "labelling": (("label",), ()),
+    "watch": (("watch",), ()),
+    "forget": (("forget",), ()),
 }
 LOOP = (  # two rounds of a ladder on the playground, a fine-tuning and a teacher among them
     *("run", "task=classification", "coverage.rows=24", "coverage.split.test=4"),

@@ -150,7 +150,7 @@ def test_a_config_of_an_earlier_version_is_read_with_the_defaults_of_later_leave
 ) -> None:
     values = dataclasses.asdict(defaults)
     whole = config.build(values)
-    for group in ("accelerate", "export", "gateway", "serve"):
+    for group in ("accelerate", "export", "gateway", "serve", "watch"):
         del values[group]
     del values["cluster"]["api"], values["judges"]["offline"]["attempts"]
     assert config.build(values) == whole

@@ -164,9 +164,9 @@ def test_the_rows_of_bfcl_hold_calls_that_the_grader_takes() -> None:
                 assert graded.precision == (100 if calls or row.id not in calling else 0)
 
 
-def test_conf_has_at_most_136_files_and_no_two_with_equal_content() -> None:
+def test_conf_has_at_most_137_files_and_no_two_with_equal_content() -> None:
     paths = sorted(CONF.rglob("*.yaml"))
-    assert len(paths) <= 136
+    assert len(paths) <= 137  # the last is of conf/watch, a verb of its own
     seen: dict[str, Path] = {}
     for path in paths:
         if path.is_relative_to(CONF / "local"):

@@ -26,6 +26,7 @@ PAPER = GateConfig(
     p95_s=None,
     refusals=None,
     floor=None,
+    rho=0.7,
     rent_usd=None,
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from understudy import config as schema
-from understudy.config import Config, GatewayConfig, ServeConfig, changed
+from understudy.config import Config, GatewayConfig, ServeConfig, WatchConfig, changed
 from understudy.config.compose import compose
 from understudy.data.subset import block_ends
 from understudy.pipeline.flow import Flow, flow_of
@@ -61,7 +61,7 @@ MACHINE = {
     "trainer.checkpoint_minutes",
     *("inference.python", "inference.system"),  # the latter counts by content
     *("gate.sd", "gate.icc", "gate.p95_s", "gate.refusals", "gate.rent_usd"),  # of plan and decide
-    "gate.floor",
+    *("gate.floor", "gate.rho"),
     *(
         f"{role}.{leaf}"
         for role in ("synthesis.service", "judges.offline", "baseline.service")
@@ -77,6 +77,7 @@ MACHINE = {
     *(f"gateway.{item.name}" for item in dataclasses.fields(GatewayConfig)),
     *(f"accelerate.{leaf}" for leaf in ("kind", "processes", "nodes", "port")),
     *(f"serve.{item.name}" for item in dataclasses.fields(ServeConfig)),
+    *(f"watch.{item.name}" for item in dataclasses.fields(WatchConfig)),
     *(
         f"cluster.{leaf}"
         for leaf in (

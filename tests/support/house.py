@@ -32,7 +32,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "locations", ""),
 )
 ANNEXES = ("sweep", "plan", "collect", "rehearsal", "export", "serve", "gateway", "routing",
-           "judges", "labelling")  # fmt: skip
+           "judges", "labelling", "watch", "forget")  # fmt: skip
 # What one annex may read of another: the gateway routes with the artifact that `route` wrote.
 BETWEEN_ANNEXES = {("gateway", "routing")}
 # Modules of the spine's folders that only annexes use: what they know of a maker's wire.

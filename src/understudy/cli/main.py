@@ -13,6 +13,7 @@ from understudy.cli import (
     data,
     decide,
     export,
+    forget,
     gateway,
     init,
     inject,
@@ -27,6 +28,7 @@ from understudy.cli import (
     run,
     serve,
     status,
+    watch,
 )
 from understudy.cli.words import VerbParser
 from understudy.errors import BudgetSpent, UnderstudyError, from_system
@@ -44,7 +46,8 @@ _EXAMPLES = """examples:
 """
 VERBS = (
     *(run, config, init, status, collect, plan, preview, prefetch, decide, route),
-    *(judges, label, export, serve, gateway, rehearse, journal, inject, data, cluster),
+    *(judges, label, export, serve, gateway, watch, rehearse, journal, forget, inject, data),
+    cluster,
 )
 
 

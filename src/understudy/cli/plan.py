@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from understudy.cli.table import table
+from understudy.errors import BadInput
 
 if TYPE_CHECKING:
     from understudy.plan import Plan, PlannedStage
@@ -27,14 +28,23 @@ def register(verbs: Any) -> None:
     words = "measure this machine's speed for ten seconds, first"
     sub.add_argument("--probe", action="store_true", help=words)
     sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    words = "what a labelled prompt (two answers) costs: show what labels of the holdout buy"
+    sub.add_argument("--labels", type=float, metavar="USD", help=words)
 
 
 def _plan(arguments: argparse.Namespace) -> None:
     from understudy import plan
     from understudy.sweep.cells import configs_of
 
+    if (usd := arguments.labels) is not None and not 0 <= usd < float("inf"):
+        raise BadInput(f"--labels {usd:g} is no price; give dollars per prompt, such as 1.50")
     asked = configs_of(arguments.overrides, arguments.config_dir)
-    made = plan.make(*asked, is_probed=arguments.probe)
+    made = plan.make(*asked, is_probed=arguments.probe, label_usd=arguments.labels)
+    if arguments.labels is not None and not made.labels:
+        raise BadInput(
+            "--labels needs a holdout of 20 clusters or more that is known beforehand; raise "
+            "coverage.split.holdout"
+        )
     print(json.dumps(to_dict(made), indent=1) if arguments.json else to_text(made))
 
 
@@ -50,6 +60,7 @@ def to_dict(plan: "Plan") -> dict[str, Any]:
         "budget_usd": plan.budget_usd,
         "spent_usd": plan.spent_usd,
         "power": plan.power,
+        "labels": [one._asdict() for one in plan.labels],
         "notices": plan.notices,
         "stages": [
             {
@@ -102,10 +113,25 @@ def to_text(plan: "Plan") -> str:
         )
     lines += plan.notices
     lines += plan.power
+    lines += ["", _labels(plan)] if plan.labels else []
     if plan.is_rehearsal:
         free = "no LLM is asked and nothing is paid" if plan.is_free else "the others are paid"
         lines.append(f"rehearsal: stand-ins play services; {free}")
     return "\n".join(lines)
+
+
+def _labels(plan: "Plan") -> str:
+    """What labels buy; the last column says of each step what another 100 dollars would add."""
+    rows, before = [], None
+    for one in plan.labels:
+        gain = "–"
+        if before is not None and one.usd > before.usd:
+            gain = f"{(one.power - before.power) / (one.usd - before.usd) * 100:+.3f}"
+        cells = (f"{one.usd:,.2f}", f"{one.power:.3f}", f"{one.excludes:.1f}", gain)
+        rows.append((f"{one.labels:,}", *cells))
+        before = one
+    header = ("labels", "$ with judging", "power", "excludes, points", "power per $100 more")
+    return table(header, rows)
 
 
 def _stages(plan: "Plan") -> str:

@@ -41,6 +41,7 @@ from understudy.config.source import FilePath
 from understudy.config.source import Words as Words
 from understudy.config.training import ModelConfig as ModelConfig
 from understudy.config.training import TrainerConfig as TrainerConfig
+from understudy.config.watch import WatchConfig as WatchConfig
 from understudy.errors import BadInput
 
 LEAVES = list(schema.leaves(Config))

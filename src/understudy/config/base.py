@@ -12,7 +12,7 @@ import yaml
 
 from understudy import locations
 
-_ONE_FILE = ("export", "gateway", "serve")  # every leaf may be left out
+_ONE_FILE = ("export", "gateway", "serve", "watch")  # every leaf may be left out
 
 
 @cache

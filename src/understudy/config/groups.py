@@ -26,6 +26,7 @@ from understudy.config.source import (
     machine,
 )
 from understudy.config.training import ModelConfig, TrainerConfig
+from understudy.config.watch import WatchConfig
 
 Score = Annotated[float, Field(ge=0, le=100)]
 
@@ -131,6 +132,7 @@ class GateConfig:
     tail: Annotated[float, Field(gt=0, le=100)] | None = added(None)  # points of coverage@70
     sd: PositiveFloat = machine()  # of paired differences, in points: what a plan assumes
     icc: Share = machine()  # within clusters: what a plan assumes
+    rho: Share = machine()  # of judges' paired differences with humans': what a plan assumes
     p95_s: PositiveFloat | None = machine()  # second criteria of `decide`, of the local model:
     refusals: Share | None = machine()  # seconds at most, and the share of answers at most
     floor: Share | None = machine()  # of agreement with humans, where there are labels
@@ -211,6 +213,7 @@ class Config:
     export: ExportConfig = machine()
     gateway: GatewayConfig = machine()
     serve: ServeConfig = machine()
+    watch: WatchConfig = machine()
 
     @property
     def services(self) -> list[Service]:

@@ -20,6 +20,7 @@ from understudy.pipeline.stages import Stage, named
 from understudy.plan.calls import Known, StageCalls, StageCost, cost_of
 from understudy.plan.compute import Compute, busy, devices, has_gpu, uses_gpu, work_of
 from understudy.plan.inputs import Inputs
+from understudy.plan.labels import LabelPlan, label_plans
 from understudy.plan.learned import Learned, Paid
 from understudy.plan.probe import Probed, Trial, probe
 from understudy.plan.ranges import NOTHING, Range, total
@@ -84,6 +85,7 @@ class Plan:
     spent_usd: float  # by this run or sweep so far
     power: list[str]  # what its holdouts can show
     notices: list[str]  # what could not be probed, and what makes intervals wide
+    labels: list[LabelPlan]  # where a price of a label was given
 
     @property
     def open(self) -> list[PlannedStage]:
@@ -112,10 +114,13 @@ class Plan:
         return total(item.gpu_hours for item in self.open)
 
 
-def make(cells: Sequence[Config], purse: str, is_probed: bool = False) -> Plan:
+def make(
+    cells: Sequence[Config], purse: str, is_probed: bool = False, label_usd: float | None = None
+) -> Plan:
     """Return the plan of one run, or of all cells of a sweep that `purse` pays.
 
     `is_probed`: this machine's speed is measured, for ten seconds and what loading takes.
+    `label_usd`: what a prompt costs whose two answers a human scores; of the first cell.
     """
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as scratch:
         record = Path(scratch) / "hub.json"
@@ -134,6 +139,7 @@ def make(cells: Sequence[Config], purse: str, is_probed: bool = False) -> Plan:
                 below = [item for item in items if item.root == root]
                 _estimate(below, inputs, paid, Compute(root, tried.speeds))
                 spent += paid.spent_usd(purse)
+        labels = [] if label_usd is None else _labels(cells[0], inputs, items, label_usd)
     first = cells[0]
     return Plan(
         items=items,
@@ -149,7 +155,17 @@ def make(cells: Sequence[Config], purse: str, is_probed: bool = False) -> Plan:
         spent_usd=spent,
         power=list(shown),
         notices=tried.problems + _crowd(items),
+        labels=labels,
     )
+
+
+def _labels(
+    config: Config, inputs: Inputs, items: Sequence[PlannedStage], usd: float
+) -> list[LabelPlan]:
+    """What labels of the cell's holdout buy, with all judging that is planned."""
+    judging = [i.usd for i in items if i.stage.kind == "evaluation" and i.state != "done"]
+    dollars = sum(one.expected for one in judging if one is not None)
+    return label_plans(_holdout(config, inputs) or [], config.gate, dollars, usd)
 
 
 def _crowd(items: Sequence[PlannedStage]) -> list[str]:
@@ -186,12 +202,16 @@ def _probed(items: Sequence[PlannedStage], inputs: Inputs) -> Probed:
 
 def _power(config: Config, inputs: Inputs) -> list[str]:
     """What the cell's holdout can show; nothing while it takes more than a moment to know it."""
+    groups = _holdout(config, inputs)
+    return [] if groups is None else power.lines(config, groups)
+
+
+def _holdout(config: Config, inputs: Inputs) -> list[str] | None:
+    """The clusters of its prompts; None while it takes more than a moment to know them."""
     flow = flow_of(config)
     name = "holdout" if flow.is_ladder else "test"
     rows = inputs.rows(run.run_root(config), flow.split, config, Coverage)
-    if rows is None:
-        return []
-    return power.lines(config, [row.group_id for row in rows if row.split == name])
+    return None if rows is None else [row.group_id for row in rows if row.split == name]
 
 
 def _items(cells: Sequence[Config]) -> list[PlannedStage]:

@@ -1,0 +1,1 @@
+"""After the cut-over: samples answers, has them judged, and says when they got too bad."""
