@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support import chromium, holdouts
+from support import chromium, evaluations, holdouts
 from support.evaluations import write
 from understudy.cli.main import main
+from understudy.config import as_dict
 from understudy.errors import BadInput
 from understudy.evaluation.labels import read_labels
 from understudy.labelling import importing
@@ -200,3 +201,48 @@ def test_labels_of_another_rounds_answers_are_not_used(
     capsys.readouterr()
     assert holdouts.decide(tmp_path, str(run_json)) == 0
     assert "labels are of other answers" in capsys.readouterr().out
+
+
+def test_a_dear_judge_labels_a_part_and_its_cost_stands_beside_the_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_json, _ = labelled_run(tmp_path, 0.0, n=60)
+    record = json.loads(run_json.read_text())
+    whole = as_dict(evaluations.config())
+    record["config"] = whole | record["config"] | {"gate": whole["gate"] | {"floor": None}}
+    for name in ("baseline", "synthesis", "task", "model"):
+        record["config"][name] = whole[name]
+    run_json.write_text(json.dumps(record))
+    stage = tmp_path / record["holdout"]["stages"]["evaluation.j"]
+    (stage / "meta.json").write_text(json.dumps({"calls": {"microusd": 1_250_000}}))
+    judge = ("label", str(run_json), "--n", "60", "--judge")
+    (run_json.parent / "labels/draw.json").unlink()
+    assert main([*judge, "offline_strict"]) == 0
+    assert "60 prompts, two answers each, by offline_strict: $0.0000" in capsys.readouterr().out
+    labels = read_labels(run_json.parent)
+    assert labels is not None
+    assert {(row.rater, row.scale, row.weight) for row in labels.rows} == {
+        ("offline_strict", "0-100", 200 / 60)
+    }
+    assert len(labels.rows) == 120
+    assert all(row.score is not None for row in labels.rows)
+    again = [row.to_dict() for row in labels.rows]
+    assert main([*judge, "offline_strict"]) == 0
+    assert [row.to_dict() for row in read_labels(run_json.parent).rows] == again  # type: ignore[union-attr]
+    capsys.readouterr()
+    holdouts.decide(tmp_path, str(run_json))
+    said = capsys.readouterr().out
+    assert "local - service is on offline_strict's scale, prediction-powered" in said
+    assert "cascade: offline_strict on 60 of 200 prompts for $0.0000, j on all for $1.2500" in said
+    written = json.loads((run_json.parent / "decision.json").read_text())
+    assert written["humans"]["cascade"]["all_usd"] == 1.25
+
+    assert main([*judge, "offline"]) == 2
+    assert "has judged all of" in capsys.readouterr().err
+    assert main([*judge, "offline_panel"]) == 2
+    assert "is no single judge" in capsys.readouterr().err
+    assert main(["label", str(run_json), "--import", "x"]) == 2
+    assert "has labels of a judge" in capsys.readouterr().err
+    (run_json.parent / "labels/asked.json").unlink()
+    assert main([*judge, "offline_strict"]) == 2
+    assert "has labels of humans" in capsys.readouterr().err

@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from understudy.errors import BadInput
 from understudy.records import HumanLabel, read_rows
 from understudy.store.artifacts import digest
 
 FOLDER, DRAW, LABELS = "labels", "draw.json", "labels.jsonl"
+ASKED = "asked.json"  # of a judge that labelled: its name and what it cost
 SCORED = "scored"
 _Answer = tuple[str, str, int]  # prompt, generator, k
 
@@ -27,6 +28,7 @@ class LabelSet(NamedTuple):
     rows: list[HumanLabel]
     digest: str
     answers: dict[str, str]  # generator -> stage of the answers that were shown
+    asked: dict[str, Any] | None = None  # judge and usd, where no human labelled
 
 
 def read_labels(run_folder: Path) -> LabelSet | None:
@@ -37,7 +39,9 @@ def read_labels(run_folder: Path) -> LabelSet | None:
     draw = file.with_name(DRAW)
     try:
         answers = json.loads(draw.read_text(encoding="utf-8"))["answers"]
-        return LabelSet(list(read_rows(file, HumanLabel)), digest(file), answers)
+        paid = file.with_name(ASKED)
+        asked = json.loads(paid.read_text(encoding="utf-8")) if paid.is_file() else None
+        return LabelSet(list(read_rows(file, HumanLabel)), digest(file), answers, asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{file} or {draw} cannot be read: {error}") from None
 

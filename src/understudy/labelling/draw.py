@@ -68,6 +68,7 @@ class Shown(NamedTuple):
     prompt: list[dict[str, Any]]
     a: str
     b: str
+    reference: str = ""  # for judges; humans are not shown it
 
 
 def draw(
@@ -111,7 +112,7 @@ def draw(
         mark = hashlib.sha256(f"{seed} {row.id}".encode()).hexdigest()[:12]
         places = [(one.generator, one.k) for one in pair]
         items.append(DrawnItem(mark, row.id, float(1 / chance[place]), *places))
-        shown.append(Shown(row.prompt, pair[0].text, pair[1].text))
+        shown.append(Shown(row.prompt, pair[0].text, pair[1].text, row.response))
     names = [side[0].generator for side in rows]
     if names[0] == names[1]:
         raise BadInput(f"both sides are called {names[0]}, so labels could not tell them apart")

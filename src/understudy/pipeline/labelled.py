@@ -45,6 +45,7 @@ class LabelledLook(NamedTuple):
     agreements: dict[str, Agreement | None]
     objections: dict[str, str | None]
     versions: dict[str, dict[str, Any]]  # judge -> what it is: another is not vouched for
+    judging_usd: float  # of the run's judges, for these verdicts
 
     @property
     def vouched(self) -> list[str]:
@@ -116,10 +117,17 @@ answers than those drawn at random: `understudy label` draws them."
         why = "labels are a random sample of known probabilities, so no bias of a judge is left"
         if not scores.is_known:
             why = "as if labels were a random sample, which nobody knows"
+        whose = "the humans'" if self.labels.asked is None else f"{self.labels.asked['judge']}'s"
         found = [
-            f"{prompts}: local - service is on the humans' scale, prediction-powered; {why}",
+            f"{prompts}: local - service is on {whose} scale, prediction-powered; {why}",
             f"predicted by {', '.join(self.deciding)}: {self.humans().predictor}",
         ]
+        if (asked := self.labels.asked) is not None:
+            found.append(
+                f"cascade: {asked['judge']} on {len(self.scores.difference)} of {len(self.groups)} "
+                f"prompts for ${asked['usd']:.4f}, {', '.join(self.deciding)} on all for "
+                f"${self.judging_usd:.4f}"
+            )
         if scores.skipped:
             found.append(f"{len(scores.skipped)} prompts were skipped; at worst each loses 100")
         for judge, one in self.rogan_gladen.items():
@@ -134,6 +142,7 @@ answers than those drawn at random: `understudy label` draws them."
             "labels": self.labels.digest,
             "prompts": len(self.scores.difference),
             "raters": list(self.scores.raters),
+            "cascade": self.labels.asked and self.labels.asked | {"all_usd": self.judging_usd},
             "predictor": self.humans().predictor,
             "rogan_gladen": {name: one._asdict() for name, one in self.rogan_gladen.items()},
             "judges": {
@@ -181,8 +190,16 @@ def labelled(
     services = run.config.get("judges", {})
     versions = {judge: _version(services.get(judge, {}), rows) for judge, rows in local.items()}
     return LabelledLook(
-        labels, scores, judged, ours, theirs, groups, agreements, objections, versions
-    )
+        labels, scores, judged, ours, theirs, groups, agreements, objections, versions,
+        sum(_usd(run, path) for role, path in stages.items() if "." in role),
+    )  # fmt: skip
+
+
+def _usd(run: RunRecord, path: str) -> float:
+    """What a stage's calls cost; 0 where nothing was paid or nobody has written it down."""
+    stage = run.stage(path)
+    meta = stage.read("meta.json") if (stage.path / "meta.json").is_file() else {}
+    return float(meta.get("calls", {}).get("microusd", 0)) / 1e6
 
 
 def _version(service: Mapping[str, Any], rows: Sequence[Verdict]) -> dict[str, Any]:
