@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from understudy.pipeline.flow import TRAINING
 from understudy.pipeline.record import RunRecord
 from understudy.records import Coverage, read_rows, written
 from understudy.store.artifacts import StageDir
@@ -68,12 +69,13 @@ def planned(run: RunRecord) -> Iterator[Planned]:
 def finished(run: RunRecord) -> Iterator[Planned]:
     """The stages that are done; nothing else is ever read.
 
-    A probe's are about train rows: they aim synthesis and are no result.
+    A probe's are about train rows: they aim synthesis and are no result. Nor is what a training
+    needs before it: its SFT, sampled answers and their verdicts.
     """
     return (
         stage
         for stage in planned(run)
-        if stage.directory.is_done and not stage.name.startswith("probe.")
+        if stage.directory.is_done and not stage.name.startswith(("probe.", TRAINING))
     )
 
 

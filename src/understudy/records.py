@@ -151,6 +151,23 @@ class Answer(Row):
 
 
 @dataclass(frozen=True, slots=True)
+class Preference(Row):
+    """One answer to a train or validation prompt, and whether it is a good one to learn."""
+
+    KEY = ("prompt_id", "k")
+    OPTIONAL = ("tools",)
+
+    prompt_id: str
+    group_id: str
+    split: SplitName
+    k: int  # of the sampled answers; -1 = the wanted one
+    messages: list[Message]  # with the answer as the last
+    is_good: bool
+    score: float | None  # of the judge that labels, 0 to 100
+    tools: list[Tool] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict(Row):
     """One judgement of one answer; both scores are null unless `status` is "scored"."""
 

@@ -31,7 +31,7 @@ def changed(values: dict[str, Any], leaf: str, value: Any) -> dict[str, Any]:
     [
         ("trainer.lr", "abc", ["trainer.lr=abc", "number"]),
         ("trainer.lr", -1, ["trainer.lr=-1", "greater than 0"]),
-        ("trainer.kind", "lorra", ["trainer.kind=lorra", "'full', 'lora' or 'none'"]),
+        ("trainer.kind", "lorra", ["trainer.kind=lorra", "'full', 'lora', 'none', 'dpo' or 'kto'"]),
         ("trainer.lrr", 1, ["trainer.lrr", "did you mean trainer.lr?"]),
         ("loop.sizes", ["x"], ["loop.sizes", "x"]),
         ("loop.sizes", [1000, 250], ["loop.sizes=[1000, 250]", "rise"]),

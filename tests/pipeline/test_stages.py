@@ -38,6 +38,7 @@ READERS = {
     "judges": {"evaluation"},
     "baseline": {"baseline"},
     "trainer": {"finetune"},
+    "preference": {"preference", "finetune.preferring"},  # which tests/training tells apart
     "inference": {"inference"},
     "inference.k": {"inference", "baseline"},
     **{f"inference.{leaf}": {"finetune", "inference"} for leaf in ("shots", "shot_choice")},

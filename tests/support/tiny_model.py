@@ -66,7 +66,7 @@ def build(path: Path | str | None, **changes: Any) -> configuration.Config:
         *groups, leaf = name.split("__")
         place = values
         for group in groups:
-            place = place[group]
+            place = place.setdefault(group, {})
         place[leaf] = value
     return configuration.build(values)
 

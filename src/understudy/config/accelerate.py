@@ -32,7 +32,11 @@ class AccelerateConfig:
 
 
 def split_batch(
-    batch_size: int, per_device: int | None, is_packed: bool, processes: int
+    batch_size: int,
+    per_device: int | None,
+    is_packed: bool,
+    processes: int,
+    name: str = "trainer.batch_size",
 ) -> tuple[int, int]:
     """Sequences per device and accumulation steps; with `processes`, they multiply to the batch.
 
@@ -41,16 +45,15 @@ def split_batch(
     share, rest = divmod(batch_size, processes)
     if rest:
         raise BadInput(
-            f"trainer.batch_size={batch_size} cannot be divided among {processes} processes; "
+            f"{name}={batch_size} cannot be divided among {processes} processes; "
             f"accelerate.processes × accelerate.nodes must be one of {_divisors(batch_size)}"
         )
     # Packed sequences of one forward are joined end to end, so two cost four times one.
     per_device = per_device or (1 if is_packed else share)
     if share % per_device:
         raise BadInput(
-            f"trainer.per_device_batch={per_device} does not divide trainer.batch_size="
-            f"{batch_size} among {processes} process{'es' * (processes > 1)}; "
-            f"choose one of {_divisors(share)}"
+            f"trainer.per_device_batch={per_device} does not divide {name}={batch_size} among "
+            f"{processes} process{'es' * (processes > 1)}; choose one of {_divisors(share)}"
         )
     return per_device, share // per_device
 

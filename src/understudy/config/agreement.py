@@ -6,7 +6,7 @@ from understudy.config.grader import BOTH, check_grader
 from understudy.config.groups import Config
 from understudy.config.service import check_service
 from understudy.config.source import check_source
-from understudy.config.training import check_recipe
+from understudy.config.training import PREFERENCES, check_recipe
 from understudy.errors import BadInput
 
 
@@ -17,6 +17,7 @@ def check(config: Config) -> None:
         raise BadInput("coverage=playground needs coverage.rows=…")
     check_source("synthesis", config.synthesis)
     check_source("inference", config.inference)
+    _check_weights(config)
     check_recipe(config.trainer, config.model, config.accelerate.kind)
     for service in config.services:
         check_service(service, config.rehearsal.url)
@@ -71,6 +72,8 @@ def check(config: Config) -> None:
         raise BadInput("gate.judges=[] leaves the gate without a judge; use null for all of them")
     if config.gate.kind == "noninferiority" and config.baseline.kind == "none":
         raise BadInput("gate=noninferiority compares with the service; choose a baseline")
+    if config.trainer.kind in PREFERENCES:
+        _check_preference(config)
     if is_local and config.gate.tail is not None and config.baseline.kind == "none":
         raise BadInput(
             f"gate.tail={config.gate.tail:g} compares coverage@70 with the service's; "
@@ -87,6 +90,49 @@ def check(config: Config) -> None:
     if not accelerate.is_distributed or accelerate.processes is not None:  # else the launch asks
         total = (accelerate.processes or 1) * accelerate.nodes if accelerate.is_distributed else 1
         split_batch(recipe.batch_size, recipe.per_device_batch, recipe.packing, total)
+        if recipe.kind in PREFERENCES:
+            size = config.preference.batch_size
+            split_batch(size, recipe.per_device_batch, False, total, "preference.batch_size")
+
+
+def _check_weights(config: Config) -> None:
+    """What SFT trains is said once: by trainer.kind, or beside what follows it."""
+    kind, weights = config.trainer.kind, config.trainer.weights
+    if kind in PREFERENCES and weights is None:
+        raise BadInput(
+            f"trainer.kind={kind} goes on from SFT, and trainer.weights does not say what both "
+            "train; give trainer.weights=full or trainer.weights=lora"
+        )
+    if kind not in PREFERENCES and weights is not None:
+        raise BadInput(
+            f"trainer.weights={weights} is for trainer.kind={' or '.join(PREFERENCES)}, and it is "
+            f"{kind}; leave it out"
+        )
+
+
+def _check_preference(config: Config) -> None:
+    """Who labels training pairs is of this run, and no LLM that the gate asks, too."""
+    name, gate = config.preference.judge, config.gate_judges
+    if name is None:
+        return
+    if name not in config.judge_names:
+        raise BadInput(
+            f"preference.judge={name} is not among the judges {sorted(config.judge_names)} of this "
+            "run"
+        )
+    if name not in config.judges:
+        return  # a rule: what it calls right is right, whoever learns from it
+    labels = config.judges[name]
+    for other in gate:
+        asked = config.judges.get(other)
+        is_alike = asked and (asked.provider, asked.model) == (labels.provider, labels.model)
+        if other == name or (is_alike and labels.provider != "offline"):  # whose stand-ins differ
+            same = "" if other == name else f" ({other} is the same model)"
+            raise BadInput(
+                f"preference.judge={name} labels training pairs, so it must not gate what they "
+                f"train{same}; choose a panel with another judge and name that in gate.judges, or "
+                "let a grader label"
+            )
 
 
 def _check_thresholds(config: Config) -> None:

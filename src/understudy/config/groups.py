@@ -11,6 +11,7 @@ from understudy.config.cluster import ClusterConfig
 from understudy.config.export import ExportConfig
 from understudy.config.gateway import GatewayConfig
 from understudy.config.grader import BOTH, Grader, MetricName, measures
+from understudy.config.preference import PreferenceConfig
 from understudy.config.serve import ServeConfig
 from understudy.config.service import Service
 from understudy.config.source import (
@@ -197,6 +198,7 @@ class Config:
     graders: dict[str, Grader]  # judges that are rules
     baseline: BaselineConfig
     trainer: TrainerConfig
+    preference: PreferenceConfig
     inference: InferenceConfig
     evaluation: EvaluationConfig
     gate: GateConfig

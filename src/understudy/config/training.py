@@ -49,7 +49,7 @@ class ModelConfig:
 class TrainerConfig:
     """The fine-tuning recipe."""
 
-    kind: Literal["full", "lora", "none"]
+    kind: Literal["full", "lora", "none", "dpo", "kto"]
     lr: PositiveFloat
     epochs: PositiveFloat
     min_steps: Count
@@ -77,11 +77,21 @@ class TrainerConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = added("auto")  # bf16 on a GPU, else fp32
     # Rows of a batch as one line, without padding, and logits only where there is a loss
     unpadded: bool = added(False)
+    weights: Literal["full", "lora"] | None = added(None)  # what SFT and dpo or kto after it train
     attention: Literal["sdpa", "flash_attention_2", "eager"] = machine()
     gradient_checkpointing: bool | None = machine()  # null = on a GPU
     checkpoint_minutes: PositiveFloat | None = machine()  # null = at evaluations only
 
+    @property
+    def trains(self) -> Literal["full", "lora", "none"]:
+        """All weights, or an adapter."""
+        if self.kind in ("full", "lora", "none"):
+            return self.kind
+        assert self.weights is not None, f"trainer.kind={self.kind} was composed without weights"
+        return self.weights
 
+
+PREFERENCES = ("dpo", "kto")  # kinds that go on from SFT
 _ZERO3 = ("zero3", "zero3_offload")
 _SHARDED = ("fsdp", *_ZERO3)
 
@@ -97,7 +107,9 @@ class _Refusal(NamedTuple):
 
 
 def _trains_rows(trainer: TrainerConfig, model: ModelConfig) -> bool:
-    return trainer.kind == "lora" and bool(model.new_tokens) and trainer.new_token_rows == "trained"
+    return (
+        trainer.trains == "lora" and bool(model.new_tokens) and trainer.new_token_rows == "trained"
+    )
 
 
 _ROWS = "lora with trained rows of model.new_tokens"
@@ -156,7 +168,7 @@ def check_recipe(
         )
     if trainer.kind == "none":
         return
-    if trainer.quantization == "nf4" and trainer.kind != "lora":
+    if trainer.quantization == "nf4" and trainer.trains != "lora":
         raise BadInput(
             f"trainer.quantization=nf4 freezes the weights, which trainer.kind={trainer.kind} "
             "trains; choose trainer=qlora"

@@ -1,7 +1,7 @@
 """Stage inference: K sampled answers of the local model to each prompt of a split.
 
-reads   `split` (the rows whose split is params["split"]) and, unless the base model itself is
-        asked, `finetune` (its model/)
+reads   `split` (the rows whose split is params["split"]; those of `prompts` where that is given)
+        and, unless the base model itself is asked, `finetune` (its model/)
 writes  rows.jsonl of records.Answer; `tokens` counts the text's, without the stop token
 
 Batches are cut once from the full list, sorted by prompt length, and a batch is recomputed whole
@@ -63,7 +63,8 @@ def _samples(job: Job, tokenizer: Any) -> list[PromptSample]:
     """All that is to be sampled, short prompts first; greedy answers are equal, so one is."""
     split, settings = job.params["split"], job.config.inference
     every = job.rows("split", Coverage)
-    rows = [row for row in every if row.split == split]
+    asked = job.rows("prompts", Coverage) if "prompts" in job.inputs else every
+    rows = [row for row in asked if row.split == split]
     if not rows:
         raise BadInput(f"the {split} split is empty: raise coverage.split.{split}")
     groups: list[tuple[int, ...]] = [(k,) for k in range(settings.k)]

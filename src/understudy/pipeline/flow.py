@@ -4,11 +4,14 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from understudy.config import Config
+from understudy.config.training import PREFERENCES
 from understudy.data import answers
 from understudy.data.subset import block_ends
 from understudy.errors import BadInput
 from understudy.pipeline.stages import Stage, StageMaker
 
+TRAINING = "training."  # begins the roles of what a round's training needs and nobody is shown
+_SFT = f"{TRAINING}sft"
 _FOLDS = 3  # of the probe; each model sees two thirds of the human rows
 
 
@@ -170,9 +173,31 @@ class Flow:
         subset = self._make("subset", {"data_size": rows}, {"split": self.split} | blocks)
         stages["subset"] = subset
         inputs = {"subset": subset, "split": self.split}
+        is_last = self.config.trainer.kind not in PREFERENCES
         if self.config.trainer.start == "previous" and number > 0:
-            inputs["previous"] = self.round(number - 1)["finetune"]
-        return self._make("finetune", {}, inputs)
+            inputs["previous"] = self.round(number - 1)["finetune" if is_last else _SFT]
+        trained = self._make("finetune", {}, inputs)
+        return trained if is_last else self._preferring(subset, trained, stages)
+
+    def _preferring(self, subset: Stage, sft: Stage, stages: dict[str, Stage]) -> Stage:
+        """The training on what the SFT model answers to train prompts; validation stops it."""
+        config, judge = self.config, self.config.preference.judge
+        stages[_SFT] = sft
+        inputs = {"subset": subset, "split": self.split}
+        for split, rows in (("train", subset), ("validation", self.split)):
+            params = {"split": split, "generator": config.model.name}
+            asked = {"split": self.split, "prompts": rows, "finetune": sft}
+            inputs[f"answers.{split}"] = self._make("inference.sampled", params, asked)
+            if judge is not None:
+                kind = "grader" if judge in config.graders else "labelling"
+                judged = {"answers": inputs[f"answers.{split}"], "split": rows}
+                params = {"judge": judge, "split": split}
+                inputs[f"verdicts.{split}"] = self._make(f"evaluation.{kind}", params, judged)
+        made = {role: stage for role, stage in inputs.items() if "." in role}
+        stages |= {f"{TRAINING}{role}": stage for role, stage in made.items()}
+        stages["preference"] = self._make("preference", {}, inputs)
+        trained = {"preference": stages["preference"], "subset": subset, "split": self.split}
+        return self._make("finetune.preferring", {}, trained | {"previous": sft})
 
 
 class ReadyMade(Flow):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from understudy import locations
-from understudy.config import Config, Service
+from understudy.config import Config, Service, views
 from understudy.config.cluster import Room
 from understudy.errors import BadInput
 from understudy.models import gguf
@@ -35,6 +35,7 @@ class Spec:
     run: str
     leaves: tuple[str, ...]  # prefixes of dotted config names; `{judge}` is filled from the params
     version: int = 1  # raise it when the stage's meaning changes
+    view: Callable[[Config], Config] = views.plain  # the config as this stage sees it
     files: Callable[[Config, Params], dict[str, str]] = _no_files  # digests of what else it reads
     service: Callable[[Config, Params], Service | None] | None = None  # which it asks
     gpus: Literal["none", "one", "all"] = "none"  # all: a process for each, as `accelerate` says
@@ -156,13 +157,34 @@ SPECS = {
     "finetune": Spec(
         "understudy.training.finetune:run",
         ("model", "trainer", "seed", "inference.shots", "inference.shot_choice"),
+        view=views.sft,
         files=_prompted,
         gpus="all",
         estimate="understudy.plan.compute:TRAINING",
     ),
+    "finetune.preferring": Spec(
+        "understudy.training.finetune:run_preferring",
+        (
+            *("model", "trainer", "preference.beta", "seed"),
+            *("inference.shots", "inference.shot_choice"),
+        ),
+        view=views.preferring,
+        files=_prompted,
+        gpus="all",
+        estimate="understudy.plan.compute:PREFERRING",
+    ),
+    "preference": Spec("understudy.training.preference:run", ("preference.good",)),
     "inference": Spec(
         "understudy.inference.stage:run",
         ("model", "inference", "seed"),
+        files=_prompted,
+        gpus="one",
+        estimate="understudy.plan.compute:SAMPLING",
+    ),
+    "inference.sampled": Spec(
+        "understudy.inference.stage:run",
+        ("model", "inference", "seed"),
+        view=views.sampling,
         files=_prompted,
         gpus="one",
         estimate="understudy.plan.compute:SAMPLING",
@@ -177,6 +199,15 @@ SPECS = {
         "understudy.evaluation.judge:run",
         ("evaluation", "judges.{judge}", "task.execute_code"),
         version=4,  # drafts, thoughts and other scales; 3: limits where few prompts failed
+        files=lambda c, _: {"prompt": fingerprint(judge_prompt.template(c.evaluation.prompt))},
+        service=lambda config, params: config.judges[params["judge"]],
+        estimate="understudy.plan.calls:evaluation",
+    ),
+    "evaluation.labelling": Spec(
+        "understudy.evaluation.judge:run",
+        ("evaluation", "judges.{judge}", "task.execute_code"),
+        version=4,  # that of an evaluation, whose verdicts these are
+        view=views.labelling,
         files=lambda c, _: {"prompt": fingerprint(judge_prompt.template(c.evaluation.prompt))},
         service=lambda config, params: config.judges[params["judge"]],
         estimate="understudy.plan.calls:evaluation",
@@ -293,10 +324,14 @@ class StageMaker:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._read: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = {}
+        self._views: dict[Callable[[Config], Config], tuple[Config, dict[str, Any]]] = {}
 
-    @cached_property
-    def _science(self) -> dict[str, Any]:
-        return science(self._config)
+    def _seen(self, view: Callable[[Config], Config]) -> tuple[Config, dict[str, Any]]:
+        """The config as a stage sees it, and its leaves."""
+        if view not in self._views:
+            seen = view(self._config)
+            self._views[view] = seen, science(seen)
+        return self._views[view]
 
     def __call__(
         self,
@@ -310,12 +345,13 @@ class StageMaker:
         wanted = tuple(leaf.format(**params) for leaf in spec.leaves)
         if (name, *wanted) not in self._read:
             below = tuple(f"{leaf}." for leaf in wanted)
+            config, every = self._seen(spec.view)
             leaves = {
                 leaf: value
-                for leaf, value in self._science.items()
+                for leaf, value in every.items()
                 if leaf in wanted or leaf.startswith(below)
             }
-            self._read[name, *wanted] = leaves, spec.files(self._config, params)
+            self._read[name, *wanted] = leaves, spec.files(config, params)
         return Stage(name, params, inputs or {}, *self._read[name, *wanted])
 
 

@@ -44,7 +44,8 @@ def start(stage_dir: Path) -> Start:
     Raises BadInput or EnvironmentFailed when this machine cannot do what the config asks for.
     """
     frozen = StageDir(stage_dir).read("config.json")
-    made, takes_all = config.build(frozen["config"]), SPECS[frozen["hashed"]["stage"]].gpus == "all"
+    spec = SPECS[frozen["hashed"]["stage"]]
+    made, takes_all = spec.view(config.build(frozen["config"])), spec.gpus == "all"
     spread, gpus = made.accelerate, accelerate.visible_gpus(os.environ)
     env = os.environ | {
         "OMP_NUM_THREADS": str(made.cluster.threads),  # more would spin against each other

@@ -135,8 +135,9 @@ def _check_count(stage: StageDir, spec: Spec) -> None:
 
 def _job(stage: StageDir, attempt: Path) -> Job:
     frozen, inputs = stage.read("config.json"), stage.read("inputs.json")
-    root, made = stage.path.parents[1], config.build(frozen["config"])
-    if SPECS[frozen["hashed"]["stage"]].gpus != "none":  # it computes with the model
+    spec = SPECS[frozen["hashed"]["stage"]]
+    root, made = stage.path.parents[1], spec.view(config.build(frozen["config"]))
+    if spec.gpus != "none":  # it computes with the model
         made = gguf.dequantized(made, root)
     return Job(
         config=made,

@@ -186,7 +186,10 @@ def _probed(items: Sequence[PlannedStage], inputs: Inputs) -> Probed:
     for item in items:
         config, kind = item.config, item.stage.kind
         key = key_of(kind, config)
-        if item.state == "done" or key in trials or work_of(item.stage.name) is None:
+        is_alike = (
+            item.stage.name == item.stage.kind
+        )  # others are as fast, or cannot be tried alone
+        if item.state == "done" or key in trials or not is_alike or work_of(kind) is None:
             continue
         split = inputs.out(item.root, item.stage.inputs["split"], config)
         is_gpu = here(config.cluster, uses_gpu(config)) is None and config.cluster.gpu.gpus > 0
@@ -227,7 +230,8 @@ def _items(cells: Sequence[Config]) -> list[PlannedStage]:
             mine.add(directory.path)
             state: State = "done" if directory.is_done else "to run" if is_sure else "perhaps"
             if (item := found.get(directory.path)) is None:
-                found[directory.path] = PlannedStage(stage, config, root, state)
+                seen = stage.spec.view(config)
+                found[directory.path] = PlannedStage(stage, seen, root, state)
             else:
                 item.cells += 1
                 item.state = "to run" if "to run" in (item.state, state) else state

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from understudy.config import Config, Service
+from understudy.data.subset import rows_of
 from understudy.evaluation.judge import conversation, index_of
 from understudy.pipeline.stages import Stage
 from understudy.plan.inputs import Inputs, begun
@@ -212,8 +213,14 @@ def synthesis(root: Path, stage: Stage, config: Config, known: Known) -> StageCa
 
 
 def _prompts(root: Path, stage: Stage, config: Config, known: Known) -> list[Coverage] | None:
-    """The rows of the split that a stage works on."""
-    rows = known.inputs.rows(root, stage.inputs["split"], config, Coverage)
+    """The rows of the split that a stage works on; synthetic ones to come as long as human ones."""
+    asked = stage.inputs["split"]
+    rows = known.inputs.rows(root, asked, config, Coverage)
+    if rows is None and asked.name == "subset":
+        rows = known.inputs.rows(root, asked.inputs["split"], config, Coverage)
+        human = [row for row in rows or () if row.split == "train"]
+        number = rows_of(len(human), int(asked.params["data_size"]), config.loop)
+        return list(itertools.islice(itertools.cycle(human), number)) if human else None
     if rows is None:
         return None
     return [row for row in rows if row.split == stage.params["split"]]

@@ -180,8 +180,7 @@ def devices(stage: Stage, config: Config) -> int:
 
 
 def _training(stage: Stage, config: Config, split: list[Coverage]) -> Load:
-    human = sum(row.split == "train" for row in split)
-    sequences = rows_of(human, int(stage.inputs["subset"].params["data_size"]), config.loop)
+    sequences = _train_rows(stage.inputs["subset"], config, split)
     tokens = tokens_a_row(config, split)
     if config.trainer.packing:
         sequences = max(1, round(sequences * tokens / config.trainer.max_length))
@@ -205,8 +204,29 @@ def _trained(directory: StageDir, config: Config, rows: list[Coverage]) -> tuple
     return summary["steps"] * config.trainer.batch_size * tokens, seconds
 
 
+def _preferring(stage: Stage, config: Config, split: list[Coverage]) -> Load:
+    """Every answer sampled to a train row is an example at most; the reference reads it, too."""
+    rows = _train_rows(stage.inputs["subset"], config, split) * config.preference.samples
+    steps = plan_steps(rows, config.trainer)
+    answers = 2 if config.trainer.kind == "dpo" else 1
+    units = steps.total * config.trainer.batch_size * answers
+    tokens = tokens_a_row(config, split)
+    held = sum(row.split == "validation" for row in split) * config.preference.samples
+    least = config.trainer.batch_size / max(1, rows)
+    paused = held * answers * tokens
+    return Load(units, units * tokens * 4 / 3, least, len(steps.checkpoints), paused * 2)
+
+
+def _train_rows(subset: Stage, config: Config, split: list[Coverage]) -> int:
+    human = sum(row.split == "train" for row in split)
+    return rows_of(human, int(subset.params["data_size"]), config.loop)
+
+
 def _sampling(stage: Stage, config: Config, split: list[Coverage]) -> Load:
-    answers = sum(row.split == stage.params["split"] for row in split) * config.inference.k
+    prompts = sum(row.split == stage.params["split"] for row in split)
+    if (asked := stage.inputs.get("prompts")) is not None and asked.name == "subset":
+        prompts = _train_rows(asked, config, split)
+    answers = prompts * config.inference.k
     return Load(answers, answers * tokens_a_row(config, split))
 
 
@@ -222,6 +242,7 @@ def _sampled(directory: StageDir, _: Config, __: list[Coverage]) -> tuple[float,
 
 
 TRAINING = Work(_training, _trained, "tokens", start_s=12.0, operations=6, efficiency=0.35)
+PREFERRING = Work(_preferring, _trained, "tokens", start_s=12.0, operations=6, efficiency=0.35)
 SAMPLING = Work(_sampling, _sampled, "units", start_s=6.0, operations=2, efficiency=0.05)
 
 

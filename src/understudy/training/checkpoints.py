@@ -9,17 +9,30 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.errors import BadInput, EnvironmentFailed
 from understudy.models import ranks
-from understudy.store.artifacts import write_atomically
+from understudy.store.artifacts import Job, write_atomically
 
 _COMPLETE = "COMPLETE"  # written into a checkpoint last; without it, the checkpoint is torn
 _TO_SHIP = ("model*.safetensors*", "config.json", "generation_config.json", "adapter_*")
 History = list[dict[str, float]]  # {"step", "loss", "learning_rate"} and {"step", "eval_loss"}
+
+
+class Ready(NamedTuple):
+    """Data that are ready to train on; `make` takes a Schedule and returns the trainer."""
+
+    sequences: int
+    has_validation: bool
+    make: Callable[[Any], Any]
+
+
+def checkpoints_of(job: Job) -> Path:
+    """Where a fine-tuning keeps its checkpoints."""
+    return job.scratch / "checkpoints"
 
 
 def checkpoint(checkpoints: Path, step: int) -> Path:

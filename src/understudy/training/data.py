@@ -19,6 +19,7 @@ _MOST_LOST = 0.2  # of the rows, unless coverage.tolerance allows more
 _REPLACEMENTS = ("a", "1")
 IGNORED = -100  # the label that torch's cross entropy skips
 Loss = Literal["answer", "all"]
+Example = dict[str, Any]  # of a preference, as TRL's collators take it: lists of ids, KTO's label
 
 
 @dataclass(frozen=True)

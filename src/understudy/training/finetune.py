@@ -6,13 +6,16 @@ writes  model/ (the whole model, or a PEFT adapter), summary.json, curve.jsonl
 
 With `start=previous`, lora goes on training the earlier adapter, so that what is shipped is one
 adapter on the base model, whatever the round.
+
+`run_preferring` is the same stage after SFT (`trainer.kind` dpo or kto): it reads `preference`
+(labelled answers) instead of rows, and `previous` is the model of SFT.
 """
 
 import functools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +29,17 @@ from understudy.records import Coverage, dumps
 from understudy.store.artifacts import Job, write_atomically
 from understudy.store.progress import track
 from understudy.training import checkpoints as saved
-from understudy.training.checkpoints import History, chosen, curve, facts, is_over
+from understudy.training import contrast
+from understudy.training.checkpoints import (
+    History,
+    Ready,
+    checkpoints_of,
+    chosen,
+    curve,
+    facts,
+    is_over,
+)
+from understudy.training.contrast import Contrasted
 from understudy.training.data import Encodings, adapter_size, check_batch, encode_rows, plan_steps
 
 # torch.OutOfMemoryError, PyTorch's allocator for the CPU, the kernel's ENOMEM
@@ -36,13 +49,23 @@ _PEER = ("closed by peer", "reset by peer", "gloo", "nccl")
 
 
 def run(job: Job) -> None:
+    """Fine-tune on rows with their wanted answers."""
+    _run(job, _encode)
+
+
+def run_preferring(job: Job) -> None:
+    """Go on from the model of SFT with its own answers, labelled."""
+    _run(job, contrast.encoded)
+
+
+def _run(job: Job, encode: Callable[[Job, Any], "Data | Contrasted"]) -> None:
     """Encode, train, ship the chosen checkpoint, write down how it went."""
     recipe, model = job.config.trainer, job.config.model
     started = time.monotonic()
     load.quiet()
     load.use_threads(job.config.cluster.threads)
     tokenizer = load.tokenizer(model)
-    data = _encode(job, tokenizer)
+    data = encode(job, tokenizer)
     rows = len(job.rows("subset", Coverage))
     with explained(job.config):
         model_now, of_model = start(job, tokenizer, rows)
@@ -53,7 +76,7 @@ def run(job: Job) -> None:
 
     model_dir = job.out / "model"
     step = chosen(history, recipe.keep)
-    saved.ship(saved.checkpoint(_checkpoints(job), step), model_dir)
+    saved.ship(saved.checkpoint(checkpoints_of(job), step), model_dir)
     tokenizer.save_pretrained(model_dir)
     _make_portable(model_dir / "adapter_config.json", model)
     lines = "".join(f"{dumps(line)}\n" for line in curve(history))
@@ -86,6 +109,24 @@ class Data(NamedTuple):
             "validation_rows_misaligned": self.validation.misaligned,
         }
 
+    def ready(self, job: Job, tokenizer: Any, model: Any) -> Ready:
+        """The data as the trainer takes them; the trainer is made once the steps are planned."""
+        from understudy.training import trainer as trl_side  # nine seconds, so not at the top
+
+        config, recipe = job.config, job.config.trainer
+        train = trl_side.dataset(self.train.rows, recipe.max_length if recipe.packing else None)
+        held = trl_side.dataset(self.validation.rows, None) if self.validation.rows else None
+
+        def make(schedule: Any) -> Any:
+            made = trl_side.make_trainer(
+                config, model, tokenizer, train, held, checkpoints_of(job), schedule
+            )
+            stop = load.stop_id(tokenizer, config.model)
+            check_batch(trl_side.first_conversations(made), stop, self.train.rows)
+            return made
+
+        return Ready(len(train), held is not None, make)
+
 
 def _encode(job: Job, tokenizer: Any) -> Data:
     recipe = job.config.trainer
@@ -116,27 +157,19 @@ def _encode(job: Job, tokenizer: Any) -> Data:
     return Data(*made)
 
 
-def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
+def _train(job: Job, tokenizer: Any, model: Any, data: Data | Contrasted) -> History:
     """Train, or go on from the newest whole checkpoint; what was logged on the way."""
-    from understudy.training import trainer as trl_side  # nine seconds, so not at the top
+    from understudy.training import trainer as trl_side
 
     config, recipe = job.config, job.config.trainer
-    train = trl_side.dataset(data.train.rows, recipe.max_length if recipe.packing else None)
-    held = trl_side.dataset(data.validation.rows, None) if data.validation.rows else None
-    steps = plan_steps(len(train), recipe)
-    resumed = saved.newest_complete(_checkpoints(job), config.accelerate.kind)
+    ready = data.ready(job, tokenizer, model)
+    steps = plan_steps(ready.sequences, recipe)
+    resumed = saved.newest_complete(checkpoints_of(job), config.accelerate.kind)
     is_first = ranks.rank() == 0
     bar = track("finetune", steps.total, "steps") if is_first else nullcontext(lambda *_: None)
     with bar as advance, ranks.Signals() as signals:
-        schedule = trl_side.Schedule(steps, config, held is not None, advance, signals)
-        trainer = trl_side.make_trainer(
-            config, model, tokenizer, train, held, _checkpoints(job), schedule
-        )
-        check_batch(
-            trl_side.first_conversations(trainer),
-            load.stop_id(tokenizer, config.model),
-            data.train.rows,
-        )
+        schedule = trl_side.Schedule(steps, config, ready.has_validation, advance, signals)
+        trainer = ready.make(schedule)
         if resumed:
             history = saved.history_of(resumed)
             # A crash after the last checkpoint leaves nothing to train.
@@ -152,10 +185,6 @@ def _train(job: Job, tokenizer: Any, model: Any, data: Data) -> History:
             print(f"  finetune: interrupted, a checkpoint is at {done}", file=sys.stderr)
         raise KeyboardInterrupt
     return logged
-
-
-def _checkpoints(job: Job) -> Path:
-    return job.scratch / "checkpoints"
 
 
 def _make_portable(path: Path, model: ModelConfig) -> None:
@@ -182,7 +211,7 @@ def start(job: Job, tokenizer: Any, rows: int) -> tuple[Any, dict[str, int]]:
     # Counted now: what shards a model while it trains leaves its parameters empty.
     trained = sum(p.numel() for p in loaded.parameters() if p.requires_grad)
     found = {"trainable_parameters": trained}
-    if job.config.trainer.kind == "lora":
+    if job.config.trainer.trains == "lora":
         found["lora_rank"] = loaded.peft_config["default"].r
     return loaded, found
 
@@ -194,13 +223,13 @@ def _load(job: Job, tokenizer: Any, rows: int) -> Any:
     transformers.set_seed(job.config.seed)  # a fresh adapter starts at random
     if recipe.start == "previous" and "previous" in job.inputs:
         path = job.inputs["previous"] / "model"
-        if load.is_adapter(path) != (recipe.kind == "lora"):
-            raise BadInput(f"trainer.kind={recipe.kind} cannot go on from the model in {path}")
-        if recipe.kind == "full":
+        if load.is_adapter(path) != (recipe.trains == "lora"):
+            raise BadInput(f"trainer.kind={recipe.trains} cannot go on from the model in {path}")
+        if recipe.trains == "full":
             return load.finetuned(model, path, load.full_precision())
         base = _frozen_base(job.config)  # as before, NF4 weights and fp32 norms included
         return _ready(load.adapted(base, model, path, is_trainable=True))
-    if recipe.kind == "full":
+    if recipe.trains == "full":
         return load.base(model, load.full_precision(), recipe)
     return _with_adapter(_frozen_base(job.config), job.config, tokenizer, rows)
 
@@ -281,7 +310,7 @@ def _out_of_memory(config: Config) -> str:
         # The largest divisor below it keeps the division of the batch even.
         smaller = max(n for n in range(1, per_device) if per_device % n == 0)
         change = f"set trainer.per_device_batch={smaller} (now {per_device})"
-    elif recipe.kind == "full":
+    elif recipe.trains == "full":
         change = "choose trainer=lora, or a smaller model"
     else:
         change = "choose a smaller model"

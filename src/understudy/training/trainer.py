@@ -13,7 +13,7 @@ import torch
 from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from understudy.config import Config
@@ -29,8 +29,39 @@ from understudy.training.data import IGNORED, Conversation, Encoded, StepPlan, c
 _BLANK = [0, 0]
 
 
-class LossTrainer(SFTTrainer):  # type: ignore[misc]
+class Shared(Trainer):  # type: ignore[misc]
+    """What every trainer of TRL's does as we need it; stands before it among the bases."""
+
+    blank_rows = 0  # at the end of the training rows, where several ranks share them
+
+    @property
+    def tokens_seen(self) -> int:
+        """Tokens trained on by this command, without padding."""
+        return int(self._total_train_tokens)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # zero1 and zero2 leave the weights whole; Accelerate's copy of them unties tied ones.
+        if self.is_deepspeed_enabled and self.accelerator.deepspeed_plugin.zero_stage < 3:
+            state_dict = None
+        super()._save(output_dir, state_dict)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        if ranks.count() == 1:
+            return super()._get_train_sampler(train_dataset)
+        rows = len(self.train_dataset) - self.blank_rows
+        per_device = self.args.per_device_train_batch_size
+        batch = per_device * self.args.gradient_accumulation_steps * ranks.count()
+        steps = math.ceil(rows / batch)
+        return Order(rows, per_device, lambda: self.state.global_step // steps)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write none: the export stage makes the card that people read."""
+
+
+class LossTrainer(Shared, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that measures the validation loss per token, whatever the batch size."""
+
+    blank_rows = 1
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean loss per answer token; the stock one averages the means of padded batches."""
@@ -66,29 +97,6 @@ class LossTrainer(SFTTrainer):  # type: ignore[misc]
             self._total_train_tokens += unpadded.tokens(inputs)
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return unpadded.loss(model, inputs, num_items_in_batch)
-
-    @property
-    def tokens_seen(self) -> int:
-        """Tokens trained on by this command, without padding."""
-        return int(self._total_train_tokens)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # zero1 and zero2 leave the weights whole; Accelerate's copy of them unties tied ones.
-        if self.is_deepspeed_enabled and self.accelerator.deepspeed_plugin.zero_stage < 3:
-            state_dict = None
-        super()._save(output_dir, state_dict)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
-        if ranks.count() == 1:
-            return super()._get_train_sampler(train_dataset)
-        rows = len(self.train_dataset) - 1  # the last is blank
-        per_device = self.args.per_device_train_batch_size
-        batch = per_device * self.args.gradient_accumulation_steps * ranks.count()
-        steps = math.ceil(rows / batch)
-        return Order(rows, per_device, lambda: self.state.global_step // steps)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write none: the export stage makes the card that people read."""
 
 
 class Schedule(TrainerCallback):  # type: ignore[misc]
@@ -169,7 +177,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self._saved = time.monotonic()
 
 
-def _host_optimizer(args: SFTConfig) -> tuple[type, dict[str, Any]]:
+def _host_optimizer(args: Any) -> tuple[type, dict[str, Any]]:
     """DeepSpeed's AdamW for weights in the host's memory (named in its file, it logs a late lr)."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -177,7 +185,7 @@ def _host_optimizer(args: SFTConfig) -> tuple[type, dict[str, Any]]:
     return DeepSpeedCPUAdam, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
 
 
-def _check_distribution(trainer: LossTrainer, asked: AccelerateConfig) -> None:
+def _check_distribution(trainer: Any, asked: AccelerateConfig) -> None:
     """Refuse what Accelerate does in silence: train alone, or without the shards asked for."""
     if (world := trainer.accelerator.num_processes) != ranks.count():
         raise Internal(f"the trainer is one of {world} processes, not of {ranks.count()}")
@@ -253,50 +261,20 @@ def make_trainer(
 ) -> LossTrainer:
     """The trainer of this config; the data arrive ready, so TRL prepares nothing."""
     recipe = config.trainer
-    per_device, accumulation = split_batch(
-        recipe.batch_size, recipe.per_device_batch, recipe.packing, ranks.count()
-    )
-    per_device_eval = 8 if recipe.packing else per_device
+    common = arguments(config, checkpoints, schedule)
     if ranks.count() > 1:
-        train = with_blanks(train, 1)
-        rest = -len(validation or ()) % (per_device_eval * ranks.count())
+        train = with_blanks(train, LossTrainer.blank_rows)
+        rest = -len(validation or ()) % (common["per_device_eval_batch_size"] * ranks.count())
         validation = validation and with_blanks(validation, rest)
-    has_gpu = torch.cuda.is_available()
-    precision = load.precision(recipe.precision)
-    checkpointing = recipe.gradient_checkpointing
-    is_offloaded = config.accelerate.kind == "zero3_offload"
     args = SFTConfig(
-        output_dir=str(checkpoints),
-        max_steps=schedule.steps.total,
-        per_device_train_batch_size=per_device,
-        per_device_eval_batch_size=per_device_eval,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=recipe.lr,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=round(recipe.warmup * schedule.steps.total),
-        weight_decay=recipe.weight_decay,
-        seed=config.seed,
+        **common,
         max_length=recipe.max_length,
         packing=recipe.packing,
         eval_packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
-        use_cpu=not has_gpu,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        gradient_checkpointing=None,  # TRL's own default is the deprecated name of the next line
-        # On a CPU it only costs time.
-        activation_checkpointing=has_gpu if checkpointing is None else checkpointing,
-        dataloader_pin_memory=has_gpu,
-        eval_strategy="no",  # `Schedule` says when
-        save_strategy="no",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to="none",
-        ddp_find_unused_parameters=False,
     )
     if recipe.unpadded:
-        unpadded.attend(model.get_base_model() if recipe.kind == "lora" else model)
+        unpadded.attend(model.get_base_model() if recipe.trains == "lora" else model)
     trainer = LossTrainer(
         data_collator=unpadded.collate if recipe.unpadded else None,
         model=model,
@@ -305,8 +283,51 @@ def make_trainer(
         eval_dataset=validation,
         processing_class=tokenizer,
         callbacks=[schedule],
-        optimizer_cls_and_kwargs=_host_optimizer(args) if is_offloaded else None,
     )
+    settle(trainer, config)
+    return trainer
+
+
+def arguments(config: Config, checkpoints: Path, schedule: "Schedule") -> dict[str, Any]:
+    """What every kind of training is told."""
+    recipe = config.trainer
+    per_device, accumulation = split_batch(
+        recipe.batch_size, recipe.per_device_batch, recipe.packing, ranks.count()
+    )
+    has_gpu = torch.cuda.is_available()
+    precision = load.precision(recipe.precision)
+    checkpointing = recipe.gradient_checkpointing
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": schedule.steps.total,
+        "per_device_train_batch_size": per_device,
+        "per_device_eval_batch_size": 8 if recipe.packing else per_device,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": recipe.lr,
+        "lr_scheduler_type": recipe.schedule,
+        "warmup_steps": round(recipe.warmup * schedule.steps.total),
+        "weight_decay": recipe.weight_decay,
+        "seed": config.seed,
+        "use_cpu": not has_gpu,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "gradient_checkpointing": None,  # TRL's default is the deprecated name of the next line
+        # On a CPU it only costs time.
+        "activation_checkpointing": has_gpu if checkpointing is None else checkpointing,
+        "dataloader_pin_memory": has_gpu,
+        "eval_strategy": "no",  # `Schedule` says when
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "ddp_find_unused_parameters": False,
+    }
+
+
+def settle(trainer: Any, config: Config) -> None:
+    """Do what TRL's constructors leave open; refuse a distribution that was not asked for."""
+    if config.accelerate.kind == "zero3_offload":
+        trainer.optimizer_cls_and_kwargs = _host_optimizer(trainer.args)
     _check_distribution(trainer, config.accelerate)
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout
-    return trainer
