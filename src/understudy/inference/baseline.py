@@ -18,9 +18,10 @@ def run(job: Job) -> None:
     service = job.config.baseline.service
     assert service is not None, "a baseline stage has a service"
     prompts = [row for row in job.rows("split", Coverage) if row.split == job.params["split"]]
-    if any(has_tools(row.prompt, row.tools) for row in prompts):
+    if service.provider == "offline" and any(has_tools(row.prompt, row.tools) for row in prompts):
         raise BadInput(
-            f"baseline={service.name} cannot be asked of rows with tools yet; choose baseline=none"
+            f"baseline={service.name} calls no tools, and the rows have some; choose another "
+            "service, or baseline=none"
         )
     log = RowLog(job.out, Answer)
     wanted = [
@@ -30,7 +31,9 @@ def run(job: Job) -> None:
         if (row.id, service.name, k) not in log.rows
     ]
     account = account_of(job)
-    requests = (Request(tuple(row.prompt), index=k) for row, k in wanted)
+    requests = (
+        Request(tuple(row.prompt), index=k, tools=tuple(row.tools or ())) for row, k in wanted
+    )
     with track("baseline", len(wanted), "answers") as advance:
         for position, reply in ask(service, requests, account):
             row, k = wanted[position]
@@ -40,9 +43,10 @@ def run(job: Job) -> None:
                 k=k,
                 text=reply.text,
                 tokens=reply.usage.output if reply.usage else None,
-                finish=reply.finish,
+                finish="tool_calls" if reply.calls else reply.finish,
                 generator=service.name,
                 family=service.family,
+                tool_calls=list(reply.calls) or None,
             )
             log.append([answer])
             advance(note=account.note)

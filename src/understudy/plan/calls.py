@@ -22,7 +22,7 @@ from understudy.plan.learned import Learned
 from understudy.plan.ranges import NOTHING, Range, exactly
 from understudy.prompts import judge as judge_prompt
 from understudy.prompts import synthesis as synthesis_prompt
-from understudy.records import Answer, Coverage, Message, written
+from understudy.records import Answer, Coverage, Message, dumps, written
 from understudy.services import money
 from understudy.services.base import Request, Usage
 from understudy.store.artifacts import StageDir
@@ -171,12 +171,16 @@ def baseline(root: Path, stage: Stage, config: Config, known: Known) -> StageCal
         return None
     done = {(row["prompt_id"], row["k"]) for row in begun(root / stage.path, "out/rows.jsonl")}
     requests = [
-        Request(tuple(row.prompt), index=k)
+        Request(tuple(row.prompt), index=k, tools=tuple(row.tools or ()))
         for row in prompts
         for k in range(config.inference.k)
         if (row.id, k) not in done
     ]
-    sizes = [_size(r.messages) for r in requests if not known.has_reply(service, r)]
+    sizes = [
+        _size(r.messages) + sum(len(dumps(tool).encode()) for tool in r.tools)
+        for r in requests
+        if not known.has_reply(service, r)
+    ]
     expected = _mean([len(row.response.encode()) for row in prompts]) / BYTES_PER_TOKEN
     reply = Range(expected / 4, expected, max(expected * 8, 300))  # services like to say more
     return StageCalls(service, exactly(len(sizes)), 0, _mean(sizes), reply)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from understudy.records import Message
+from understudy.records import Message, Tool, ToolCall
 
 Finish = Literal["stop", "length", "refusal", "blocked", "error"]
 Fate = Literal["heal", "wait", "row", "stop"]
@@ -19,6 +19,7 @@ class Request:
     messages: tuple[Message, ...]
     index: int = 0
     schema: dict[str, Any] | None = None  # JSON schema of the wanted reply
+    tools: tuple[Tool, ...] = ()  # that may be called
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Reply:
     model: str | None = None  # the version that the provider says answered
     request_id: str | None = None
     room: Room | None = field(default=None, compare=False)
+    calls: tuple[ToolCall, ...] = ()  # of tools that were offered; ids are those of rows
 
 
 class CallFailed(Exception):

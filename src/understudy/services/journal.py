@@ -45,7 +45,7 @@ class Total:
 
 
 def key_of(service: Service, request: Request) -> bytes:
-    """What makes two calls the same: endpoint, model, messages, schema, parameters and index."""
+    """What makes two calls equal: endpoint, model, messages, schema, tools, parameters, index."""
     document = {
         "endpoint": identity(service),
         "messages": request.messages,
@@ -56,6 +56,8 @@ def key_of(service: Service, request: Request) -> bytes:
         "reasoning": service.reasoning,
         "structured": service.structured,
     }
+    if request.tools:  # a key of its own, so that calls without tools keep theirs
+        document["tools"] = request.tools
     return hashlib.sha256(canonical(document).encode()).digest()
 
 
@@ -93,7 +95,9 @@ class Journal:
         sql = f"SELECT {_REPLY_COLUMNS} FROM replies JOIN texts USING (call) WHERE call = ?"
         ((finish, *tokens, answered_by, request_id, text),) = self._rows(database, sql, call)
         usage = None if tokens[0] is None else Usage(*tokens)
-        return Reply(json.loads(text), finish, usage, answered_by, request_id)
+        said = json.loads(text)
+        words, calls = (said["text"], said["calls"]) if isinstance(said, dict) else (said, ())
+        return Reply(words, finish, usage, answered_by, request_id, calls=tuple(calls))
 
     def add(self, key: bytes, database: sqlite3.Connection, number: int) -> None:
         """Let a reply be found that this process has written meanwhile."""

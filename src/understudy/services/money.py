@@ -11,12 +11,14 @@ from functools import lru_cache
 from typing import Literal
 
 from understudy.config.service import Prices, Service
+from understudy.records import written
 from understudy.services.base import Request, Usage
 from understudy.store.artifacts import canonical
 
 Mode = Literal["online", "batch"]
 
-_FRAMING = 64  # tokens at most around one message: role, separators, what a maker adds
+_FRAMING = 64  # tokens at most around one message or call: role, separators, what a maker adds
+_TOOLS = 1024  # where tools are offered; Anthropic's own prompt for them has up to 804 (its docs)
 MICRO = 1_000_000
 
 
@@ -50,10 +52,13 @@ def bound(request: Request, service: Service, mode: Mode = "online") -> int:
 
 def most_input(request: Request) -> int:
     """No request has more tokens than this."""
-    size = sum(
-        len(message["role"]) + len(message["content"].encode("utf-8", "surrogatepass")) + _FRAMING
-        for message in request.messages
-    )
+    size = 0
+    for message in request.messages:
+        text = written(message).encode("utf-8", "surrogatepass")
+        size += len(message["role"]) + len(text)
+        size += _FRAMING * (1 + len(message.get("tool_calls", ())))
+    if request.tools:
+        size += _TOOLS + sum(len(canonical(tool)) + _FRAMING for tool in request.tools)
     return size if request.schema is None else size + len(canonical(request.schema)) + _FRAMING
 
 

@@ -119,7 +119,8 @@ class Segment:
         tokens = astuple(usage) if usage else (None,) * len(fields(Usage))
         said = (reply.finish, reply.model, reply.request_id, latency_s, attempts)
         values = (number, call.key, time.time(), *call.place, microusd, *tokens, *said)
-        await self._write(("texts", (number, json.dumps(reply.text))), ("replies", values))
+        text = {"text": reply.text, "calls": reply.calls} if reply.calls else reply.text
+        await self._write(("texts", (number, json.dumps(text))), ("replies", values))
 
     async def void(self, number: int, call: PaidCall, attempts: int) -> None:
         """Note that a call has certainly not been billed, and will not be tried again."""

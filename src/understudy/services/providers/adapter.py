@@ -7,7 +7,15 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -16,6 +24,7 @@ from typing import Any, ClassVar
 import httpx2
 
 from understudy.config import Service
+from understudy.records import ToolCall
 from understudy.services.base import (
     MARK,
     BatchState,
@@ -175,6 +184,24 @@ def check_mark(service: Service) -> Callable[[httpx2.Response], Awaitable[None]]
 def sendable(text: str) -> str:
     """The text with a question mark for every lone surrogate, which UTF-8 cannot carry."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def calls_of(said: Iterable[tuple[str, Any]]) -> tuple[ToolCall, ...]:
+    """The calls of an answer, (name, arguments) each, with ids as rows have them.
+
+    None where nobody can read the arguments of one: then no tool can be called.
+    """
+    made: list[ToolCall] = []
+    for name, given in said:
+        if isinstance(given, str):
+            try:
+                given = json.loads(given) if given.strip() else {}
+            except (ValueError, RecursionError):
+                return ()
+        if not isinstance(given, dict):
+            return ()
+        made.append({"id": f"call{len(made):05}", "name": name, "arguments": given})
+    return tuple(made)
 
 
 def fate_of(status: int) -> Fate:

@@ -1,7 +1,7 @@
 """Anthropic's messages and message batches."""
 
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ import anthropic
 from anthropic.types.messages import MessageBatch
 
 from understudy.config import Service
+from understudy.records import Message
 from understudy.services.base import (
     BatchState,
     CallFailed,
@@ -25,6 +26,7 @@ from understudy.services.providers.adapter import (
     Connections,
     SdkAdapter,
     answer_in,
+    calls_of,
     check_ended,
     fate_of,
     reading,
@@ -155,12 +157,10 @@ def body_of(service: Service, request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": service.model,
         "max_tokens": service.max_output_tokens,
-        "messages": [
-            {"role": m["role"], "content": sendable(m["content"])}
-            for m in request.messages
-            if m["role"] != "system"
-        ],
+        "messages": _turns(m for m in request.messages if m["role"] != "system"),
     }
+    if request.tools:
+        body["tools"] = [_tool(one["function"]) for one in request.tools]
     if system:
         body["system"] = "\n\n".join(system)
     if service.temperature is not None:
@@ -177,6 +177,36 @@ def body_of(service: Service, request: Request) -> dict[str, Any]:
     return body | ({"output_config": output} if output else {})
 
 
+def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Turns; all results of one turn's calls stand together in one of the user's."""
+    made: list[dict[str, Any]] = []
+    for message in messages:
+        text = sendable(message["content"] or "")
+        if message["role"] == "tool":
+            result = {"type": "tool_result", "tool_use_id": message["tool_call_id"]}
+            blocks = [result | {"content": text}]
+            if made and made[-1]["role"] == "user" and isinstance(made[-1]["content"], list):
+                made[-1]["content"] += blocks
+            else:
+                made.append({"role": "user", "content": blocks})
+        elif calls := message.get("tool_calls"):
+            said = [{"type": "text", "text": text}] if text else []
+            uses = [
+                {"type": "tool_use", "id": one["id"], "name": one["name"]}
+                | {"input": one["arguments"]}
+                for one in calls
+            ]
+            made.append({"role": message["role"], "content": [*said, *uses]})
+        else:
+            made.append({"role": message["role"], "content": text})
+    return made
+
+
+def _tool(function: dict[str, Any]) -> dict[str, Any]:
+    about = {"description": function["description"]} if function.get("description") else {}
+    return {"name": function["name"], **about, "input_schema": function["parameters"]}
+
+
 def reply_of(
     service: Service, body: dict[str, Any], request_id: str | None, room: Room | None = None
 ) -> Reply:
@@ -187,8 +217,10 @@ def reply_of(
         finish = _FINISH.get(reason or "", "stop")
         if finish == "refusal" and (body.get("stop_details") or {}).get("category"):
             finish = "blocked"
-        usage = usage_of(body.get("usage"))
-        return Reply(text, finish, usage, body.get("model"), request_id or body.get("id"), room)
+        uses = [block for block in body["content"] if block["type"] == "tool_use"]
+        calls = calls_of((one["name"], one["input"]) for one in uses)
+        usage, id_ = usage_of(body.get("usage")), request_id or body.get("id")
+        return Reply(text, finish, usage, body.get("model"), id_, room, calls)
 
 
 def _room(headers: Mapping[str, str]) -> Room | None:

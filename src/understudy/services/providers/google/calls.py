@@ -1,18 +1,20 @@
 """Gemini's generateContent and batches, through google-genai."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from google import genai
 from google.genai import errors, types
 
 from understudy.config import Service
+from understudy.records import Message, Tool
 from understudy.services.base import BatchState, CallFailed, Fate, Finish, Reply, Request
 from understudy.services.providers import Endpoint
 from understudy.services.providers.adapter import (
     USED_UP,
     Connections,
     SdkAdapter,
+    calls_of,
     check_ended,
     duration,
     fate_of,
@@ -140,18 +142,13 @@ def body_of(
 ) -> tuple[types.ContentListUnion, types.GenerateContentConfig]:
     """The turns and the settings of a call; thoughts count towards max_output_tokens."""
     system = [sendable(m["content"]) for m in request.messages if m["role"] == "system"]
-    turns: Any = [
-        types.Content(
-            role="model" if m["role"] == "assistant" else "user",
-            parts=[types.Part(text=sendable(m["content"]))],
-        )
-        for m in request.messages
-        if m["role"] != "system"
-    ]
+    contents: Any = _turns(m for m in request.messages if m["role"] != "system")
     config = types.GenerateContentConfig(
         max_output_tokens=service.max_output_tokens,
         automatic_continuation=False,  # the SDK's default sends, and pays for, further calls
     )
+    if request.tools:
+        config.tools = [types.Tool(function_declarations=list(map(_tool, request.tools)))]
     if system:
         config.system_instruction = "\n\n".join(system)
     if service.temperature is not None:
@@ -166,7 +163,41 @@ def body_of(
     if request.schema is not None and service.structured:
         config.response_mime_type = "application/json"
         config.response_json_schema = request.schema
-    return turns, config
+    return contents, config
+
+
+def _turns(messages: Iterable[Message]) -> list[types.Content]:
+    """Turns; all results of one turn's calls stand together in one of the user's."""
+    made: list[types.Content] = []
+    names: dict[str, str] = {}  # of the functions that calls are of
+    for message in messages:
+        text, calls = sendable(message["content"] or ""), message.get("tool_calls", ())
+        names |= {call["id"]: call["name"] for call in calls}
+        parts = [types.Part(text=text)] if text or not calls else []
+        if message["role"] == "tool":
+            name = names[message["tool_call_id"]]
+            result = types.FunctionResponse(name=name, response={"result": text})
+            parts = [types.Part(function_response=result)]
+            last = made[-1].parts if made else None
+            if last and last[0].function_response is not None:
+                last += parts
+                continue
+        parts += [
+            types.Part(function_call=types.FunctionCall(name=one["name"], args=one["arguments"]))
+            for one in calls
+        ]
+        role = "model" if message["role"] == "assistant" else "user"
+        made.append(types.Content(role=role, parts=parts))
+    return made
+
+
+def _tool(tool: Tool) -> types.FunctionDeclaration:
+    function = tool["function"]
+    return types.FunctionDeclaration(
+        name=function["name"],
+        description=function.get("description", ""),
+        parameters_json_schema=function["parameters"],
+    )
 
 
 def reply_of(service: Service, body: dict[str, Any]) -> Reply:
@@ -185,9 +216,11 @@ def reply_of(service: Service, body: dict[str, Any]) -> Reply:
         parts = (candidate.get("content") or {}).get("parts") or []
         text = "".join(part.get("text") or "" for part in parts if not part.get("thought"))
         reason = candidate.get("finishReason")
-        if not any("functionCall" in part for part in parts):
+        said = [part["functionCall"] for part in parts if "functionCall" in part]
+        if not said:
             check_ended(text, reason, _ENDS)
-        return Reply(text, _FINISH.get(reason or "", "stop"), *about)
+        calls = calls_of((one["name"], one.get("args") or {}) for one in said)
+        return Reply(text, _FINISH.get(reason or "", "stop"), *about, calls=calls)
 
 
 def _is_used_up(error: errors.APIError) -> bool:

@@ -8,6 +8,7 @@ import openai
 from openai.types import Batch
 
 from understudy.config import Service
+from understudy.records import Message, dumps
 from understudy.services.base import (
     BatchState,
     CallFailed,
@@ -25,6 +26,7 @@ from understudy.services.providers.adapter import (
     Connections,
     SdkAdapter,
     answer_in,
+    calls_of,
     check_ended,
     duration,
     fate_of,
@@ -140,11 +142,11 @@ def body_of(service: Service, request: Request) -> dict[str, Any]:
     limit = "max_completion_tokens" if service.provider == "openai" else "max_tokens"
     body: dict[str, Any] = {
         "model": service.model,
-        "messages": [
-            {"role": m["role"], "content": sendable(m["content"])} for m in request.messages
-        ],
+        "messages": [_turn(message) for message in request.messages],
         limit: service.max_output_tokens,
     }
+    if request.tools:
+        body["tools"] = list(request.tools)
     if service.temperature is not None:
         body["temperature"] = service.temperature
     if service.reasoning is not None:
@@ -153,6 +155,18 @@ def body_of(service: Service, request: Request) -> dict[str, Any]:
         schema = {"name": "reply", "strict": True, "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    text = message["content"]
+    made = {"role": message["role"], "content": None if text is None else sendable(text)}
+    if calls := message.get("tool_calls"):
+        made["tool_calls"] = [
+            {"id": call["id"], "type": "function"}
+            | {"function": {"name": call["name"], "arguments": dumps(call["arguments"])}}
+            for call in calls
+        ]
+    return made | ({"tool_call_id": message["tool_call_id"]} if message["role"] == "tool" else {})
 
 
 def reply_of(
@@ -179,8 +193,11 @@ def reply_of(
         if not _calls_tools(message):
             check_ended(text, reason or None, _ENDS)
         finish = "refusal" if refusal else _FINISH.get(reason, "stop")
+        functions = [call["function"] for call in message.get("tool_calls") or ()]
+        calls = calls_of((one["name"], one["arguments"]) for one in functions)
         usage = _usage(body.get("usage"))
-        return Reply(text, finish, usage, body.get("model"), request_id or body.get("id"), room)
+        id_ = request_id or body.get("id")
+        return Reply(text, finish, usage, body.get("model"), id_, room, calls)
 
 
 def _calls_tools(message: dict[str, Any]) -> bool:
