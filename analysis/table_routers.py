@@ -68,19 +68,18 @@ def _table(frame: pd.DataFrame) -> Table:
     columns = [
         tables.words("dataset", "Table"),
         Column("Split", lambda row: str(row["split"]).replace("_", " "), is_number=False),
+        Column("Draws", lambda row: labels.count(row["seeds"])),
         Column("Labels", lambda row: labels.count(row["labels"])),
         Column("Best single", _best, is_number=False),
         *(tables.value(f"{one}.gain", f"Gain, {one}", 2, 100) for one in ROUTERS.values()),
         *(tables.value(f"{one}.ahead", f"Ours − {one}", 2, 100) for one in PLAIN),
         *(_saving(name) for name in ROUTERS.values()),
     ]
-    seeds = sorted({int(one) for one in frame["seeds"]})
     caption = (
-        f"Routers on published tables, {' or '.join(map(str, seeds))} draws of labels each. Gain: "
-        "mean accuracy above the hull of single LLMs, in points. In brackets: Student's 95 % "
-        "interval over the draws, whose tested queries overlap; not over other data. Ours − "
-        "another is taken draw by draw. Saving: of cost at the best single LLM's accuracy, over "
-        "the draws (in brackets) that reach it."
+        "Routers on published tables. Gain: mean accuracy above the hull of single LLMs, in "
+        "points. In brackets: Student's 95 % interval over the draws of labels, whose tested "
+        "queries overlap; not over other data. Ours − another is taken draw by draw. Saving: of "
+        "cost at the best single LLM's accuracy, over the draws (in brackets) that reach it."
     )
     return Table("table_routers", caption, frame, columns, is_rehearsal=False)
 

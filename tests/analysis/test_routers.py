@@ -44,12 +44,19 @@ def test_every_split_of_every_study_is_a_row_with_intervals(
     assert said.strip() == (tmp_path / "table_routers.md").read_text().strip()
     first, second = (row for row in said.splitlines() if row.startswith("| logpai"))
     assert first.split(" | ")[1:] == [
-        *("random", "320", "Mixtral 0.5912", "15.70 [13.70, 17.70]", "12.70 [10.70, 14.70]"),
+        *("random", "10", "320", "Mixtral 0.5912", "15.70 [13.70, 17.70]", "12.70 [10.70, 14.70]"),
         *("8.90 [6.90, 10.90]", "3.00 [2.00, 4.00]", "6.80 [5.80, 7.80]"),
         *("73.1 % (9)", "73.1 % (9)", "73.1 % (9) |"),
     ]
     assert second.split(" | ")[1:] == [
-        *("unseen line", "320", "Mixtral 0.5912", "-5.00 [-7.00, -3.00]", "-7.00 [-9.00, -5.00]"),
+        *(
+            "unseen line",
+            "10",
+            "320",
+            "Mixtral 0.5912",
+            "-5.00 [-7.00, -3.00]",
+            "-7.00 [-9.00, -5.00]",
+        ),
         *("–", "2.00 [1.00, 3.00]", "–", "– (0)", "– (0)", "– |"),
     ]
     assert "alone" not in said
