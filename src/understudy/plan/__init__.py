@@ -17,6 +17,7 @@ from understudy.evaluation import power
 from understudy.pipeline import run
 from understudy.pipeline.flow import flow_of
 from understudy.pipeline.stages import Stage, named
+from understudy.plan import capacity
 from understudy.plan.calls import Known, StageCalls, StageCost, cost_of
 from understudy.plan.compute import Compute, busy, devices, has_gpu, uses_gpu, work_of
 from understudy.plan.inputs import Inputs
@@ -133,6 +134,9 @@ def make(
         spent = 0.0
         tried = _probed(items, inputs) if is_probed else Probed(Speeds([]), [])
         shown = dict.fromkeys(line for config in cells for line in _power(config, inputs))
+        adapters = list(
+            dict.fromkeys(line for config in cells for line in _capacity(config, inputs))
+        )
         for root in sorted({item.root for item in items}):
             with open_journal(root / "journal") as journal:
                 paid = Paid(journal)
@@ -154,7 +158,7 @@ def make(
         budget_usd=first.budget.usd,
         spent_usd=spent,
         power=list(shown),
-        notices=tried.problems + _crowd(items),
+        notices=tried.problems + _crowd(items) + adapters,
         labels=labels,
     )
 
@@ -215,6 +219,15 @@ def _holdout(config: Config, inputs: Inputs) -> list[str] | None:
     name = "holdout" if flow.is_ladder else "test"
     rows = inputs.rows(run.run_root(config), flow.split, config, Coverage)
     return None if rows is None else [row.group_id for row in rows if row.split == name]
+
+
+def _capacity(config: Config, inputs: Inputs) -> list[str]:
+    """What the adapter can hold; nothing of ready-made answers, or while rows are not known."""
+    flow = flow_of(config)
+    if config.trainer.kind == "none":
+        return []
+    rows = inputs.rows(run.run_root(config), flow.split, config, Coverage)
+    return capacity.lines(config, rows or [])
 
 
 def _items(cells: Sequence[Config]) -> list[PlannedStage]:

@@ -116,6 +116,14 @@ def key_of(kind: str, config: Config) -> Key:
 @cache
 def shape(path: str | None, repo: str | None, revision: str | None) -> str:
     """What of a model its speed depends on; "" where its config.json is not at hand."""
+    if (file := config_file(path, repo, revision)) is None:
+        return ""
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return json.dumps([values.get(name) for name in _SHAPE])
+
+
+def config_file(path: str | None, repo: str | None, revision: str | None) -> Path | None:
+    """The config.json of a model; None where it is not at hand."""
     if path is None and repo is not None:
         from huggingface_hub import try_to_load_from_cache
 
@@ -123,10 +131,7 @@ def shape(path: str | None, repo: str | None, revision: str | None) -> str:
         file = Path(found) if isinstance(found, str) else None
     else:
         file = locations.model(path) / "config.json" if path is not None else None
-    if file is None or not file.is_file():
-        return ""
-    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return json.dumps([values.get(name) for name in _SHAPE])
+    return file if file is not None and file.is_file() else None
 
 
 def here(cluster: ClusterConfig, is_gpu: bool) -> str | None:
