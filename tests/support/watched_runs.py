@@ -8,7 +8,7 @@ from typing import Any
 
 from support import evaluations, records
 from understudy import playground
-from understudy.config import as_dict
+from understudy.config import Config, as_dict
 from understudy.config.groups import BaselineConfig
 from understudy.playground.pairs import TaskPair
 from understudy.records import Verdict
@@ -20,10 +20,12 @@ def pairs(count: int, seed: int = 5) -> list[TaskPair]:
     return playground.generate("closed_qa", seed, 0, count)
 
 
-def made(root: Path, name: str = "move", service_mean: float | None = None) -> Path:
+def made(
+    root: Path, name: str = "move", service_mean: float | None = None, config: Config | None = None
+) -> Path:
     """The folder of the run; its service is the playground's, always right."""
     service = evaluations.config().judges["offline"]
-    config = dataclasses.replace(
+    config = config or dataclasses.replace(
         evaluations.config(),
         baseline=BaselineConfig("service", dataclasses.replace(service, name="gpt", model="gpt-1")),
     )

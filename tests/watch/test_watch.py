@@ -10,8 +10,10 @@ import pytest
 from support import evaluations
 from support.watched_runs import WRONG, logged, made, pairs
 from understudy.cli.main import main
-from understudy.config import changed
+from understudy.config import build, changed
+from understudy.config.compose import compose
 from understudy.data.coverage import find
+from understudy.rehearsal.server import RehearsalServer
 from understudy.watch import traffic
 
 
@@ -124,6 +126,27 @@ def test_a_share_of_conversations_is_always_the_same_one(tmp_path: Path) -> None
     assert {one.id for one in few} <= {one.id for one in many}
     assert 20 <= len(few) <= 60
     assert traffic.of_gateway(gateway, 100.0, 4e9).answers == []
+
+
+@pytest.mark.slow
+def test_a_watch_spends_no_more_than_it_may_and_goes_on_with_more(tmp_path: Path) -> None:
+    with RehearsalServer() as star:
+        paid = compose(["judge=gpt_4o", "baseline=gpt_4o"], None)
+        made(tmp_path, config=build(paid))
+        asked = [(one.instruction, one.response) for one in pairs(60)]
+        logged(tmp_path / "rehearsal/gateway", asked)
+        found = []
+        for usd in (0.15, 0.15, 100.0, 100.0):
+            assert watch(tmp_path, f"rehearsal.url={star.url}", f"watch.usd={usd}") == 5
+            found.append((state(tmp_path)["judged"], star.bill().microusd))
+        assert 0 < found[0][0] < 60
+        assert found[0][1] <= 150_000
+        assert found[1] == found[0]
+        assert found[2][0] == 60
+        assert state(tmp_path)["spent_usd"] == pytest.approx(star.bill().microusd / 1e6, abs=1e-6)
+        assert found[3] == found[2]
+        # Two answers and two verdicts each; equal answers to a prompt are judged once.
+        assert 60 * 3 <= len(star.bill().log) <= 60 * 4
 
 
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
