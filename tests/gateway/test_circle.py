@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+import openai
 import pytest
 
-from support.gateways import until
-from understudy.playground import generate
+from support.gateways import gateway, stage, until
+from understudy.playground import generate, tools
 from understudy.rehearsal.server import RehearsalServer
 
 pytestmark = pytest.mark.slow
@@ -191,3 +193,103 @@ def logged(root: Path) -> list[dict[str, Any]]:
         for path in root.glob("rehearsal/gateway/requests/*.jsonl")
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """How large a circle with tools is, and what it must reach."""
+
+    rows: int
+    held: tuple[int, int, int]  # validation, test, holdout
+    steps: int
+    least: float  # precision right after training
+    choice: str  # of tools: a model that has learnt little must be made to call
+    code: int  # of decide
+
+
+# A model that has seen almost nothing calls what the schemas let it; a trained one the right tools.
+SHORT = Rehearsed(56, (4, 4, 24), 2, 0.0, "required", 1)
+LONG = Rehearsed(960, (32, 64, 64), 500, 80.0, "auto", 0)
+
+
+@pytest.mark.parametrize("size", [SHORT, pytest.param(LONG, marks=pytest.mark.soak)])
+def test_from_recorded_tool_calls_to_a_local_model_that_makes_them(
+    tmp_path: Path, size: Rehearsed
+) -> None:
+    errands = {one.instruction: list(one.calls) for one in tools.generate(7, 0, 2 * size.rows + 99)}
+    recorded, fresh = list(errands)[: size.rows], list(errands)[size.rows :][:20]
+    with ExitStack() as service:
+        star = service.enter_context(stage(calls=errands.__getitem__))
+        with gateway(tmp_path / "gateway", star.url) as running:
+            for number, prompt in enumerate(recorded):
+                assert called(running.url, prompt, number % 2 == 0)[1] == errands[prompt]
+        logs = sorted(map(str, (tmp_path / "gateway").glob("pairs/*.jsonl")))
+        coverage = str(tmp_path / "coverage.jsonl")
+        understudy(tmp_path, "collect", *logs, "--out", coverage, "--task", "tools")
+        rows = [json.loads(line) for line in Path(coverage).read_text("utf-8").splitlines()]
+        assert len(rows) == size.rows
+        assert all(row["tools"] and row["messages"][-1]["tool_calls"] for row in rows)
+
+        validation, test, holdout = size.held
+        move = [
+            *("experiment=tools", "coverage=file", f"coverage.path={coverage}", "run.name=move"),
+            *("coverage.rows=null", f"coverage.split.validation={validation}"),
+            *(f"coverage.split.test={test}", f"coverage.split.holdout={holdout}"),
+            *("gate=noninferiority", "gate.margin=50", f"trainer.max_steps={size.steps}"),
+            *("baseline=gpt_4o", "service@baseline.service=openai_compatible"),
+            *(f"baseline.service.base_url={star.url}", "baseline.service.model=star-1"),
+        ]
+        understudy(tmp_path, "run", *move)
+        assert precision(tmp_path, "move") >= size.least
+        decided = understudy(tmp_path, "decide", "move", code=size.code)
+        assert ("MIGRATE" in decided) == (size.code == 0)
+        model = str(tmp_path / "model")
+        understudy(tmp_path, "export", "move", "--to", model)
+
+        with serving(tmp_path, "serve", model, "--port", "0") as local:
+            for mode in ("split", "failover"):
+                settings: Any = {"mode": mode, "share": 50.0, "local": f"{local}/v1"}
+                with gateway(tmp_path / mode, star.url, deadline_s=60.0, **settings) as running:
+                    if mode == "failover":
+                        service.close()
+                    by = Counter[str]()
+                    for number, prompt in enumerate(fresh):
+                        who, calls = called(running.url, prompt, number % 2 == 0, size.choice)
+                        by[who] += 1
+                        known = {tool["function"]["name"] for tool in tools.TOOLS}
+                        assert who == "local" or calls == errands[prompt]
+                        assert size is LONG or {name for name, _ in calls} <= known
+                        assert calls or size is LONG
+                    assert set(by) == ({"service", "local"} if mode == "split" else {"local"})
+
+
+def called(
+    url: str, prompt: str, is_streamed: bool, choice: Any = "auto"
+) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+    """Who answered, and the calls that OpenAI's own client reads from it."""
+    with openai.OpenAI(api_key="any", base_url=f"{url}/v1", max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="star-1",
+            messages=[{"role": "user", "content": prompt}],
+            tools=tools.TOOLS,  # type: ignore[arg-type]
+            tool_choice=choice,
+            max_tokens=200,
+            stream=is_streamed,
+        )
+        made: Any = raw.parse()
+        if is_streamed:
+            deltas = [one.choices[0].delta for one in made if one.choices]
+            found = [call for delta in deltas for call in delta.tool_calls or ()]
+        else:
+            found = made.choices[0].message.tool_calls or []
+        calls = [(one.function.name, json.loads(one.function.arguments)) for one in found]
+        return raw.headers["x-understudy-by"], calls
+
+
+def precision(root: Path, name: str) -> float:
+    """Of the local answers to the test prompts."""
+    found = json.loads((root / "run" / name / "run.json").read_text(encoding="utf-8"))
+    place = root / found["rounds"][-1]["stages"]["evaluation.tool_calls"]
+    summary = json.loads((place / "out" / "summary.json").read_text(encoding="utf-8"))
+    mean: float = summary["precision"]["mean"]
+    return mean

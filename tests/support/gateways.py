@@ -34,6 +34,7 @@ class Stage:
     latency_s: float = 0.0
     how: str = "whole"  # silent: never answers; cut: breaks off; reset: hangs up
     tools: bool = False
+    calls: Callable[[str], list[tuple[str, dict[str, Any]]]] | None = None  # by what the user says
     pieces: int = 4
     piece_s: float = 0.0
     usage: bool = True
@@ -123,9 +124,10 @@ class Stage:
 
     def whole(self, body: dict[str, Any]) -> bytes:
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
-        if self.tools:
-            message = {"role": "assistant", "content": None, "tool_calls": [TOOL]}
-        choice = {"index": 0, "message": message, "finish_reason": self.finish}
+        if calls := self._calls(body):
+            message = {"role": "assistant", "content": None, "tool_calls": calls}
+        finish = "tool_calls" if calls else "stop"
+        choice = {"index": 0, "message": message, "finish_reason": finish}
         made = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1}
         made |= {"model": body.get("model"), "choices": [choice]}
         made |= {"usage": USAGE} if self.usage else {}
@@ -136,20 +138,25 @@ class Stage:
         deltas: list[dict[str, Any]] = [
             {"content": self.text[at : at + step]} for at in range(0, len(self.text), step)
         ]
-        if self.tools:
-            deltas = [{"tool_calls": [{"index": 0, **TOOL}]}]
+        if calls := self._calls(body):
+            deltas = [{"tool_calls": [{"index": n, **call}]} for n, call in enumerate(calls)]
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
         head |= {"model": body.get("model")}
         made = [head | {"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-        made[-1]["choices"][0]["finish_reason"] = self.finish
+        made[-1]["choices"][0]["finish_reason"] = "tool_calls" if calls else "stop"
         options = body.get("stream_options")
         if self.usage and isinstance(options, dict) and options.get("include_usage"):
             made.append(head | {"choices": [], "usage": USAGE})
         return [*(f"data: {json.dumps(one)}\n\n".encode() for one in made), b"data: [DONE]\n\n"]
 
-    @property
-    def finish(self) -> str:
-        return "tool_calls" if self.tools else "stop"
+    def _calls(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.calls is None:
+            return [TOOL] if self.tools else []
+        return [
+            {"id": f"call_{n}", "type": "function"}
+            | {"function": {"name": name, "arguments": json.dumps(given)}}
+            for n, (name, given) in enumerate(self.calls(body["messages"][-1]["content"]))
+        ]
 
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}

@@ -57,6 +57,14 @@ THINGS = _words(
     workshop market museum harbour orchard fountain stage tunnel cabin greenhouse boat truck piano
     oven statue pond school theatre"""
 )
+# No two begin alike, for a small model that copies letter by letter (tools.py).
+FEW_THINGS = _words(
+    """barn chapel fence gate harbour kitchen library mill orchard piano roof statue tower well"""
+)
+FEW_OBJECTS = _words(
+    """boots chairs drums flags hats kites lamps maps needles pots ropes shells tents umbrellas
+    vases wagons"""
+)
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 SYLLABLES_FIRST = _words(
