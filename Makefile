@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE # each process that a test starts would compile the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo curve real test slow again soak bench reproduce check format house
+.PHONY: help install demo curve real test slow again soak clients bench reproduce check format house
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ soak: .venv/.installed ## 119 more kills, 20 interruptions on Slurm, the wheel o
 	UNDERSTUDY_DRAWS=200 $(BIN)/pytest -m slow tests/evaluation/test_world_rows.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_worlds.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/soak_intervals.py
+
+clients: .venv/.installed ## other people's clients before the gateway; SETS="core more node" for all (network)
+	$(BIN)/python tests/clients/run.py $(or $(SETS),core)
 
 bench: .venv/.installed ## times and ratios, each beside a baseline in the same run
 	for script in tests/benchmarks/bench_*.py; do PYTHONPATH=.:tests $(BIN)/python "$$script" || exit 1; done

@@ -9,7 +9,9 @@ import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ KINDS = (
 )
 
 
-def head(body: bytes, path: str = "/v1/chat/completions", **more: str) -> bytes:
+def _head(body: bytes, path: str, **more: str) -> bytes:
     lines = {"host": "127.0.0.1", "content-type": "application/json"}
     lines |= {"authorization": f"Bearer {KEY}", "content-length": str(len(body))}
     lines |= {name.replace("_", "-"): value for name, value in more.items()}
@@ -35,7 +37,25 @@ def head(body: bytes, path: str = "/v1/chat/completions", **more: str) -> bytes:
     return text.encode("latin-1", "replace") + b"\r\n"
 
 
-def one(running: Running, kind: str, seed: int) -> tuple[str, int, float]:
+def spoken(text: str, wire: str, is_stream: bool) -> tuple[str, bytes]:
+    """Path and body of a request in the words of a wire."""
+    turns, more = ask(text)["messages"], {"stream": True} if is_stream else {}
+    gemini = (
+        f"/v1beta/models/m:{'streamGenerateContent?alt=sse' if is_stream else 'generateContent'}"
+    )
+    path, body = {
+        "chat": ("/v1/chat/completions", ask(text)),
+        "responses": ("/v1/responses", {"model": "star-1", "input": text}),
+        "completions": ("/v1/completions", {"model": "star-1", "prompt": text}),
+        "messages": ("/v1/messages", {"model": "star-1", "messages": turns, "max_tokens": 9}),
+        "gemini": (gemini, {"contents": [{"role": "user", "parts": [{"text": text}]}]}),
+    }[wire]
+    return path, json.dumps(body if wire == "gemini" else body | more).encode()
+
+
+def one(
+    running: Running, kind: str, seed: int, wires: Sequence[str] = ("chat",)
+) -> tuple[str, int, float]:
     """Play one client; its kind, the status that it heard (0 = none) and its seconds."""
     rng = random.Random(seed)
     began = time.monotonic()
@@ -45,14 +65,15 @@ def one(running: Running, kind: str, seed: int) -> tuple[str, int, float]:
         contextlib.suppress(OSError),
         socket.create_connection(("127.0.0.1", port), timeout=20) as line,
     ):
-        said = play(line, kind, rng)
+        said = play(line, kind, rng, rng.choice(wires))
     found = re.match(rb"HTTP/1\.1 (\d+)", said)
     return kind, int(found[1]) if found else 0, time.monotonic() - began
 
 
-def play(line: socket.socket, kind: str, rng: random.Random) -> bytes:
+def play(line: socket.socket, kind: str, rng: random.Random, wire: str) -> bytes:
     text = "".join(chr(rng.randrange(32, 0x2FFF)) for _ in range(rng.randrange(1, 200)))
-    good = json.dumps(ask(text, stream=kind == "stream")).encode()
+    place, good = spoken(text, wire, kind == "stream")
+    head = partial(_head, path=place)
     match kind:
         case "good" | "stream":
             line.sendall(head(good, connection="close") + good)
@@ -117,7 +138,7 @@ def play(line: socket.socket, kind: str, rng: random.Random) -> bytes:
             name = rng.choice(
                 ["messages", "model", "stream", "user", "metadata", "n", "max_tokens"]
             )
-            body = json.dumps(ask(text) | {name: odd, "stream_options": odd}).encode()
+            body = json.dumps(json.loads(good) | {name: odd, "stream_options": odd}).encode()
             line.sendall(head(body, connection="close") + body)
         case "pipelined":
             line.sendall((head(good) + good) * 2 + head(good, connection="close") + good)
@@ -128,7 +149,11 @@ def play(line: socket.socket, kind: str, rng: random.Random) -> bytes:
 
 
 def fuzz(
-    tmp_path: Path, count: int, workers: int, key: str | None = KEY
+    tmp_path: Path,
+    count: int,
+    workers: int,
+    key: str | None = KEY,
+    wires: Sequence[str] = ("chat",),
 ) -> Counter[tuple[str, int]]:
     with (
         stage(latency_s=0.005) as star,
@@ -136,12 +161,12 @@ def fuzz(
         ThreadPoolExecutor(workers) as pool,
     ):
         for kind in KINDS:  # what is made once is made
-            one(running, kind, 0)
+            one(running, kind, 0, wires)
         until(lambda: running.state.numbers.in_flight == 0)
         files = len(os.listdir("/proc/self/fd"))
         chosen = random.Random(count)
         kinds = [chosen.choice(KINDS) for _ in range(count)]
-        found = list(pool.map(lambda n: one(running, kinds[n], n), range(count)))
+        found = list(pool.map(lambda n: one(running, kinds[n], n, wires), range(count)))
         until(lambda: running.state.numbers.in_flight == 0 and star.open == 0)
         until(lambda: len(os.listdir("/proc/self/fd")) <= files + workers + 8)
         reply = running.post(headers={"authorization": f"Bearer {KEY}"})
@@ -182,6 +207,15 @@ def test_hundreds_of_wrong_requests_do_no_harm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_without_a_key_they_do_no_harm_either(tmp_path: Path) -> None:
     check(fuzz(tmp_path, 250, 32, key=None), has_key=False)
+
+
+@pytest.mark.soak
+def test_five_thousand_wrong_requests_on_all_wires_do_no_harm(tmp_path: Path) -> None:
+    wires = ("chat", "responses", "completions", "messages", "gemini")
+    found = fuzz(tmp_path, 5000, 64, wires=wires)
+    assert {status for _, status in found if status >= 500} == set()
+    # What is no request of theirs is for the service to refuse, which here takes all.
+    assert {status for kind, status in found if kind in ("good", "stream")} == {200}
 
 
 @pytest.mark.soak

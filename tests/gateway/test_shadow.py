@@ -9,8 +9,9 @@ import pytest
 from support import configs
 from support.gateways import ask, gateway, service, stage, until
 from understudy.cli.main import main
+from understudy.config.gateway import LocalPrices
 from understudy.errors import BadInput
-from understudy.gateway import control
+from understudy.gateway import control, verdict
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing import artifact
 from understudy.routing.allocate import Goal, learn
@@ -72,6 +73,66 @@ def test_a_local_model_that_is_slow_or_gone_holds_no_client_up(tmp_path: Path) -
         assert "shadows: skipped" in running.get("/").text
 
 
+def test_several_candidates_answer_the_same_turns_and_each_is_compared(tmp_path: Path) -> None:
+    def about(system: str, text: str) -> dict[str, Any]:
+        turns = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+        return ask() | {"messages": turns}
+
+    with (
+        stage(text="It is 42, I think.") as star,
+        stage(text="It is 42.") as small,
+        stage(text="It is 42, I think.") as other,
+        stage(status=500) as dead,
+        gateway(
+            tmp_path,
+            star.url,
+            mode="shadow",
+            local=small.url,
+            candidates=(other.url, dead.url),
+            local_prices=LocalPrices(0.1, 0.5),
+            shadow_twice=True,
+        ) as running,
+    ):
+        for number in range(3):
+            running.post(about("You sort <b>tickets</b>.", f"what {number}?"))
+        running.post(about("You answer mails.", "what?"))
+        until(lambda: running.state.numbers.shadows["pairs"] == 4)
+        rows = [row for row in running.lines("shadow") if row["generator"] != "star-1"]
+        again = [row for row in running.lines("shadow") if row["generator"] == "star-1"]
+        page = running.get("/").text
+        assert running.state.numbers.shadows[f"failed at small-1 at {dead.url[7:-3]}"] == 4
+    both = {"small-1": "It is 42.", f"small-1 at {other.url[7:-3]}": "It is 42, I think."}
+    assert len(rows) == 8
+    assert {row["generator"]: row["candidate"] for row in rows} == both
+    assert [row["usd"] for row in rows] == pytest.approx([1e-6 * (1000 * 0.1 + 100 * 0.5)] * 8)
+    assert {row["usd"] for row in again} == {0.003}
+    assert page.count("– You sort &lt;b&gt;tickets&lt;/b&gt;.") == 2
+    assert "<td>small-1</td><td class=n>4</td><td class=n>0.75 [" in page
+    assert "<td class=n>$0.150</td><td class=n>$3.000</td>" in page
+    assert "0 were skipped, as the queue of 1,000 was full" in page
+
+
+def test_the_page_says_what_the_last_decision_on_its_shadows_found(tmp_path: Path) -> None:
+    directory = tmp_path / "gateway"
+    for name, where, word in (("a", directory, "MIGRATE"), ("b", tmp_path / "other", "NO")):
+        run = tmp_path / "run" / name
+        run.mkdir(parents=True)
+        path = str(where / "shadow" / "2026-01-01.jsonl")
+        (run / "run.json").write_text(json.dumps({"config": {"inference": {"path": path}}}))
+        found = {"mean": -0.5, "low": -1.25, "high": 0.25}
+        said = {"decision": word, "metric": "precision", "difference": found}
+        said |= {"arms": {"lines": ["dollars: so many", "  of more"]}}
+        (run / "decision.json").write_text(json.dumps(said))
+    last = verdict.of(directory)
+    assert last is not None
+    assert last.run == "a"
+    assert "MIGRATE; precision of the local model minus the service's: -0.50 [-1.25, +0.25]" in (
+        last.sentence
+    )
+    assert last.sentence.endswith("dollars: so many")
+    assert verdict.of(tmp_path / "nowhere") is None
+
+
 def test_tool_calls_are_no_text_to_judge(tmp_path: Path) -> None:
     with (
         stage(tools=True) as star,
@@ -119,7 +180,7 @@ def test_decide_reads_shadows_with_both_sides(
 
     prompts = [pair.instruction for pair in generate("closed_qa", 7, 0, 60)]
     settings: dict[str, Any] = {"mode": "shadow", "shadow_twice": True, "shadow_in_flight": 64}
-    settings["local_key_env"] = "LOCAL_KEY"
+    settings |= {"local_key_env": "LOCAL_KEY", "local_prices": LocalPrices(0.0, 0.01)}
     with (
         RehearsalServer() as star,
         RehearsalServer() as small,
@@ -128,8 +189,10 @@ def test_decide_reads_shadows_with_both_sides(
             local=f"{small.url}/openai/v1", local_model="tiny-7", **settings,
         ) as running,
     ):  # fmt: skip
-        for prompt in prompts:
-            assert running.post(ask(prompt)).status_code == 200
+        for number, prompt in enumerate(prompts):
+            about = {"role": "system", "content": f"You are number {number % 2}."}
+            body = ask(prompt) | {"messages": [about, *ask(prompt)["messages"]]}
+            assert running.post(body).status_code == 200
         until(lambda: len(running.lines("shadow")) == 2 * len(prompts))
     (shadow,) = (tmp_path / "g" / "shadow").iterdir()
     root = ["--root", str(tmp_path)]
@@ -144,6 +207,17 @@ def test_decide_reads_shadows_with_both_sides(
     decision = json.loads(next(tmp_path.rglob("decision.json")).read_text())
     assert decision["prompts"] == len(set(prompts))
     assert abs(decision["difference"]["mean"]) < 10  # the same stand-in plays both sides
+    whole, *topics = decision["arms"]["arms"]
+    assert 0 < whole["local_usd"] < whole["service_usd"]
+    assert whole["difference"]["mean"] == pytest.approx(decision["difference"]["mean"])
+    assert {arm["topic"] for arm in topics} == {"You are number 0.", "You are number 1."}
+    assert "dollars: local $" in said
+    assert "  of 'You are number 1.', " in said
+    with gateway(tmp_path / "g", "http://127.0.0.1:9/v1") as running:
+        assert running.get("/").status_code == 200
+    found = verdict.of(tmp_path / "g")
+    assert found is None or found.run == "shadow"
+    assert main(["decide", "shadow", "--service", "star-1", "--local", "nobody", *root]) == 2
 
 
 # --- the router ----------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ def register(verbs: Any) -> None:
         "--service", metavar="GENERATOR", help="of ready-made answers: whose are the service's"
     )
     sub.add_argument(
+        "--local", metavar="GENERATOR", help="and whose the local model's, where several answered"
+    )
+    sub.add_argument(
         "--judges",
         choices=("fixed", "random"),
         default="fixed",
@@ -53,7 +56,8 @@ def _decide(arguments: argparse.Namespace) -> int:
 
     root = runs_root(arguments.root)
     asked = Asked(
-        *(arguments.margin, arguments.alpha, arguments.tail, arguments.judges, arguments.service)
+        *(arguments.margin, arguments.alpha, arguments.tail, arguments.judges, arguments.service),
+        local=arguments.local,
     )
     if (sweep := sweep_named(root, arguments.run)) is not None:
         return _decide_sweep(sweep, asked)
@@ -76,7 +80,7 @@ def _decide_run(run_json: Path, asked: "Asked") -> int:
     show(look.decision)
     for line in look.human_lines:
         print(line)
-    for line in look.serving.lines:
+    for line in (*look.serving.lines, *(look.arms.lines if look.arms is not None else ())):
         print(line)
     if (run.path.parent / "report.html").is_file():  # its first lines are the decision
         print(f"report: {report(run.path)}")

@@ -98,8 +98,9 @@ def _of_gateway(words: list[str], known: argparse.Namespace) -> _Command:
             "to the gateway that runs"
         )
     config = gateway.composed(known.words, known)
-    service = config.gateway.service
-    prices = {} if service is None or not service.prices else {service.model: service.prices}
+    first, others = config.gateway.service, config.gateway.services.values()
+    services = [*others, *([first] if first is not None else [])]
+    prices = {service.model: service.prices for service in services if service.prices}
     directory = gateway.directory_of(config, is_rehearsal=True)
     return _Command(words, prices, partial(_booked, directory / "requests"))
 

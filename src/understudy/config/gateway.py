@@ -25,6 +25,14 @@ class CallerKey:
 
 
 @dataclass(config=STRICT, frozen=True)
+class LocalPrices:
+    """What the local models' tokens cost, in USD per million, as who runs the machine says."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+@dataclass(config=STRICT, frozen=True)
 class GatewayConfig:
     """Where it listens, whom it asks, and what it keeps.
 
@@ -45,6 +53,8 @@ class GatewayConfig:
     local: str | None  # base_url of the local model, e.g. http://127.0.0.1:8000/v1
     local_model: str | None  # as its server calls it; null = the first that it lists
     local_key_env: str | None
+    local_prices: LocalPrices | None  # null = not known
+    candidates: tuple[str, ...]  # base_urls of more local models, which shadows are asked, too
     router: FilePath | None  # the folder that `understudy route` wrote
     deadline_s: PositiveFloat  # to the first byte; then the next in line is asked
     retries: Annotated[int, Field(ge=0)]  # where the service says after how long to come again

@@ -3,8 +3,8 @@
 LlamaDuo's published columns (`instructions, target_responses, candidate_responses, model_id,
 model_sha`, in its evaluations also `similarity_scores, precision_scores, evaluators`) or the
 plain ones (`prompt, reference, candidate, generator`, also `family, evaluator, similarity,
-precision, seconds`, and `group_id`, `conversation_id`, `document_id` or `user_id`). One row is one
-answer; the same answer again under another evaluator is not new.
+precision, seconds, usd`, and `group_id`, `conversation_id`, `document_id` or `user_id`). One row is
+one answer; the same answer again under another evaluator is not new.
 
 The rows of one conversation are one cluster. Without a column for it, or where a gateway saw
 neither a user nor a conversation (`group_of` is "start"), prompts that begin with near-duplicates
@@ -14,7 +14,7 @@ of the same user turn are: a bot that asks the same thing 50 times is no 50 witn
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from understudy.config import InferenceConfig
@@ -25,6 +25,8 @@ from understudy.errors import BadInput
 from understudy.records import Answer, Coverage, Message
 from understudy.store.artifacts import Job, RowLog, canonical
 
+NO_TOPIC = "prompts without a system text"
+_TOPIC = 60  # characters of a topic
 _PLAIN = ("prompt", "reference", "candidate", "generator")
 _NAMES = {  # ours -> LlamaDuo's
     **{"prompt": "instructions", "reference": "target_responses"},
@@ -48,6 +50,7 @@ class AnswerRow(NamedTuple):
     precision: float | None
     group: str | None  # the conversation or user; null where nobody has told
     seconds: float | None  # from the request to the whole answer
+    usd: float | None  # what it has cost
 
 
 class Score(NamedTuple):
@@ -68,6 +71,7 @@ class ReadyAnswers(NamedTuple):
     scores: dict[tuple[str, str], list[Score]]  # by generator and evaluator
     notices: list[str]
     seconds: dict[str, list[float]]  # by generator, of the answers that tell
+    usd: dict[str, dict[str, list[float]]]  # by generator and topic, of the answers that tell
 
 
 def run_prompts(job: Job) -> None:
@@ -90,6 +94,15 @@ def run_answers(job: Job) -> None:
     if seconds := sorted(ready.seconds.get(job.params["generator"], [])):
         p50, p95 = (seconds[math.ceil(share * len(seconds)) - 1] for share in (0.5, 0.95))
         job.notes["latency_s"] = {"p50": p50, "p95": p95, "of": f"{len(seconds)} answers"}
+    if usd := ready.usd.get(job.params["generator"]):
+        job.notes["usd"] = {about: [len(paid), math.fsum(paid)] for about, paid in usd.items()}
+
+
+def topic(prompt: Sequence[Message]) -> str:
+    """Return what a prompt is about: how the text begins that an application puts before all."""
+    text = next((turn["content"] for turn in prompt if turn["role"] == "system"), None) or ""
+    words = " ".join(text.split())
+    return f"{words[:_TOPIC]}…" if len(words) > _TOPIC else words or NO_TOPIC
 
 
 def load(source: InferenceConfig, task: str) -> ReadyAnswers:
@@ -104,6 +117,7 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
     scores: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
     numbers: defaultdict[tuple[str, str], dict[tuple[str, int], int]] = defaultdict(dict)
     seconds: defaultdict[str, list[float]] = defaultdict(list)
+    usd: defaultdict[str, dict[str, list[float]]] = defaultdict(dict)
     seen: Counter[tuple[str, ...]] = Counter()
     for line, group in zip(lines, groups, strict=True):
         row = _prompt(line, group, task)
@@ -115,6 +129,8 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
             ks[line.text, seen[occurrence]] = len(ks)
             answers[line.generator].append(_answer(source, line, row, len(ks) - 1))
             seconds[line.generator] += [] if line.seconds is None else [line.seconds]
+            if line.usd is not None:
+                usd[line.generator].setdefault(topic(line.prompt), []).append(line.usd)
         k = ks[line.text, seen[occurrence]]
         seen[occurrence] += 1
         if line.evaluator is not None:
@@ -133,13 +149,14 @@ def load(source: InferenceConfig, task: str) -> ReadyAnswers:
     if taken.bad:
         notices.append(f"inference: {len(taken.bad)} bad rows skipped; first: {taken.bad[0]}")
     return ReadyAnswers(
-        list(prompts.values()), taken.bad, dict(answers), dict(scores), notices, dict(seconds)
+        *(list(prompts.values()), taken.bad, dict(answers), dict(scores), notices),
+        *(dict(seconds), dict(usd)),
     )
 
 
 def _columns(names: Collection[str], where: str) -> dict[str, str]:
     """Our name -> the file's, for the columns that it has."""
-    for known in (_NAMES, {name: name for name in (*_NAMES, "family", "seconds")}):
+    for known in (_NAMES, {name: name for name in (*_NAMES, "family", "seconds", "usd")}):
         if all(known[name] in names for name in _PLAIN):
             found = {name: column for name, column in known.items() if column in names}
             group = formats.column("group", None, names, where)
@@ -172,7 +189,8 @@ def _line(values: dict[str, Any], columns: dict[str, str]) -> AnswerRow:
             if given.get("group") in (None, "") or values.get("group_of") == "start"
             else str(given["group"])
         ),
-        seconds=_seconds(given.get("seconds")),
+        seconds=_positive(given.get("seconds")),
+        usd=_positive(given.get("usd")),
     )
 
 
@@ -186,7 +204,7 @@ def _messages(value: Any, column: str) -> list[Message]:
     return formats.conversation(whole, "messages")[:-1]
 
 
-def _seconds(value: Any) -> float | None:
+def _positive(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < float("inf") else None
 

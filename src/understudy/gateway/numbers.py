@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
 from understudy.gateway.latency import Latencies
+from understudy.gateway.pairs import ShadowPair, ShadowPairs
 
 _MINUTES = 60  # that the page shows
 _KINDS = 50  # of other paths that are told apart
@@ -78,8 +79,7 @@ class Numbers:
         self.refused_here = 0  # requests that nobody was asked about
         self.unwritten = 0
         self.shadows: Counter[str] = Counter()  # pairs, skipped and not text
-        self.agreement = 0.0  # summed over the pairs
-        self.equal = 0
+        self.pairs = ShadowPairs()  # of shadows, by local model and topic
         self.others: Counter[str] = Counter()  # calls of other paths, by path
         self.unpriced = 0  # of them: those whose price is not known
         self.minutes: deque[Minute] = deque(maxlen=_MINUTES)
@@ -161,11 +161,12 @@ class Numbers:
         self.unwritten += 1
         self._unwritten.inc()
 
-    def shadowed(self, result: str, agreement: float | None = None) -> None:
+    def shadowed(self, result: str) -> None:
         """Count what became of a shadow."""
         self.shadows[result] += 1
         self._shadows.labels(result).inc()
-        if agreement is not None:
-            self._agreement.observe(agreement)
-            self.agreement += agreement
-            self.equal += agreement == 1.0
+
+    def paired(self, generator: str, about: str, pair: ShadowPair) -> None:
+        """Count a local model's answer beside the service's."""
+        self.pairs.add(generator, about, pair)
+        self._agreement.observe(pair.agreement)

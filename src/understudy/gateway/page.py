@@ -1,13 +1,17 @@
 """The page that a person reads: traffic, errors, spend, shadow agreement; no script, no request."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from understudy.gateway import verdict
 from understudy.gateway.latency import QUANTILES
 from understudy.gateway.numbers import Minute
+from understudy.gateway.pairs import Compared, compared
 from understudy.gateway.state import GatewayState
+from understudy.gateway.verdict import DecidedShadow
 
 _STYLE = """
 :root { --paper: #fff; --ink: #1f2328; --muted: #656d76; --line: #d8dbde; --panel: #f6f8fa;
@@ -49,7 +53,17 @@ _MODES = {
 }
 
 
-def render(state: GatewayState) -> str:
+async def shown(state: GatewayState) -> str:
+    """Return the page as HTML; what takes long to compute holds no request up."""
+    pairs = state.numbers.pairs.copy()
+    found = await asyncio.to_thread(compared, pairs) if pairs else []
+    judged = await asyncio.to_thread(verdict.of, state.directory) if pairs else None
+    return render(state, found, judged)
+
+
+def render(
+    state: GatewayState, pairs: Sequence[Compared] = (), judged: DecidedShadow | None = None
+) -> str:
     """The page as HTML."""
     control, numbers, live = state.live.control, state.numbers, state.live
     mode = control.mode
@@ -79,9 +93,10 @@ def render(state: GatewayState) -> str:
 <p>{about}.</p>
 <p class="muted">{_services(state)} ·
 local model: <span id="local">{escape(local)}</span> · counted since {since} UTC</p>
-{banners}{_tiles(state)}
+{banners}{_tiles(state, pairs)}
 <h2>Who answered</h2>{_split(numbers.by)}
 <h2>The last hour, requests per minute</h2>{_history(numbers.minutes)}
+{_shadows(state, pairs, judged)}
 {_latency(state)}
 <h2>What went wrong</h2>{_errors(state)}
 {_callers(state)}{_others(state)}
@@ -98,7 +113,7 @@ def _services(state: GatewayState) -> str:
     return said + (f"; when it fails: {escape(', '.join(config.fallback))}" * bool(config.fallback))
 
 
-def _tiles(state: GatewayState) -> str:
+def _tiles(state: GatewayState, compared_: Sequence[Compared]) -> str:
     numbers, spend = state.numbers, state.spend
     total, errors = numbers.total, numbers.errors
     money = f"${spend.spent / 1e6:,.4f}"
@@ -107,15 +122,13 @@ def _tiles(state: GatewayState) -> str:
         cap = f"${spend.bounded / 1e6:,.4f} of it at most: those calls said no usage; {cap}"
     if state.service.prices is None:
         money, cap = "–", "the service has no prices"
-    pairs = numbers.shadows["pairs"]
-    if pairs:
-        mean = numbers.agreement / pairs
+    agreement = "–", "no shadow pairs yet"
+    if compared_:
+        first = compared_[0]
         agreement = (
-            f"{mean:.2f}",
-            f"shadow agreement: ROUGE-L of {pairs:,} pairs, {numbers.equal:,} equal",
+            f"{first.agreement.mean or 0.0:.2f}",
+            f"shadow agreement: ROUGE-L of {first.pairs:,} pairs, {first.equal:,} equal",
         )
-    else:
-        agreement = "–", "no shadow pairs yet"
     tiles = (
         ("requests", f"{total:,}", f"requests, {numbers.in_flight:,} in flight"),
         ("errors", f"{errors / total:.2%}" if total else "–", f"{errors:,} failed or broke off"),
@@ -173,6 +186,36 @@ def _history(minutes: Iterable[Minute]) -> str:
         f'{"".join(bars)}<line x1="0" x2="600" y1="100" y2="100"/></svg>'
         f'<p class="muted">at most {most:,} in a minute</p>'
     )
+
+
+def _shadows(state: GatewayState, pairs: Sequence[Compared], judged: DecidedShadow | None) -> str:
+    """What the shadows show, by local model and by what prompts are about."""
+    if not pairs:
+        return ""
+    rows = ""
+    for one in pairs:
+        name = one.generator if one.topic is None else f"– {one.topic}"
+        low, high = one.agreement.low, one.agreement.high
+        limits = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+        cells = (
+            f"{one.pairs:,}",
+            f"{one.agreement.mean or 0.0:.2f}{limits}",
+            "–" if one.local_usd is None else f"${1000 * one.local_usd:,.3f}",
+            f"${1000 * one.service_usd:,.3f}" if state.service.prices is not None else "–",
+        )
+        numbers = "".join(f"<td class=n>{cell}</td>" for cell in cells)
+        rows += f"<tr><td>{escape(name)}</td>{numbers}</tr>"
+    heads = ("pairs", "agreement", "its 1,000 answers", "the service's")
+    head = "".join(f"<th class=n>{text}</th>" for text in heads)
+    counts = state.numbers.shadows
+    said = f"{counts['skipped']:,} were skipped, as the queue of {state.config.shadow_queue:,} was "
+    said += f"full; {counts['no text']:,} were no text. Agreement is with what clients were "
+    said += (
+        "answered (ROUGE-L, by users and conversations), which says where to look: judges decide."
+    )
+    found = "" if judged is None else f'<p id="judged">{escape(judged.sentence)}</p>'
+    table = f'<div class="wide"><table id=shadows><tr><th>of</th>{head}</tr>{rows}</table></div>'
+    return f'<h2>Shadows</h2>{found}{table}<p class="muted">{said}</p>'
 
 
 def _latency(state: GatewayState) -> str:

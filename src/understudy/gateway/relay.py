@@ -379,7 +379,8 @@ class Relay:
         if is_good and control.mode == "shadow":
             assert self._target is not None, "it has answered"
             self._shadows.begin(
-                call, control, self._target, self._choice.place, content, is_stream, is_native
+                *(call, control, self._target, self._choice.place),
+                *(content, is_stream, is_native, self._cost.microusd),
             )
 
     def _as_chat(self, content: bytes, is_stream: bool) -> bytes | None:

@@ -101,7 +101,7 @@ def application(state: GatewayState) -> Starlette:
 
     async def status(request: Request) -> Response:
         headers = {"content-security-policy": _POLICY, "cache-control": "no-store"}
-        return HTMLResponse(page.render(state), headers=headers)
+        return HTMLResponse(await page.shown(state), headers=headers)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -2,21 +2,25 @@
 
 A row of `shadow/DAY.jsonl` is a ready-made answer as `understudy run inference=file` reads it: the
 prompt, what the service answered (the reference), and what the local model says to it, after how
-many seconds. `group_id` is a digest of the user or conversation, which are not in the row, or of
-how it began where the client named neither (`group_of`). With `shadow_twice` the service is asked
-again as well: how near it comes to itself is what the local model is measured against, and
-`understudy decide` needs both. Clients wait for none of it.
+many seconds and for how many dollars, where that is known. Each of several candidates has a row.
+`group_id` is a digest of the user or conversation, which are not in the row, or of how it began
+where the client named neither (`group_of`). With `shadow_twice` the service is asked again as well:
+how near it comes to itself is what the local model is measured against, and `understudy decide`
+needs both. Clients wait for none of it.
 """
 
 import asyncio
 import time
 from collections import deque
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from understudy.data import near, words
+from understudy.data.answers import topic
 from understudy.data.rejects import BadRow, NotWanted
 from understudy.gateway.calls import ChatCall, cluster
-from understudy.gateway.control import Control
+from understudy.gateway.control import Control, Local
+from understudy.gateway.pairs import ShadowPair
 from understudy.gateway.state import GatewayState
 from understudy.gateway.targets import Target
 from understudy.gateway.upstream import Lost
@@ -43,6 +47,7 @@ class _Shadow(NamedTuple):
     content: bytes
     is_stream: bool
     is_native: bool  # the answer: in the protocol of the request, not in that of chats
+    microusd: int  # that it has cost
 
     @property
     def size(self) -> int:
@@ -67,13 +72,14 @@ class Shadows:
         place: float,
         content: bytes,
         is_stream: bool,
-        is_native: bool = False,
+        is_native: bool,
+        microusd: int,
     ) -> None:
         """Ask the local model what the service has answered, in turn, unless too many wait."""
         config = self._state.config
         if place >= config.shadow_share:
             return
-        shadow = _Shadow(call, control, service, content, is_stream, is_native)
+        shadow = _Shadow(call, control, service, content, is_stream, is_native, microusd)
         if len(self._tasks) < config.shadow_in_flight:
             task = asyncio.create_task(self._work(shadow))
             self._tasks.add(task)
@@ -123,35 +129,47 @@ class Shadows:
         *prompt, said = talk
         body = {k: v for k, v in call.body.items() if k not in _NOT_ASKED_AGAIN}
         again = ChatCall(chat.dumps(body), body, {}, id=call.id)
-        target = await state.target("local", control)
-        began = time.monotonic()
-        local = await self._local_answer(target, again)
-        seconds = {"seconds": round(time.monotonic() - began, 3)}
-        if local is None:
+        targets = await self._locals(control)
+        asked_locals = (self._local_answer(target, again) for _, target in targets)
+        answers = dict(zip(targets, await asyncio.gather(*asked_locals), strict=True))
+        if not any(answers.values()):
             state.numbers.shadowed("failed")
             return
-        row = {"id": call.id, "time": round(time.time(), 3), "rehearsal": service.rehearsal}
-        row |= cluster(call, state.sides.shared)._asdict() | {
-            "prompt": prompt,
-            "reference": said["content"],
-        }
-        name = target.model or "local"
-        name = f"{name} (local)" if name == service.model else name
-        rows = [row | {"candidate": local, "generator": name} | seconds]
-        began = time.monotonic()
-        if (
-            state.config.shadow_twice
-            and (second := await self._second_answer(shadow.service, again)) is not None
-        ):
-            seconds = {"seconds": round(time.monotonic() - began, 3)}
-            named = {"generator": service.model, "family": service.family}
-            rows.append(row | {"candidate": second} | named | seconds)
+        row: dict[str, Any] = {"id": call.id, "time": round(time.time(), 3)}
+        row |= {"rehearsal": service.rehearsal} | cluster(call, state.sides.shared)._asdict()
+        row |= {"prompt": prompt, "reference": said["content"]}
+        rows = []
+        for (name, _), answer in answers.items():
+            name = f"{name} (local)" if name == service.model else name
+            if answer is None:
+                state.numbers.shadowed(f"failed at {name}")
+                continue
+            rows.append(row | {"candidate": answer.text, "generator": name} | answer.facts)
+            alike = _alike(said["content"], answer.text)
+            pair = ShadowPair(alike, str(row["group_id"]), answer.usd, shadow.microusd / 1e6)
+            state.numbers.paired(name, topic(prompt), pair)
+        if state.config.shadow_twice:
+            second = await self._second_answer(shadow.service, again)
+            if second is not None:
+                named = {"generator": service.model, "family": service.family}
+                rows.append(row | {"candidate": second.text} | named | second.facts)
         for each in rows:
             state.write(self._log, chat.dumps(each))
-        state.numbers.shadowed("pairs", _alike(said["content"], local))
+        state.numbers.shadowed("pairs")
 
-    async def _local_answer(self, target: Target, call: ChatCall) -> str | None:
-        """Return the text that the local model answers; None where there is none."""
+    async def _locals(self, control: Control) -> list[tuple[str, Target]]:
+        """Return the local model and the other candidates, each under a name of its own."""
+        state = self._state
+        others = [await state.local(Local(url)) for url in state.config.candidates]
+        found = dict[str, Target]()
+        for target in (await state.target("local", control), *others):
+            name = target.model or "local"
+            found[f"{name} at {urlsplit(target.url).netloc}" if name in found else name] = target
+        return list(found.items())
+
+    async def _local_answer(self, target: Target, call: ChatCall) -> "_Answer | None":
+        """Return what a local model answers; None where it is no text."""
+        began = time.monotonic()
         try:
             opened = await self._state.upstream.ask(target, call, target.timeout_s)
         except Lost:
@@ -161,12 +179,16 @@ class Shadows:
         if opened.rest is not None:
             opened.close()
         elif opened.status < 300 and (talk := _talk(call.body, opened.body, is_stream=False)):
-            return str(talk[-1]["content"])
+            prices, usage = self._state.config.local_prices, chat.usage_in(opened.body, False)
+            usd = None
+            if prices is not None and usage is not None:
+                usd = (usage.input * prices.input + usage.output * prices.output) / 1e6
+            return _Answer(str(talk[-1]["content"]), time.monotonic() - began, usd)
         return None
 
-    async def _second_answer(self, target: Target, call: ChatCall) -> str | None:
+    async def _second_answer(self, target: Target, call: ChatCall) -> "_Answer | None":
         """Return the service's second answer, which is paid for like the first."""
-        state = self._state
+        state, began = self._state, time.monotonic()
         if (reserved := state.spend.reserve(call, target.model, target.service)) is None:
             return None
         content, is_billed = b"", True
@@ -185,7 +207,23 @@ class Shadows:
             about |= {"microusd": cost.microusd, "is_bound": cost.is_bound}
             state.write(state.requests, chat.dumps(about))
         talk = _talk(call.body, content, is_stream=False)
-        return talk[-1]["content"] if talk else None
+        has_price = target.service is not None and target.service.prices is not None
+        usd = cost.microusd / 1e6 if has_price and not cost.is_bound else None
+        return _Answer(talk[-1]["content"], time.monotonic() - began, usd) if talk else None
+
+
+class _Answer(NamedTuple):
+    """What somebody has answered, and how."""
+
+    text: str
+    seconds: float
+    usd: float | None  # null where it is not known exactly
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a row says beside the text."""
+        found = {"seconds": round(self.seconds, 3)}
+        return found if self.usd is None else found | {"usd": round(self.usd, 9)}
 
 
 def _talk(

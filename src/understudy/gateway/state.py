@@ -145,6 +145,10 @@ class GatewayState:
             return self._services[MAIN]
         local = control.local
         assert local is not None, "a control whose mode asks a local model names one"
+        return await self.local(local)
+
+    async def local(self, local: Local) -> Target:
+        """Return a local model, by the name that its server has for it."""
         return Target("local", local.url, self._local_key, model=await self._model(local))
 
     def forget(self, target: Target) -> None:

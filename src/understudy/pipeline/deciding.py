@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from understudy.errors import BadInput
 from understudy.evaluation import decision, looks, relations, scale
+from understudy.evaluation.arms import Arms
 from understudy.evaluation.decision import Decision, Judges, Pairs
 from understudy.evaluation.looks import Workload
 from understudy.evaluation.scores import measured as measured_by
 from understudy.evaluation.serving import Serving
 from understudy.pipeline.labelled import LabelledLook, labelled
-from understudy.pipeline.measured import measured
+from understudy.pipeline.measured import arms_of, measured
 from understudy.pipeline.record import RunRecord
 from understudy.records import Coverage, Verdict, read_rows
 from understudy.store.artifacts import write_atomically
@@ -30,6 +31,7 @@ class Asked(NamedTuple):
     tail: float | None = None
     judges: Judges = "fixed"
     service: str | None = None  # of ready-made answers: whose are the service's
+    local: str | None = None  # and whose the local model's, where several have answered
 
 
 class Terms(NamedTuple):
@@ -88,6 +90,7 @@ class Look:
     tail: tuple[float, Pairs] | None
     groups: Mapping[str, str]  # prompt → cluster
     labelled: LabelledLook | str  # or what it means that there are no labels
+    arms: Arms | None  # of ready-made answers
 
     @property
     def human_lines(self) -> Sequence[str]:
@@ -111,7 +114,7 @@ class Look:
 def decide(run: RunRecord, asked: Asked) -> Look:
     """Look at the run's holdout, which is recorded first, decide, and write decision.json."""
     terms = terms_of(run, asked)
-    found = judged(run, asked.service)
+    found = judged(run, asked.service, asked.local)
     look = _look(run, terms, found)
     gate = run.config["gate"]
     short = look.serving.objections(gate.get("p95_s"), gate.get("refusals"))
@@ -120,8 +123,12 @@ def decide(run: RunRecord, asked: Asked) -> Look:
         look = replace(look, decision=replace(look.decision, decision="NOT YET", reason=reason))
     holdout = None if run.holdout is None else asdict(run.holdout)  # a later run may replace it
     humans = {} if isinstance(look.labelled, str) else {"humans": look.labelled.to_dict()}
+    arms = {} if look.arms is None else {"arms": look.arms.to_dict()}
     whole = (
-        look.decision.to_dict() | humans | {"serving": look.serving.to_dict(), "holdout": holdout}
+        look.decision.to_dict()
+        | humans
+        | arms
+        | {"serving": look.serving.to_dict(), "holdout": holdout}
     )
     text = json.dumps(whole, indent=1, allow_nan=False)
     write_atomically(run.path.parent / "decision.json", text)
@@ -132,7 +139,8 @@ def _look(run: RunRecord, terms: Terms, found: JudgedSides) -> Look:
     stages, judges, replaced = found
     split = run.stage(run.stages["split"]).out / "rows.jsonl"
     name = "test" if run.is_ready_made else "holdout"
-    groups = {row.id: row.group_id for row in read_rows(split, Coverage) if row.split == name}
+    rows = [row for row in read_rows(split, Coverage) if row.split == name]
+    groups = {row.id: row.group_id for row in rows}
     local, theirs = (
         {
             judge: list(read_rows(run.stage(stages[f"{role}.{judge}"]).out / "rows.jsonl", Verdict))
@@ -198,19 +206,21 @@ def _look(run: RunRecord, terms: Terms, found: JudgedSides) -> Look:
         decided = labels.checked(decided)
     serving = measured(run, stages)
     deciding = pairs[decided.metric]
-    return Look(workload, terms, decided, serving, deciding, tail, groups, human)
+    both = arms_of(run, stages, deciding.panel, rows) if run.is_ready_made else None
+    return Look(workload, terms, decided, serving, deciding, tail, groups, human, both)
 
 
-def judged(run: RunRecord, service: str | None) -> JudgedSides:
+def judged(run: RunRecord, service: str | None, local: str | None = None) -> JudgedSides:
     """Return the evaluations to decide on; raise BadInput unless all are finished."""
     if run.is_ready_made:
-        return _ready_made(run, service)
-    if service is not None:
-        raise BadInput(f"--service={service} is for ready-made answers (inference=file)")
+        return _ready_made(run, service, local)
+    if found := service or local:
+        name = "service" if service else "local"
+        raise BadInput(f"--{name}={found} is for ready-made answers (inference=file)")
     return _holdout(run)
 
 
-def _ready_made(run: RunRecord, service: str | None) -> JudgedSides:
+def _ready_made(run: RunRecord, service: str | None, local: str | None) -> JudgedSides:
     """Return the evaluations of two generators, as if one were the baseline of the other."""
     found: dict[str, dict[str, str]] = {}  # generator -> judge -> stage
     families: dict[str, str] = {}
@@ -220,7 +230,12 @@ def _ready_made(run: RunRecord, service: str | None) -> JudgedSides:
                 summary = run.stage(path).read("out/summary.json")
                 found.setdefault(summary["generator"], {})[role.partition(".")[2]] = path
                 families[summary["generator"]] = summary["family"]
-    others = [name for name in found if name != service]
+    others = [name for name in found if name != service and local in (None, name)]
+    if service in found and local is None and len(others) > 1:
+        raise BadInput(
+            f"{run.name} has judged answers of several local models: {', '.join(others)}; say with "
+            "--local=NAME which is meant"
+        )
     if service not in found or len(others) != 1:
         raise BadInput(
             f"{run.name} has judged answers of {', '.join(found) or 'nobody'}: it needs two "

@@ -1,10 +1,12 @@
 """What a run has measured beside quality: reads the answers that were judged, and their stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from understudy.data.answers import topic
+from understudy.evaluation.arms import Arms, arms
 from understudy.evaluation.serving import PaysFrom, Serving, Side, pays_from, side_of
 from understudy.pipeline.record import RunRecord
-from understudy.records import Answer, read_rows
+from understudy.records import Answer, Coverage, read_rows
 from understudy.services import money
 from understudy.services.journal import Journal, open_journal
 from understudy.store.artifacts import StageDir
@@ -19,6 +21,28 @@ def measured(run: RunRecord, stages: Mapping[str, str]) -> Serving:
             None if service is None else _side(service, journal),
             _pays(run, local, service, journal),
         )
+
+
+def arms_of(
+    run: RunRecord,
+    stages: Mapping[str, str],
+    differences: Mapping[str, float],
+    rows: Sequence[Coverage],
+) -> Arms:
+    """Both arms of ready-made answers, by what their prompts are about, and what judging cost."""
+    paid = []
+    for role in ("evaluation", "baseline"):
+        answers = answers_of(run, stages, role)
+        is_noted = answers is not None and (answers.path / "meta.json").is_file()
+        notes = answers.read("meta.json").get("usd", {}) if answers and is_noted else {}
+        paid.append({about: (count, usd) for about, (count, usd) in notes.items()})
+    with open_journal(run.root / "journal") as journal:
+        judged = {_name(run.stage(path)) for path in stages.values()}
+        totals = [total for name in judged for total in journal.totals(stage=name)]
+    judging = sum(total.microusd for total in totals) / money.MICRO
+    topics = {row.id: topic(row.messages[:-1]) for row in rows}
+    groups = {row.id: row.group_id for row in rows}
+    return arms(differences, groups, topics, paid[0], paid[1], judging)
 
 
 def answers_of(run: RunRecord, stages: Mapping[str, str], role: str) -> StageDir | None:
