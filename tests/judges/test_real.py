@@ -215,3 +215,64 @@ def test_an_oracle_on_a_part_of_the_answers() -> None:
     assert shown["answers"] == len(both) == 1110
     rho = stats.spearmanr(both["judge_score"], both["oracle_label"]).statistic
     assert shown["rho"] == pytest.approx(rho, abs=EXACT)
+
+
+ANSWER = {  # file with every verdict, and what tells one answer from another
+    "arena_oracle": ("rows.jsonl.gz", ["part", "prompt_id", "response"]),
+    "gemba_0_100": ("en-de.csv.gz", ["index"]),
+    "rb2_repeats8": ("scores8.csv.gz", ["subset", "id", "answer"]),
+    "shaberi_judges": (LARGE, ["dataset", "q", "model", "answer_sha"]),
+    "summeval_panel": (LARGE, ["doc", "system"]),
+    "topicalchat_repeats": ("scores20.jsonl.gz", ["dialogue", "system"]),
+    "wildbench_judges": (LARGE, ["session_id", "model", "output_sha"]),
+}
+
+
+def every_score(folder: str) -> pd.DataFrame:
+    """The scores of a folder's large file, one a row, with judge, asked and board (dimension)."""
+    file, answer = ANSWER[folder]
+    names = {"rater": "judge", "prompt": "asked", "dimension": "board", "judge_score": "score"}
+    whole = frame(f"{folder}/{file}")
+    if folder == "gemba_0_100":
+        asked = [name for name in whole.columns if "|" in name]
+        whole = whole.reset_index().melt(answer, asked, value_name="score")
+        parts = whole["variable"].str.split("|", n=1, expand=True)
+        return whole.assign(judge=parts[0], asked=parts[1].str.replace("|", " | "))
+    if folder == "rb2_repeats8":
+        asked_as = ["judge", "prompt", "temperature"]
+        samples = [f"s{number}" for number in range(1, 9)]
+        whole = whole.melt([*answer, *asked_as], samples, value_name="score")
+        heat = whole["temperature"].astype(float).astype(str)
+        return whole.assign(asked=whole["prompt"] + ", temperature " + heat)
+    if folder == "arena_oracle":
+        whole = whole.drop(columns="prompt")  # the text itself
+    if folder == "topicalchat_repeats":
+        whole = whole.explode("scores").rename(columns={"scores": "score"})
+    if folder == "wildbench_judges":
+        whole = whole.drop_duplicates([*answer, "judge", "verdict_sha"])
+    if folder == "summeval_panel":
+        whole = whole[whole["rater_type"] == "llm"]
+    whole = whole.rename(columns=names)
+    alone = {"judge": "judge", "asked": ""}
+    return whole.assign(**{name: one for name, one in alone.items() if name not in whole})
+
+
+@pytest.mark.parametrize("folder", list(ANSWER))
+def test_every_judges_use_of_the_scale_is_what_pandas_says(folder: str) -> None:
+    scores, (file, answer) = every_score(folder), ANSWER[folder]
+    keys = [name for name in ("judge", "asked", "board") if name in scores]
+    here = [one for one in measured(folder).tables["judges"] if one["table"] == file]
+    shown = {tuple(one[name] for name in keys): one for one in here}
+    for key, of in scores.assign(score=scores["score"].astype(float)).groupby(keys):
+        given = of["score"].dropna()
+        if given.empty:
+            continue
+        counts, means = given.value_counts(), of.groupby(answer)["score"].mean().dropna()
+        for name, value in (
+            ("verdicts", len(given)), ("answers", len(means)),
+            ("mean", means.mean()), ("sd", means.std()), ("distinct", len(counts)),
+            ("most given share", counts.max() / len(given)),
+            ("ties", (counts * (counts - 1)).sum() / (len(given) * (len(given) - 1))),
+            ("effective values", np.exp(stats.entropy(counts))),
+        ):  # fmt: skip
+            assert shown[key][name] == pytest.approx(value, abs=EXACT), (key, name)
