@@ -46,7 +46,7 @@ def understudy(root: Path, *words: str, code: int = 0) -> str:
         env=os.environ | {"UNDERSTUDY_ROOT": str(root)},
     )  # fmt: skip
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @contextmanager
