@@ -209,6 +209,7 @@ def _formatted() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(house.SOURCE)}:{node.lineno}", "".join(map(str, parts))
 
 
+@pytest.mark.slow
 def test_no_f_string_writes_a_command_of_its_own() -> None:
     verbs = "|".join(next(a for a in parser()._actions if a.choices).choices)
     own = re.compile(rf"understudy (?:{verbs}) [^`\n]*\{{\}}")

@@ -120,6 +120,7 @@ def test_the_official_sdks_find_the_id(tmp_path: Path) -> None:
 # --- checks after a change -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_local_model_that_dies_after_set_is_found_out_without_a_call(tmp_path: Path) -> None:
     with (
         stage() as star,

@@ -175,6 +175,7 @@ def test_labels_overrule_a_judge_that_favours_the_local_model(
     assert written["humans"]["labels"] == labels.digest
 
 
+@pytest.mark.slow
 def test_a_judge_that_humans_do_not_vouch_for_may_not_decide(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +204,7 @@ def test_labels_of_another_rounds_answers_are_not_used(
     assert "labels are of other answers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_dear_judge_labels_a_part_and_its_cost_stands_beside_the_interval(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

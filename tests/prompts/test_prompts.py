@@ -38,6 +38,7 @@ def test_any_texts_come_back_from_their_blocks(texts: dict[str, str]) -> None:
     assert parse_blocks(prompt) == texts
 
 
+@pytest.mark.slow
 @ON_ANY_TEXT
 @given(TEXTS, TEXTS)
 def test_no_text_closes_its_block_even_when_it_quotes_an_earlier_prompt(a: str, b: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from understudy.store import locks
 
 
+@pytest.mark.slow
 def test_who_waits_for_another_host_asks_slurm_rarely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

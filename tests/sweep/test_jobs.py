@@ -230,6 +230,7 @@ def test_files_below_a_root_of_a_group_are_the_group_s_to_write(
         os.umask(before)
 
 
+@pytest.mark.slow
 def test_of_many_workers_that_wait_one_asks_slurm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -351,6 +351,7 @@ def write_run(directory: Path, **known: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_status_of_a_sweep_shows_scores_the_best_first_and_failures_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,7 +52,7 @@ def suggest(word: str, choices: list[str]) -> str:
     last = word.removeprefix(group) if siblings else word
     if near := difflib.get_close_matches(last, names, n=1):
         return f"; did you mean {names[near[0]]}?"
-    return f"; choose from {', '.join(sorted(names.values()))}" if 0 < len(names) <= 30 else ""
+    return f"; choose from {', '.join(sorted(names.values()))}" if 0 < len(names) <= 40 else ""
 
 
 def sentence(error: ValidationError, values: dict[str, Any], known: list[str]) -> str:
