@@ -1,6 +1,6 @@
 """Our router beside two plain ones on every published table: gains with intervals, paired by seed.
 
-python -m analysis.table_routers DIR          (where `understudy route experiment=routing/…` wrote)
+python -m analysis.table_routers DIR          (where experiments/routing/run.sh wrote)
 
 A seed is a draw of the labelled queries; the routers of a seed have the same labels, features and
 tested queries, so their difference is taken seed by seed.
@@ -32,7 +32,7 @@ def build(folder: Path) -> list[Path]:
     if not rows:
         raise BadInput(
             f"{folder} holds no study with our router and a plain one: run "
-            "`understudy route experiment=routing/… routing.data=DATA --out` there first"
+            f"experiments/routing/run.sh DATA {folder} first"
         )
     return tables.write(_table(pd.DataFrame(rows)), folder)
 

@@ -24,6 +24,7 @@ PLACEHOLDERS = {
     "KEY": "seed",
     "VALUE": "1",
     "LLAMA_CPP": "folder",
+    **{name: name for name in ("GATEWAY_KEY", "SEARCH_KEY")},  # variables of the reader's own
 }
 _PLACEHOLDER = re.compile(r"(?<![\w/.@-])[A-Z][A-Z_]{2,}(?![\w])")
 _ENVIRONMENT = re.compile(r"[A-Z_]+=\S*")
