@@ -242,3 +242,19 @@ def test_the_form_of_a_call_is_that_of_the_chat_template(name: str) -> None:
     text = json.dumps(made).replace("get_weather", "get_time")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(text), schema)
+
+
+def test_references_of_a_tool_are_moved_and_values_that_look_like_one_are_not() -> None:
+    value = {"$ref": "#/$defs/own"}
+    parameters = {
+        "type": "object",
+        "properties": {"default": value, "kind": {"enum": [value]}},
+        "$defs": {"own": {"type": "string"}},
+    }
+    tool = {"type": "function", "function": {"name": "put", "parameters": parameters}}
+    use = tools.tool_use([tool], "required")
+    form = tools.CallForm("", {"name": None, "arguments": None}, "name", "arguments", True)
+    schema = json.loads(tools.schema_of(use, form))
+    moved = schema["$defs"]["tool0"]["properties"]
+    assert moved["default"] == {"$ref": "#/$defs/tool0/$defs/own"}
+    assert moved["kind"] == {"enum": [value]}

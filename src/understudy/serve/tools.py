@@ -20,6 +20,8 @@ from understudy.serve.fields import refuse
 
 _NAME = re.compile(r"[\w.:/-]{1,128}")
 _PROBE = {"probe_key": "probe_value"}
+_NAMED = ("properties", "patternProperties", "$defs", "definitions")
+_VALUES = ("const", "enum", "default", "examples")  # no schemas, whatever they hold
 
 
 class CallForm(NamedTuple):
@@ -161,7 +163,12 @@ def _moved(schema: Any, place: str) -> Any:
         return [_moved(one, place) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: _moved(one, place) for key, one in schema.items()}
+    made: dict[str, Any] = {}
+    for key, one in schema.items():
+        if key in _NAMED and isinstance(one, dict):  # whose keys are names, not keywords
+            made[key] = {name: _moved(inner, place) for name, inner in one.items()}
+        else:
+            made[key] = one if key in _VALUES else _moved(one, place)
     target = made.get("$ref")
     if isinstance(target, str) and target.startswith("#"):
         made["$ref"] = place + target[1:]
