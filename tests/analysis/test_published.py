@@ -170,6 +170,7 @@ def test_a_perturbed_value_names_its_cell(
         table = cells.compare(cells.ours(tmp_path), changed, old, "made up")
         reproduce.say(table)
         said = capsys.readouterr().out
+        assert any(map(reproduce.is_red, module("tables").rows_of(table)))  # exit code 1
         assert "drift: " in said
         assert module("labels").label(str(changed.loc[row, "metric"])) in said
 

@@ -59,6 +59,12 @@ def test_each_folder_opens_as_it_lies_there(folder: str, tmp_path: Path) -> None
         assert known == set(map(str, whole.columns)), file
 
 
+def ccc(x: pd.Series, y: pd.Series) -> float:
+    """Lin's concordance correlation."""
+    shared = 2 * np.cov(x, y, ddof=0)[0, 1]
+    return float(shared / (x.var(ddof=0) + y.var(ddof=0) + (x.mean() - y.mean()) ** 2))
+
+
 def test_judges_of_identical_answers_move_as_pandas_says() -> None:
     found = measured("shaberi_judges")
     keys = ["dataset", "q", "model", "answer_sha"]
@@ -72,7 +78,7 @@ def test_judges_of_identical_answers_move_as_pandas_says() -> None:
     for name, value in (
         ("answers", len(both)), ("first", both[OLD].mean()), ("second", both[NEW].mean()),
         ("shift", difference.mean()), ("sd", difference.std()), ("rho", rho),
-        ("same", (difference == 0).mean()),
+        ("same", (difference == 0).mean()), ("ccc", ccc(both[OLD], both[NEW])),
         ("tau", stats.kendalltau(systems[OLD], systems[NEW]).statistic),
         ("bridge", np.ceil((1.959964 * difference.std() / 0.1) ** 2)),
     ):  # fmt: skip
@@ -177,7 +183,12 @@ def test_judges_and_experts_agree_as_scipy_says() -> None:
         assert shown["rho"] == pytest.approx(stats.spearmanr(*columns).statistic, abs=EXACT)
         assert shown["r"] == pytest.approx(stats.pearsonr(*columns).statistic, abs=EXACT)
         assert shown["rho"] == pytest.approx(known, abs=0.006)
-        assert shown["bias"] == pytest.approx((columns[0] - columns[1]).mean(), abs=EXACT)
+        apart = columns[0] - columns[1]
+        assert shown["bias"] == pytest.approx(apart.mean(), abs=EXACT)
+        assert shown["distance"] == pytest.approx(apart.abs().mean(), abs=EXACT)
+        systems = both.groupby("system").mean()
+        rho = stats.spearmanr(systems.iloc[:, 0], systems.iloc[:, 1]).statistic
+        assert shown["of_systems"] == pytest.approx(rho, abs=EXACT)
 
 
 def test_repeats_of_a_reasoning_judge_and_humans() -> None:
@@ -205,6 +216,11 @@ def test_pairs_in_both_orders() -> None:
         assert shown["same"] == pytest.approx(same, abs=EXACT)
         assert shown["place"] == pytest.approx(first.mean(), abs=EXACT)
         assert shown["both_orders"] == len(both)
+        right = pd.concat([of[order] == of["label"] for order in ("winner_12", "winner_21")])
+        right = right[pd.concat([of["winner_12"].notna(), of["winner_21"].notna()])]
+        assert shown["right"] == pytest.approx(right.mean(), abs=EXACT)
+        twice = (both["winner_12"] == both["label"]) & (both["winner_21"] == both["label"])
+        assert shown["right_twice"] == pytest.approx(twice.mean(), abs=EXACT)
 
 
 def test_an_oracle_on_a_part_of_the_answers() -> None:
@@ -220,6 +236,7 @@ def test_an_oracle_on_a_part_of_the_answers() -> None:
 ANSWER = {  # file with every verdict, and what tells one answer from another
     "arena_oracle": ("rows.jsonl.gz", ["part", "prompt_id", "response"]),
     "gemba_0_100": ("en-de.csv.gz", ["index"]),
+    "llmbar_orders": ("ratings.csv.gz", ["subset", "pair", "answer"]),
     "rb2_repeats8": ("scores8.csv.gz", ["subset", "id", "answer"]),
     "shaberi_judges": (LARGE, ["dataset", "q", "model", "answer_sha"]),
     "summeval_panel": (LARGE, ["doc", "system"]),
@@ -244,6 +261,10 @@ def every_score(folder: str) -> pd.DataFrame:
         whole = whole.melt([*answer, *asked_as], samples, value_name="score")
         heat = whole["temperature"].astype(float).astype(str)
         return whole.assign(asked=whole["prompt"] + ", temperature " + heat)
+    if folder == "llmbar_orders":
+        scores = whole.rename(columns={"score_1": 1, "score_2": 2})
+        keys = ["subset", "pair", "judge", "prompt"]
+        whole = scores.melt(keys, [1, 2], var_name="answer", value_name="score")
     if folder == "arena_oracle":
         whole = whole.drop(columns="prompt")  # the text itself
     if folder == "topicalchat_repeats":
@@ -276,3 +297,81 @@ def test_every_judges_use_of_the_scale_is_what_pandas_says(folder: str) -> None:
             ("effective values", np.exp(stats.entropy(counts))),
         ):  # fmt: skip
             assert shown[key][name] == pytest.approx(value, abs=EXACT), (key, name)
+
+
+def alpha(wide: pd.DataFrame, is_ordinal: bool) -> float:
+    """Krippendorff's alpha of (answer, judge): 1 - observed / expected squared difference."""
+    values = wide.to_numpy(float)
+    values = values[(~np.isnan(values)).sum(1) >= 2]
+    known = ~np.isnan(values)
+    if is_ordinal:  # ranks, whose distance is what the ordinal metric counts between two values
+        values[known] = stats.rankdata(values[known])
+    count, n = known.sum(1), known.sum()
+    pairs = 2 * (count * np.nansum(values**2, 1) - np.nansum(values, 1) ** 2)
+    every = 2 * (n * np.nansum(values**2) - np.nansum(values) ** 2)
+    return float(1 - (n - 1) * (pairs / (count - 1)).sum() / every)
+
+
+def icc_2(wide: pd.DataFrame) -> dict[str, float]:
+    """Two-way ICCs of the answers that all have scored (McGraw and Wong 1996)."""
+    values = wide.dropna().to_numpy(float)
+    n, k = values.shape
+    rows, columns = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
+    of_rows = k * rows.var(ddof=1)
+    of_columns = n * columns.var(ddof=1)
+    error = ((values - rows - columns + values.mean()) ** 2).sum() / ((n - 1) * (k - 1))
+    above, of_one = of_rows - error, of_rows + (k - 1) * error
+    return {
+        "icc a1": above / (of_one + k * (of_columns - error) / n),
+        "icc ak": above / (of_rows + (of_columns - error) / n),
+        "icc c1": above / of_one,
+    }
+
+
+PANELS = [name for name in ANSWER if name not in ("arena_oracle", "topicalchat_repeats")]
+
+
+@pytest.mark.parametrize("folder", PANELS)
+def test_how_judges_agree_is_what_plain_formulas_say(folder: str) -> None:
+    scores, (file, answer) = every_score(folder), ANSWER[folder]
+    keys = [name for name in ("asked", "board") if name in scores]
+    scores = scores.assign(score=scores["score"].astype(float))
+    tables = measured(folder).tables
+    rows = [one for one in tables["agreement"] if one["table"] == file]
+    assert rows
+    for one in rows:
+        here = scores[(scores[keys] == [one[name] for name in keys]).all(axis=1)]
+        wide = here.pivot_table(index=answer, columns="judge", values="score")
+        assert one["judges"] == len(wide.columns)
+        assert one["answers"] == here.groupby(answer).ngroups  # also without a score
+        expected = icc_2(wide) if one["by all"] > 1 else {}
+        expected |= {"alpha": alpha(wide, False), "alpha ordinal": alpha(wide, True)}
+        for name, value in expected.items():
+            assert one[name] == pytest.approx(value, abs=EXACT), (one["asked"], name)
+        apart = wide.sub(wide.mean(axis=1, skipna=False), axis=0).mean()
+        for judge, value in apart.dropna().items():
+            used = row(measured(folder), "judges", table=file, judge=judge,
+                       **{name: one[name] for name in keys})  # fmt: skip
+            assert used["leniency"] == pytest.approx(value, abs=EXACT), (judge, one["asked"])
+        system = {"shaberi_judges": "model", "summeval_panel": "system"}.get(folder)
+        if system and one["by all"] > 1:
+            whole = wide.dropna()
+            rest = whole - whole.groupby(level=system).transform("mean")
+            between = rest.corr().to_numpy()[np.triu_indices(len(rest.columns), 1)].mean()
+            many = len(rest.columns) / (1 + (len(rest.columns) - 1) * max(between, 0.0))
+            assert one["effective judges at least"] == pytest.approx(many, abs=EXACT)
+
+
+def test_length_is_associated_as_least_squares_say() -> None:
+    whole = frame("shaberi_judges/scores.csv.gz")
+    shown = measured("shaberi_judges").tables["length"]
+    assert shown
+    for judge in (OLD, NEW):
+        (one,) = (each for each in shown if each["judge"] == judge and each["table"] == LARGE)
+        mine = whole[(whole["judge"] == judge) & (whole["answer_chars"] > 0)]
+        mine = mine.dropna(subset=["score"])
+        items = mine["dataset"] + "/" + mine["q"].astype(str)
+        effects = pd.get_dummies(pd.DataFrame({"item": items, "system": mine["model"]}))
+        columns = np.column_stack([np.log2(mine["answer_chars"]), effects.to_numpy(float)])
+        slope = np.linalg.lstsq(columns, mine["score"], rcond=None)[0][0]
+        assert one["points for twice the length"] == pytest.approx(slope, abs=EXACT), judge
