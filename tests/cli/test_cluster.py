@@ -98,6 +98,7 @@ def test_a_first_stage_of_its_kind_has_nothing_to_be_compared_with(
     assert Explainer(tmp_path, planned(stage)).explain(stage.path) == (stage.path, None, ())
 
 
+@pytest.mark.slow
 def test_explain_takes_a_stage_or_the_words_of_a_run(
     tmp_path: Path, composed: Callable[..., Config], capsys: pytest.CaptureFixture[str]
 ) -> None:

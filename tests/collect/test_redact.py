@@ -120,8 +120,8 @@ def test_rows_leave_nothing_that_only_the_collector_of_cycles_would_free() -> No
     gc.collect()
     gc.disable()
     try:
-        for _ in range(1000):
+        for _ in range(200):
             assert redacted("write to a.b@example.org")[1] == {"email": 1}
-        assert gc.collect() < 1000
+        assert gc.collect() < 200
     finally:
         gc.enable()

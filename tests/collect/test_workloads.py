@@ -93,6 +93,7 @@ def some_slow(names: Iterable[str]) -> list[Any]:
     return [pytest.param(n, marks=[] if n in _FAST else [pytest.mark.slow]) for n in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some_slow(MADE_NAMES))
 def test_what_init_proposes_for_a_workload_composes_and_splits(
     name: str, tmp_path: Path, capsys: Capture

@@ -218,6 +218,7 @@ def test_a_bad_answer_row_is_named(
         loaded(ready([evaluated("a", "b", "m", "x") | change]))
 
 
+@pytest.mark.slow
 def test_the_flow_has_a_round_per_generator_and_asks_only_our_judges(
     ready: Callable[..., Config],
 ) -> None:
@@ -368,6 +369,7 @@ def groups_of(composed: Composed, path: Path) -> list[str]:
     return [row.group_id for row in answers.load(config.inference, "t").prompts]
 
 
+@pytest.mark.slow
 def test_near_duplicate_prompts_are_one_cluster_where_nobody_says_whose_they_are(
     composed: Composed, tmp_path: Path
 ) -> None:

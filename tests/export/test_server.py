@@ -113,6 +113,7 @@ def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
     assert check(then, voice).cause is None
 
 
+@pytest.mark.slow
 def test_a_server_with_a_first_token_of_its_own_is_named(made: Made) -> None:
     then, voice = made
     count = len(then.readings[0].ids)
@@ -137,6 +138,7 @@ def test_a_server_that_computes_in_16_bits_is_told_from_one_in_32(made: Made) ->
     assert FP32.kl < found["kl_of_20_likeliest"] < FOREIGN.kl
 
 
+@pytest.mark.slow
 def test_a_server_of_another_model_is_named(made: Made) -> None:
     then, voice = made
     base = replace(voice, model=load.base(then.config.model, torch.float32))

@@ -86,6 +86,7 @@ def test_a_file_that_cannot_be_meant_changes_nothing_and_is_told(tmp_path: Path)
         assert running.get("/health").json()["problem"] is None
 
 
+@pytest.mark.slow
 def test_a_router_that_is_broken_is_told_and_the_next_change_is_seen(tmp_path: Path) -> None:
     folder = tmp_path / "router"
     folder.mkdir()

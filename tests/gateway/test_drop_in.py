@@ -79,6 +79,7 @@ def test_what_goes_through_is_priced_where_its_usage_is_said(
         assert running.lines("requests")[0]["microusd"] == 3000
 
 
+@pytest.mark.slow
 def test_bodies_of_other_paths_stream_both_ways(tmp_path: Path) -> None:
     from support.gateways import CLIENT
 
@@ -370,6 +371,7 @@ def test_a_maker_s_error_is_of_openai_s_type(
 # --- shadows and pairs ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shadows_wait_for_their_turn(tmp_path: Path) -> None:
     with (
         stage() as star,
@@ -427,6 +429,7 @@ def test_logs_are_cut_into_files_and_old_ones_go(tmp_path: Path) -> None:
 # --- the local model's health --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dead", "broken", "silent"])
 def test_a_local_model_that_does_not_answer_comes_not_into_force(tmp_path: Path, how: str) -> None:
     wrong: dict[str, Any] = {"status": 500} if how == "broken" else {}

@@ -194,6 +194,7 @@ def test_what_only_the_service_could_do_is_worth_another_try(
         assert len(small.bodies) == len(star.bodies) == 1
 
 
+@pytest.mark.slow
 def test_a_client_that_says_how_long_it_waits_is_answered_before_that(tmp_path: Path) -> None:
     with (
         stage(how="silent") as star,

@@ -200,6 +200,7 @@ def test_who_sends_no_whole_body_is_told_and_hung_up_on(tmp_path: Path) -> None:
             assert said.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_who_takes_nothing_of_a_long_answer_is_hung_up_on(tmp_path: Path) -> None:
     with (
         stage(text="x" * 20_000_000) as star,

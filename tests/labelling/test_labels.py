@@ -148,6 +148,7 @@ def import_labels(run_json: Path, scores: Any) -> None:
     assert main(["label", str(run_json), "--import", str(file)]) == 0
 
 
+@pytest.mark.slow
 def test_labels_overrule_a_judge_that_favours_the_local_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

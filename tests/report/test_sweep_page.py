@@ -42,6 +42,7 @@ def rows(page: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_cells_stand_with_axes_scores_and_intervals_best_first_failures_last(page: str) -> None:
     found = rows(page)
     assert len(found) == 12

@@ -91,6 +91,7 @@ def test_an_answer_that_is_cut_off_says_so(client: openai.OpenAI) -> None:
     assert (made.choices[0].message.content or "").startswith("{")
 
 
+@pytest.mark.slow
 def test_each_of_several_streamed_answers_keeps_to_the_schema(client: openai.OpenAI) -> None:
     schema = Answer.model_json_schema()
     form: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}

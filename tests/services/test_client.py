@@ -118,6 +118,7 @@ def test_with_30_percent_faults_every_item_ends_and_the_books_agree(tmp_path: Pa
     check_books(tmp_path, account)
 
 
+@pytest.mark.slow
 def test_a_call_that_never_heals_is_an_error_reply_and_costs_nothing(tmp_path: Path) -> None:
     def script(index: int, tries: int) -> Exception | None:
         return CallFailed("broken pipe", "heal") if index == 3 else None

@@ -81,6 +81,7 @@ def test_kills_lose_nothing_but_the_calls_in_flight_and_these_are_counted(tmp_pa
     assert len(list((tmp_path / "journal").glob("*.sqlite"))) == 1  # each took the dead one's over
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_keeps_and_hands_out_what_is_in_flight(tmp_path: Path) -> None:
     child = start(tmp_path, 200, 0.4)
     wait_for(lambda: len(lines(tmp_path / "left")) >= 16)

@@ -126,6 +126,7 @@ def test_two_sweep_files_are_one_sweep() -> None:
     assert [len(found.terms[key]) for key in ("task", "judge")] == [4, 3]
 
 
+@pytest.mark.slow
 def test_an_experiment_may_carry_a_sweep(tmp_path: Path) -> None:
     path = tmp_path / "experiment" / "mine.yaml"
     path.parent.mkdir()

@@ -63,6 +63,7 @@ async def read(provider: BatchProvider, batch_id: str) -> dict[str, Reply | Call
     return {id_: outcome async for id_, outcome in provider.results(batch_id)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_batch_comes_back_whole_and_is_billed_as_a_batch(wire: str) -> None:
     async def use(provider: BatchProvider) -> dict[str, Reply | CallFailed]:
