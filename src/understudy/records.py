@@ -222,3 +222,20 @@ def read_rows(path: Path, kind: type[R]) -> Iterator[R]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             yield kind.from_dict(json.loads(line), f"{path}:{number}")
+
+
+def read_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file's lines, in order; a line that a kill has torn is none.
+
+    A file that is not there holds nothing.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(values, dict):
+                yield values

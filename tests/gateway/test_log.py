@@ -17,6 +17,7 @@ from support.gateways import ask, gateway, stage, until
 from understudy.cli.main import main
 from understudy.gateway import log
 from understudy.gateway.log import DayLog
+from understudy.records import read_objects
 
 
 def test_a_torn_line_is_cut_by_the_next_who_writes_and_skipped_by_who_reads(
@@ -24,7 +25,7 @@ def test_a_torn_line_is_cut_by_the_next_who_writes_and_skipped_by_who_reads(
 ) -> None:
     path = tmp_path / f"{log.today()}.jsonl"
     path.write_bytes(b'{"n":1}\n' + b'{"n":2,"text":"' + b"x" * 200_000)
-    assert list(log.read(path)) == [{"n": 1}]
+    assert list(read_objects(path)) == [{"n": 1}]
     file = DayLog(tmp_path)
     assert file.write(b'{"n":3}')
     file.close()

@@ -1,21 +1,13 @@
 """Completions of texts and tokens, and the log-probabilities that benchmarks compare."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from support import servers
 from support.servers import Answer, Server, post
 
 TEXT = "What is the colour of the sky?"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.tiny() as running:
-        yield running
 
 
 def ask(server: Server, **fields: Any) -> Answer:

@@ -1,7 +1,6 @@
 """Answers that keep to a schema, and tool calls, as the official client gets them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -11,7 +10,6 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
-from support import servers
 from support.servers import QUESTION, Server, chat, post
 from understudy import locations
 from understudy.inference import DecodeRequest
@@ -53,18 +51,6 @@ FOLDER = Path(__file__).parents[1] / "support" / "templates"
 TEMPLATES = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.jinja"))}
 TEMPLATES |= {"own": locations.chat_template("chatml").read_text()}
 TEMPLATES |= {"other": "{% if tools %}{{ tools }}{% endif %}"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.tiny() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0) as made:
-        yield made
 
 
 class Place(BaseModel):

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -13,18 +12,6 @@ import pytest
 from support import servers
 from support.servers import QUESTION, Server, chat, get, post
 from understudy.inference import Generated, PromptSample, Sampling, decode
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.tiny() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from support import configs, wires
 from understudy.config import Prices, Service
 from understudy.gateway import log, server
 from understudy.gateway.state import GatewayState
+from understudy.records import read_objects
 from understudy.services.providers import Endpoint
 
 CLIENT = httpx2.Client(timeout=30.0, trust_env=False)
@@ -247,7 +248,7 @@ class Running:
         return CLIENT.get(f"{self.url}{path}", **more)
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
-        return list(log.read(self.state.directory / kind / f"{log.today()}.jsonl"))
+        return list(read_objects(self.state.directory / kind / f"{log.today()}.jsonl"))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ decide` uses what is there.
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,11 +153,8 @@ def _mark(draw: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write what holds users' texts: for its owner only, whole or not at all."""
+    """Write what holds users' texts."""
+    from understudy.store.artifacts import write_atomically
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    temporary.replace(path)
+    write_atomically(path, text, is_private=True)

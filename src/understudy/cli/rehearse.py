@@ -137,11 +137,11 @@ def _bill(bill: "Bill") -> str:
 
 def _booked(directory: Path) -> Totals:
     """What the logs of a gateway hold."""
-    from understudy.gateway import log
+    from understudy.records import read_objects
 
     exact, bounds = list[int](), list[int]()
     for path in directory.glob("*.jsonl"):
-        for line in log.read(path):
+        for line in read_objects(path):
             if amount := int(line.get("microusd") or 0):
                 (bounds if line.get("is_bound") else exact).append(amount)
     return len(exact), sum(exact), len(bounds), sum(bounds)

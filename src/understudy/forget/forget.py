@@ -9,14 +9,14 @@ stages' too. A user is known by the id itself or by the digests that `collect`, 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from understudy.evaluation.labels import DRAW, FOLDER, LABELS
 from understudy.pipeline.record import RunRecord, run_files
-from understudy.store.artifacts import StageDir, canonical
+from understudy.records import read_objects
+from understudy.store.artifacts import StageDir, canonical, write_atomically
 
 _USERS = (
     *("user", "user_id", "userId", "safety_identifier", "end_user", "endUser", "userIdentifier"),
@@ -90,7 +90,7 @@ def forget(
         busy = is_busy(place / "gateway")
         for kind in _KINDS:
             for path in sorted((place / "gateway" / kind).glob("*.jsonl")):
-                if busy and any(known.has(row) for row in _rows(path)):
+                if busy and any(known.has(row) for row in read_objects(path)):
                     left[path] = "a gateway runs there; stop it first"
                 elif not busy:
                     clean(path)
@@ -102,7 +102,9 @@ def forget(
             clean(path)
     for path in files:
         clean(path)
-    held = [stage for stage in stages if any(known.has(row) for row in _rows(stage.out / _ROWS))]
+    held = [
+        stage for stage in stages if any(known.has(row) for row in read_objects(stage.out / _ROWS))
+    ]
     names = {_name(stage) for stage in held}
     return Forgotten(removed, left, sorted(names), sorted(_downstream(stages, names) - names))
 
@@ -123,7 +125,7 @@ def _labels(
         return
     removed[draw] = len(values["items"]) - len(kept)
     if not is_dry:
-        _replace(draw, json.dumps(values | {"items": kept}))
+        write_atomically(draw, json.dumps(values | {"items": kept}), is_private=True)
     page = folder / "label.html"
     if page.is_file():
         removed[page] = removed[draw]
@@ -158,21 +160,9 @@ def _downstream(stages: Iterable[StageDir], names: set[str]) -> set[str]:
 
 def _ids(path: Path, known: UserRows) -> Iterable[str]:
     """The ids of the user's rows in a file."""
-    for row in _rows(path):
+    for row in read_objects(path):
         if known.has(row):
             yield from (str(row[n]) for n in ("id", "request_id", "prompt_id") if row.get(n))
-
-
-def _rows(path: Path) -> Iterable[Any]:
-    """The JSON values of a file's lines; what is no JSON is none."""
-    if not path.is_file():
-        return
-    with path.open("rb") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                yield None
 
 
 def _without(path: Path, known: UserRows, is_dry: bool) -> tuple[int, str | None]:
@@ -192,21 +182,8 @@ def _without(path: Path, known: UserRows, is_dry: bool) -> tuple[int, str | None
         if any(name.encode() in whole for name in known.names):
             return 0, "it names the user and is no file of JSON lines; take the rows out by hand"
     if count and not is_dry:
-        _replace(path, b"".join(kept))
+        write_atomically(path, b"".join(kept), is_private=True)
     return count, None
-
-
-def _replace(path: Path, content: str | bytes) -> None:
-    """Replace a file, whole or not at all, with the rights that it had, at most its owner's."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def _sha(text: str) -> str:

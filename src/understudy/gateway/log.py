@@ -13,16 +13,13 @@ that was torn (the process was killed inside, the power went, the disk was full)
 the next process that opens the file, and every reader of ours skips it.
 """
 
-import json
 import math
 import os
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 _MODE = 0o600
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.(\d+))?\.jsonl")
@@ -111,17 +108,3 @@ def cut_torn_line(file: int) -> int:
     if end < size:
         os.ftruncate(file, end)
     return end
-
-
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a file; a torn one is skipped."""
-    if not path.is_file():
-        return
-    with path.open("rb") as lines:
-        for line in lines:
-            try:
-                values = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(values, dict):
-                yield values

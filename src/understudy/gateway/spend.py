@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeGuard
 from understudy.config.service import Service
 from understudy.gateway import log
 from understudy.gateway.calls import ChatCall
+from understudy.records import read_objects
 from understudy.services import money
 from understudy.services.base import Usage
 from understudy.services.money import MICRO, Purse
@@ -60,7 +61,7 @@ class Spend:
         self._caps = {name: _microcap(usd) for name, usd in (callers or {}).items()}
         self._open(day())
         for path in log.files(directory, self._day):
-            for line in log.read(path):
+            for line in read_objects(path):
                 for purse in (self._purse, self._own.get(str(line.get("caller")))):
                     if purse is not None:
                         purse.spent += _microusd(line)

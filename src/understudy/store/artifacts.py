@@ -59,17 +59,22 @@ def lines(values: Mapping[str, Any]) -> str:
     return f"{{\n{inner}\n}}"
 
 
-def write_atomically(path: Path, text: str, is_flushed: bool = True) -> None:
+def write_atomically(
+    path: Path, content: str | bytes, is_flushed: bool = True, is_private: bool = False
+) -> None:
     """Write through a temporary name, flushed to disk before the rename.
 
-    A caller that writes thousands of files may flush them all at once instead (`os.sync`).
+    A caller that writes thousands of files may flush them all at once instead (`os.sync`). What
+    holds users' texts is private: for its owner only.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    mode = 0o600 if is_private else 0o666
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         if is_flushed:
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
     temporary.replace(path)
 
 

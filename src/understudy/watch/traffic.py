@@ -6,7 +6,6 @@ hangs on that alone, so every look takes the same ones.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from understudy.data import answers
 from understudy.data.rejects import BadRow, NotWanted
 from understudy.errors import BadInput
 from understudy.prompts.chat import has_tools
-from understudy.records import Message
+from understudy.records import Message, read_objects
 from understudy.services.providers import log
 from understudy.services.providers.openai.log import CHAT
 from understudy.store.artifacts import canonical
@@ -127,14 +126,9 @@ def _lines(directory: Path) -> Iterator[dict[str, Any]]:
     named = [(found, path) for path in directory.glob("*.jsonl")
              if (found := _NAME.fullmatch(path.name))]  # fmt: skip
     for _, path in sorted(named, key=lambda one: (one[0][1], int(one[0][2] or 1))):
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    values = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(values, dict) and isinstance(values.get("request"), dict):
-                    yield values
+        for values in read_objects(path):
+            if isinstance(values.get("request"), dict):
+                yield values
 
 
 def _group(values: dict[str, Any]) -> str:

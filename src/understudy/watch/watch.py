@@ -26,6 +26,7 @@ from understudy.pipeline.measured import answers_of
 from understudy.pipeline.record import RunRecord
 from understudy.records import Answer, Coverage, dumps, read_rows
 from understudy.services.account import Account
+from understudy.store.artifacts import write_atomically
 from understudy.watch import traffic
 from understudy.watch.drift import Drift, drifts
 from understudy.watch.judging import Judging, WatchVerdict
@@ -138,9 +139,9 @@ def look(run: RunRecord, config: Config, folder: Path, source: Path, is_gateway:
         _drift(run, split, sample.answers), account.spent / 1e6 or state.get("spent_usd", 0.0),
         since, run.rehearsal, config.watch.alpha,
     )  # fmt: skip
-    _write(folder / STATE, json.dumps(state | to_dict(made), indent=1) + "\n")
+    write(folder / STATE, json.dumps(state | to_dict(made), indent=1) + "\n")
     if made.bad:
-        _write(folder / COVERAGE, "".join(f"{dumps(_coverage(row))}\n" for row in made.bad))
+        write(folder / COVERAGE, "".join(f"{dumps(_coverage(row))}\n" for row in made.bad))
     return made
 
 
@@ -150,7 +151,7 @@ def restart(folder: Path) -> None:
     for path in (folder / JUDGED, folder / STATE):
         if path.is_file():
             path.replace(folder / f"{path.stem}.{int(path.stat().st_mtime)}{path.suffix}")
-    _write(folder / STATE, json.dumps({"since": _iso(time.time())}) + "\n")
+    write(folder / STATE, json.dumps({"since": _iso(time.time())}) + "\n")
 
 
 def acted(folder: Path, what: str | None = None) -> str | None:
@@ -158,7 +159,7 @@ def acted(folder: Path, what: str | None = None) -> str | None:
     state = _state(folder)
     if what is not None:
         state |= {"acted": what}
-        _write(folder / STATE, json.dumps(state, indent=1) + "\n")
+        write(folder / STATE, json.dumps(state, indent=1) + "\n")
     found: str | None = state.get("acted")
     return found
 
@@ -296,15 +297,7 @@ def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         os.fsync(stream.fileno())
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Replace a file, whole or not at all; for the owner's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    temporary.replace(path)
-
-
-write = _write
+    write_atomically(path, text, is_private=True)
