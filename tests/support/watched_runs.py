@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,15 @@ def logged(
     """Append (prompt, answer) to a gateway's local pairs."""
     path = folder / "local_pairs" / f"{day}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    (folder / "control.json").touch()
+    control = folder / "control.json"
+    if not control.exists():  # the gateway was told to ask the local model before it answered
+        control.touch()
+        os.utime(control, (time.time() - 1,) * 2)
     with path.open("a", encoding="utf-8") as lines:
         for number, (prompt, said) in enumerate(asked):
             message = {"role": "assistant", "content": said}
             choice = {"index": 0, "message": message, "finish_reason": "stop"} | more
-            facts = {"time": time.time() + 1, "mode": "local", "by": "local", "rehearsal": False}
+            facts = {"time": time.time(), "mode": "local", "by": "local", "rehearsal": False}
             lines.write(json.dumps({
                 "request_id": f"{day}-{number}-{time.time_ns()}", "metadata": facts,
                 "request": {"model": "m", "messages": [{"role": "user", "content": prompt}]},
